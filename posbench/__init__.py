@@ -1,0 +1,55 @@
+"""posbench measures how much absolute position a network's features carry, and where it comes from.
+
+This module offers what the author of a plugin imports; it imports no torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from posbench.components import (
+    Backbone,
+    Checkpoint,
+    Component,
+    Fitted,
+    Images,
+    Metric,
+    Padding,
+    Readout,
+    Sides,
+    Target,
+)
+from posbench.errors import Inapplicable, MissingError, UsageError
+from posbench.hookspecs import hookimpl
+
+__version__ = version("posbench")
+
+__all__ = [
+    "Backbone",
+    "Checkpoint",
+    "Component",
+    "Fitted",
+    "Images",
+    "Inapplicable",
+    "Metric",
+    "MissingError",
+    "Padding",
+    "Readout",
+    "Sides",
+    "Target",
+    "UsageError",
+    "__version__",
+    "dead_leaves",
+    "fit_ridge",
+    "hookimpl",
+]
+
+
+_LAZY = {"dead_leaves": "posbench.leaves", "fit_ridge": "posbench.readout"}
+
+
+def __getattr__(name: str) -> Any:
+    # These need torch or NumPy, which cost time to import; they are fetched when first asked for.
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

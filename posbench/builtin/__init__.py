@@ -1,0 +1,1 @@
+"""The components that posbench ships, brought in through the same entry points as anyone else's."""

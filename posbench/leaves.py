@@ -1,0 +1,41 @@
+"""Dead leaves: images with natural statistics and no cue to absolute position."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Opaque discs of random colour that occlude each other, placed and drawn on a torus.
+
+    Radii have density r⁻³ between 4 pixels and a quarter of the side, which gives the scale invariance of natural images;
+    colours are uniform. Enough discs fall to cover the plane six times over. Every position is as likely as any other,
+    so the images hold no cue to absolute position.
+
+    Args:
+        rng: the source of randomness.
+        size: side in pixels, at least 17.
+
+    Returns:
+        uint8 [size, size, 3].
+
+    Source:
+        Lee, Mumford and Huang, Occlusion models for natural images, IJCV 2001.
+    """
+    smallest, largest = 4.0, size / 4
+    # Inverse of the distribution function of p(r) ∝ r⁻³; the mean disc area follows from the same density.
+    mean_area = 2 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
+    count = int(np.ceil(6 * size * size / mean_area))
+    radii = (smallest**-2 - rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5
+    centres = rng.random((count, 2)) * size
+    colours = rng.integers(0, 256, (count + 1, 3), dtype=np.uint8)
+    image = np.empty((size, size, 3), np.uint8)
+    image[:] = colours[-1]
+    for radius, (row, column), colour in zip(radii, centres, colours[:-1], strict=True):
+        rows = np.arange(int(np.ceil(row - radius)), int(np.floor(row + radius)) + 1)
+        columns = np.arange(int(np.ceil(column - radius)), int(np.floor(column + radius)) + 1)
+        inside = (rows[:, None] - row) ** 2 + (columns[None, :] - column) ** 2 <= radius**2
+        at_row, at_column = np.nonzero(inside)
+        image[rows[at_row] % size, columns[at_column] % size] = colour
+    return image

@@ -1,0 +1,155 @@
+"""Builds a backbone with its weights, frozen: loads what a checkpoint holds, or prepares a random network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from posbench.components import Backbone
+from posbench.errors import MissingError
+from posbench.leaves import dead_leaves
+from posbench.weights import Weights
+
+#: A scale at or below this is one that an initialiser switched off; timm's layer scales start at 1e-6 to 1e-1.
+NEARLY_ZERO = 0.1
+CALIBRATION_IMAGES = 32
+CALIBRATION_SIZE = 224
+
+
+def build(backbone: Backbone, weights: Weights) -> nn.Module:
+    """The network, in evaluation mode, its parameters without gradients, in channels-last layout, on the CPU.
+
+    Leaves torch's global random state as it was.
+
+    Raises:
+        MissingError: if the checkpoint lacks a tensor that the taps depend on, or cannot be read.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0 if weights.seed is None else weights.seed)
+        network = backbone.build().eval()
+        if weights.path is not None:
+            load(network, _state(weights, weights.path), backbone, weights.label)
+        elif weights.seed is not None:
+            prepare_random(network, backbone)
+    network.requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
+    """The tensors of a checkpoint. Nothing in the file is executed."""
+    try:
+        if weights.checkpoint and weights.checkpoint.read:
+            return weights.checkpoint.read(path)
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # What an untrusted file makes a parser raise has no common base.
+    except Exception as error:
+        raise MissingError(f"weights {path.name!r} cannot be read ({_first_line(error)})") from error
+    # Training scripts wrap the tensors with their optimiser's, and DataParallel prefixes their names.
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise MissingError(f"weights {path.name!r} hold a {type(state).__name__}, not named tensors")
+    return {re.sub(r"^module\.", "", str(name)): value for name, value in state.items() if torch.is_tensor(value)}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:
+    """Copy a checkpoint's tensors into the network; those that no tap depends on, such as a classifier's, may be absent.
+
+    Raises:
+        MissingError: naming the tensors that are absent or have another shape.
+    """
+    own = network.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    # Most checkpoints hold everything; only for the others is it worth finding out what matters.
+    absent = own.keys() - fitting.keys()
+    missing = sorted(needed(network) & absent) if absent else []
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise MissingError(f"weights {label} do not fit backbone {backbone.name!r}: they lack {shown}")
+    network.load_state_dict(fitting, strict=False)
+
+
+def needed(network: nn.Module) -> set[str]:
+    """The names of the tensors that the taps depend on: what gradients reach, and the buffers beside it."""
+    network.requires_grad_(True)
+    size = CALIBRATION_SIZE
+    with torch.enable_grad():
+        sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()  # type: ignore[union-attr]
+    names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    network.zero_grad(set_to_none=True)
+    owners = {name.rpartition(".")[0] for name in names}
+    return names | {
+        name
+        for name, buffer in network.named_buffers()
+        if name.rpartition(".")[0] in owners and buffer.is_floating_point() and name in network.state_dict()
+    }
+
+
+@torch.no_grad()
+def prepare_random(network: nn.Module, backbone: Backbone) -> None:
+    """Make an untrained network one whose branches all take part.
+
+    Scales that start at zero or nearly (the last norm of a residual branch, layer scales) become 1, and BatchNorm takes its
+    statistics from 32 fixed dead leaves under the network's native padding. Neither depends on a job's images or padding.
+    """
+    for name, parameter in network.named_parameters():
+        is_scale = parameter.numel() == max(parameter.shape, default=1) and not name.endswith("bias")
+        if is_scale and bool((parameter == parameter.flatten()[0]).all()) and parameter.flatten()[0].abs() <= NEARLY_ZERO:
+            parameter.fill_(1)
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None  # None: a plain average, here over one batch
+    network(normalise(_calibration_images(), backbone))
+    for norm in norms:
+        norm.eval()
+
+
+@cache
+def _calibration_images() -> torch.Tensor:
+    images = [dead_leaves(np.random.default_rng([2, i]), CALIBRATION_SIZE) for i in range(CALIBRATION_IMAGES)]
+    return torch.from_numpy(np.stack(images))
+
+
+def normalise(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    """What the backbone expects, from uint8 [n, height, width, 3]: float32 [n, 3, height, width], channels last."""
+    mean, std = (torch.tensor(values, device=pixels.device) for values in (backbone.mean, backbone.std))
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def smallest_size(backbone: Backbone, size: int) -> int | None:
+    """The smallest image size from `size` on, in steps of 32 after the first, that the network can take.
+
+    Nothing is computed: only shapes are followed. None if they cannot be (some networks compute with values while they are
+    built) or if no size up to 1024 will do; running the network will then tell why.
+    """
+    try:
+        with torch.device("meta"):
+            network = backbone.build().eval()
+    except Exception:
+        return None
+    for candidate in [size, *range(size - size % 32 + 32, 1025, 32)]:
+        try:
+            network(torch.empty(1, 3, candidate, candidate, device="meta"))
+        except Exception:
+            continue
+        return candidate
+    return None

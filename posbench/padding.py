@@ -1,0 +1,141 @@
+"""Applies a padding strategy to every padded operation of any network, without touching its modules.
+
+While the context is active, every call of a padded convolution or pooling, and every constant `pad` of a feature map, is
+answered with the strategy's padding followed by the same operation without padding. Blur pooling's own reflection, and the
+channel-wise padding of one-dimensional attention, belong to the network's arithmetic and stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from posbench.components import Padding, Sides
+from posbench.errors import Inapplicable, PosbenchError
+
+PadFunction = Callable[[torch.Tensor, Sides], torch.Tensor]
+
+_NONE: Sides = (0, 0, 0, 0)
+_TRANSPOSED = (torch.conv_transpose2d,)
+
+
+def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextManager[object]:
+    """A context in which the network pads as the strategy says; None, or one without a function, is the native padding.
+
+    Raises (from operations inside the context):
+        Inapplicable: if the strategy cannot serve an operation, naming its layer.
+        PosbenchError: if the strategy returns a map of the wrong shape, dtype or device.
+    """
+    if padding is None or padding.pad is None:
+        return nullcontext()
+    return _Repadding(padding.name, padding.pad, network)
+
+
+class _Repadding(TorchFunctionMode):
+    def __init__(self, name: str, pad: PadFunction, network: torch.nn.Module) -> None:
+        super().__init__()
+        self._name = name
+        self._pad = pad
+        self._layers = {id(parameter): layer for layer, parameter in network.named_parameters()}
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.conv2d:
+            return self._convolve(*args, **kwargs)
+        if func is F.pad:
+            return self._pad_constant(*args, **kwargs)
+        if func in (F.max_pool2d, torch.max_pool2d):
+            return self._max_pool(func, *args, **kwargs)
+        if func is F.avg_pool2d:
+            return self._average_pool(*args, **kwargs)
+        if func in _TRANSPOSED:
+            raise Inapplicable("a transposed convolution cannot be given another padding")
+        return func(*args, **kwargs)
+
+    def _convolve(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> torch.Tensor:
+        if padding == "same":
+            (top, bottom), (left, right) = (
+                (total // 2, total - total // 2)
+                for total in (d * (k - 1) for k, d in zip(weight.shape[-2:], _pair(dilation), strict=True))
+            )
+        else:
+            top, left = bottom, right = (0, 0) if padding == "valid" else _pair(padding)
+        layer = self._layers.get(id(weight), "a convolution").removesuffix(".weight")
+        x = self._padded(x, (left, right, top, bottom), layer)
+        return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
+
+    def _pad_constant(
+        self, x: torch.Tensor, pad: Iterable[int], mode: str = "constant", value: float | None = None
+    ) -> torch.Tensor:
+        sides = tuple(pad)
+        if mode == "constant" and x.ndim == 4 and len(sides) == 4 and min(sides) >= 0:
+            left, right, top, bottom = sides
+            return self._padded(x, (left, right, top, bottom), "a pad before an operation")
+        return F.pad(x, sides, mode=mode, value=value)
+
+    def _max_pool(
+        self,
+        func: Any,
+        x: torch.Tensor,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] | None = None,
+        padding: int | tuple[int, ...] = 0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        rows, columns = _pair(padding)
+        x = self._padded(x, (columns, columns, rows, rows), "a max-pooling")
+        return func(x, kernel_size, stride, 0, *args, **kwargs)
+
+    def _average_pool(
+        self,
+        x: torch.Tensor,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] | None = None,
+        padding: int | tuple[int, ...] = 0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        rows, columns = _pair(padding)
+        x = self._padded(x, (columns, columns, rows, rows), "an average-pooling")
+        return F.avg_pool2d(x, kernel_size, stride, 0, *args, **kwargs)
+
+    def _padded(self, x: torch.Tensor, sides: Sides, layer: str) -> torch.Tensor:
+        if sides == _NONE:
+            return x
+        try:
+            padded = self._pad(x, sides)
+        except Inapplicable as error:
+            raise Inapplicable(f"{layer}: {error}") from error
+        left, right, top, bottom = sides
+        shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
+        if padded.shape != shape or padded.dtype != x.dtype or padded.device != x.device:
+            raise PosbenchError(
+                f"padding {self._name!r} returned {padded.dtype} {tuple(padded.shape)} on {padded.device} at {layer}; "
+                f"expected {x.dtype} {shape} on {x.device}"
+            )
+        return padded
+
+
+def _pair(value: int | Iterable[int]) -> tuple[int, int]:
+    """(vertical, horizontal), from one number for both or from two, as torch's operations take them."""
+    if isinstance(value, int):
+        return value, value
+    numbers = tuple(value)
+    return (numbers[0], numbers[-1])

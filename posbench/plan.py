@@ -1,0 +1,245 @@
+"""Turns a selection into jobs and cells, and gives each its identity. Pure; imports no torch.
+
+A job is one frozen network under one padding over one set of images, and costs one pass of it. Its cells are what is read
+from that pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any
+
+from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.errors import UsageError
+from posbench.weights import Weights
+
+#: Bumped when posbench itself changes what a score means; part of every identity.
+PROTOCOL = "1"
+#: Image pixels along one side of a cell of the readout's grid, as in the paper: 28 cells at 224 pixels.
+CELL_PIXELS = 8
+#: A readout's map must have this side at least: a rank correlation over fewer cells says little.
+SMALLEST_MAP = 4
+
+Identity = dict[str, Any]
+
+
+def identify(identity: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of an identity as canonical JSON: keys sorted, no blanks, ASCII."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of images and the hash of what it holds; generated images have none beyond their version."""
+
+    images: Images
+    digest: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.images.label or self.images.name
+
+    def identity(self) -> Identity:
+        return {"label": self.label, "version": self.images.version, "sha256": self.digest}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network under one padding over one set of images.
+
+    Attributes:
+        padding: None for a network without weights or border.
+        n_train, n_test: crops.
+        image_size: the side of a crop, in pixels.
+        precision: `fp32` or `bf16`, resolved.
+    """
+
+    backbone: Backbone
+    weights: Weights
+    padding: Padding | None
+    train: Source
+    test: Source
+    n_train: int
+    n_test: int
+    image_size: int
+    precision: str
+
+    @property
+    def grid(self) -> int:
+        """The side of the grid that the taps are aligned to, in cells."""
+        return grid_side(self.image_size)
+
+    def identity(self) -> Identity:
+        return {
+            "protocol": PROTOCOL,
+            "backbone": _part(self.backbone),
+            "weights": {"label": self.weights.label, "sha256": self.weights.digest},
+            "padding": _part(self.padding) if self.padding else {"name": "none", "version": ""},
+            "images": self.train.identity(),
+            "test_images": self.test.identity(),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "image_size": self.image_size,
+            "precision": self.precision,
+        }
+
+    @property
+    def id(self) -> str:
+        return identify(self.identity())
+
+    @property
+    def title(self) -> str:
+        """The job in a few words, for messages."""
+        padding = self.padding.name if self.padding else "none"
+        return f"{self.backbone.name} ({self.weights.label}), {padding}, {self.train.label}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One readout of one target from a job.
+
+    Attributes:
+        taps: `all`, or the numbers of the taps joined by `+`, counted from 1.
+        seed: of a stochastic readout; None for one that needs none.
+    """
+
+    job: Job
+    target: Target
+    readout: Readout
+    taps: str
+    seed: int | None
+    score_at: str = "grid"
+
+    def identity(self) -> Identity:
+        return self.job.identity() | {
+            "target": _part(self.target),
+            "readout": _part(self.readout),
+            "taps": self.taps,
+            "seed": self.seed,
+            "score_at": self.score_at,
+        }
+
+    @property
+    def id(self) -> str:
+        return identify(self.identity())
+
+
+def _part(component: Backbone | Padding | Target | Readout) -> Identity:
+    return {"name": component.name, "version": component.version}
+
+
+def grid_side(image_size: int) -> int:
+    """The side of the aligned grid for a crop of `image_size` pixels."""
+    return round(image_size / CELL_PIXELS)
+
+
+def tap_numbers(taps: str, count: int) -> list[int]:
+    """The indices, from 0, of the taps that a cell's `taps` names, of `count` there are.
+
+    Raises:
+        UsageError: if a number is not among them.
+    """
+    if taps == "all":
+        return list(range(count))
+    numbers = [int(number) for number in taps.split("+")]
+    if missing := [number for number in numbers if not 1 <= number <= count]:
+        raise UsageError(f"--taps names tap {missing[0]}, but there are {count}: give numbers from 1 to {count}")
+    return [number - 1 for number in numbers]
+
+
+def parse_taps(text: str) -> list[str]:
+    """The `taps` of the cells that `--taps` asks for: `all`, or numbers for one readout on a subset.
+
+    Raises:
+        UsageError: if the text is neither.
+    """
+    if text == "all":
+        return ["all"]
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
+        raise UsageError(f"--taps {text!r} is neither all nor numbers such as 1,3")
+    return ["+".join(str(number) for number in sorted({int(number) for number in numbers}))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What a plan crosses: components looked up, weights resolved, images identified."""
+
+    networks: Sequence[tuple[Backbone, Sequence[Weights]]]
+    paddings: Sequence[Padding]
+    targets: Sequence[Target]
+    readouts: Sequence[Readout]
+    metrics: Sequence[Metric]
+    sources: Sequence[tuple[Source, Source]]
+    seeds: Sequence[int]
+    taps: Sequence[str]
+    n_train: int
+    n_test: int
+    image_size: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of one invocation, those of a job one after the other, and the metrics to score them by."""
+
+    cells: tuple[Cell, ...]
+    metrics: tuple[Metric, ...]
+
+    def jobs(self, cells: Iterable[Cell] | None = None) -> Iterator[tuple[Job, list[Cell]]]:
+        """Each job with its cells, all of them or those given."""
+        for job, members in groupby(self.cells if cells is None else cells, key=lambda cell: cell.job):
+            yield job, list(members)
+
+    def passes(self, cells: Iterable[Cell] | None = None) -> int:
+        """How many times a network is run over its images."""
+        return sum(not job.backbone.weightless for job, _ in self.jobs(cells))
+
+
+def make_plan(chosen: Ingredients) -> Plan:
+    """Cross the ingredients.
+
+    Raises:
+        UsageError: if the images are too small for a readout, or a tap does not exist.
+    """
+    side = grid_side(chosen.image_size)
+    for readout in chosen.readouts:
+        if readout.grid(side) < SMALLEST_MAP:
+            enough = next(s for s in range(chosen.image_size, 4096) if readout.grid(grid_side(s)) >= SMALLEST_MAP)
+            raise UsageError(
+                f"image size {chosen.image_size} is too small for readout {readout.name!r}: "
+                f"give --image-size {enough} or more"
+            )
+    for (backbone, _), taps in product(chosen.networks, chosen.taps):
+        tap_numbers(taps, backbone.taps)
+    cells = [cell for job in _jobs(chosen) for cell in _cells(job, chosen)]
+    return Plan(tuple(cells), tuple(chosen.metrics))
+
+
+def _jobs(chosen: Ingredients) -> Iterator[Job]:
+    """Jobs that share a network, then those that share images, next to each other, so that both can be kept."""
+    for backbone, weights in chosen.networks:
+        paddings: Sequence[Padding | None] = [None] if backbone.weightless else chosen.paddings
+        for weight, (train, test), padding in product(weights, chosen.sources, paddings):
+            yield Job(
+                backbone,
+                weight,
+                padding,
+                train,
+                test,
+                chosen.n_train,
+                chosen.n_test,
+                chosen.image_size,
+                chosen.precision,
+            )
+
+
+def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
+    for readout, taps, target in product(chosen.readouts, chosen.taps, chosen.targets):
+        for seed in chosen.seeds if readout.stochastic else [None]:
+            yield Cell(job, target, readout, taps, seed)

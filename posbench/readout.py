@@ -1,0 +1,281 @@
+"""The linear probe: ridge regression from standardised features to target maps, by conjugate gradients.
+
+The readout is a k×k convolution without padding over all taps, aligned to one grid. Its Gram matrix would have (k²C)²
+entries and cost many times the network itself; here it is only ever multiplied by. Each multiplication mixes the channels of
+a tap at the tap's own resolution and resizes the few results, which is the same as resizing the channels first.
+
+Throughout, `q` stands for the k·k·targets results of mixing, ordered so: a map of them holds, for every target and every
+offset within the kernel, what that offset's weights make of the channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+
+from posbench.errors import PosbenchError
+from posbench.features import Features
+
+#: Stop once the objective has fallen, over `WINDOW` steps together, by less than this share of the targets' variance.
+TOLERANCE = 3e-4
+WINDOW = 4
+MOST_STEPS = 500
+#: How many cells of the grid, over all images, tell the preconditioner how channels vary together.
+SAMPLED_CELLS = 8192
+#: How many random mixtures of channels tell it how neighbouring cells vary together.
+MIXTURES = 16
+#: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
+CONSTANT = 1e-5
+
+Weight = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LinearReadout:
+    """A fitted linear readout.
+
+    Attributes:
+        weight: one tensor a tap, float32 [channels, q], for features in their own scale.
+        bias: float32 [targets].
+        kernel: k.
+        steps: the conjugate-gradient steps that the fit took.
+    """
+
+    weight: Weight
+    bias: torch.Tensor
+    kernel: int
+    steps: int
+
+    def predict(self, features: Features) -> torch.Tensor:
+        """The drawn maps, float32 [n, targets, side, side] with side = grid − k + 1."""
+        maps = [_gather(_mix(batch, self.weight), self.kernel) for batch in _batches(features)]
+        return (torch.cat(maps) + self.bias).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty: float) -> LinearReadout:
+    """The k×k convolution that draws the targets best, penalised in the scale of standardised channels.
+
+    With channels centred and scaled to unit variance over all cells of the aligned grid and all images, it minimises, for
+    each target, the mean of (target − prediction)² over all cells and images + penalty · Σ weight², the bias being free.
+    The mean, not the sum, so that the penalty means the same for any number of images. Constant channels take no part.
+
+    Args:
+        features: of the training images.
+        targets: float32 [targets, side, side] with side = grid − kernel + 1.
+        kernel: k, odd.
+        penalty: λ > 0.
+
+    Raises:
+        PosbenchError: if it has not converged within 500 steps.
+
+    Source:
+        Hoerl & Kennard, Technometrics 1970; Hestenes & Stiefel 1952 for the solver and its estimate of the error.
+    """
+    problem = _Problem(features, targets, kernel, penalty)
+    solution, steps = _conjugate_gradients(problem)
+    weight = problem.unscaled(solution)
+    drawn = _gather(_mix(problem.mean, weight), kernel).mean(dim=(0, 1, 2))
+    return LinearReadout(weight, targets.mean(dim=(1, 2)) - drawn, kernel, steps)
+
+
+class _Problem:
+    """The normal equations (XᵀX + λN) w = Xᵀy of all targets, X being the N standardised, centred patches.
+
+    Weights are held as one tensor [C, q] over the channels of all taps together.
+    """
+
+    def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float) -> None:
+        self.features = features
+        self.kernel = kernel
+        self.mean, self.scale, covariance = _statistics(features)
+        self.rows = len(features) * targets[0].numel()
+        self.penalty = penalty * self.rows
+        centred = (targets - targets.mean(dim=(1, 2), keepdim=True)).permute(1, 2, 0)[None]
+        self.variance = centred.square().sum(dim=(0, 1, 2)).double() * len(features)
+        # Every image is to be answered with the same map, so only the mean image matters here.
+        self.right = self._standardised(_unmix(self.mean, _scatter(centred, kernel, features.grid))) * len(features)
+        self._prepare(covariance)
+
+    def unscaled(self, weight: torch.Tensor) -> Weight:
+        """Weights for features in their own scale, one tensor a tap."""
+        return tuple((weight * self.scale[:, None]).split([tap.shape[-1] for tap in self.features.taps]))
+
+    def _standardised(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(parts)) * self.scale[:, None]
+
+    def multiply(self, weight: torch.Tensor) -> torch.Tensor:
+        """(XᵀX + λN) w, in one visit to the features."""
+        own = self.unscaled(weight)
+        # Centring the columns of X is the same as centring what it draws.
+        offset = _gather(_mix(self.mean, own), self.kernel).mean(dim=(0, 1, 2))
+        total = [torch.zeros_like(part) for part in own]
+        for batch in _batches(self.features):
+            drawn = _gather(_mix(batch, own), self.kernel) - offset
+            for part, more in zip(total, _unmix(batch, _scatter(drawn, self.kernel, batch.grid)), strict=True):
+                part += more
+        return self._standardised(total) + self.penalty * weight
+
+    def _prepare(self, covariance: torch.Tensor) -> None:
+        neighbours = _neighbours(self.features, self.scale, self.kernel)
+        self._values, self._vectors = torch.linalg.eigh(covariance)
+        self._cell_values, self._cell_vectors = torch.linalg.eigh(neighbours)
+
+    def precondition(self, residual: torch.Tensor) -> torch.Tensor:
+        """Solve with rows · (channel covariance ⊗ neighbour covariance) + λN in place of the true matrix."""
+        k2 = self.kernel**2
+        rotated = torch.einsum("ck,cqt,qj->kjt", self._vectors, residual.unflatten(1, (k2, -1)), self._cell_vectors)
+        spread = self._values.clamp(min=0)[:, None] * self._cell_values.clamp(min=0)[None, :]
+        rotated /= (self.rows * spread + self.penalty)[:, :, None]
+        return torch.einsum("ck,kjt,qj->cqt", self._vectors, rotated, self._cell_vectors).flatten(1)
+
+
+def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
+    """All targets side by side, each with its own step lengths, until the last has converged."""
+    targets = problem.variance.numel()
+
+    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a * b).unflatten(1, (-1, targets)).sum(dim=(0, 1), dtype=torch.float64)
+
+    def times(a: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return (a.unflatten(1, (-1, targets)) * factor.float()).flatten(1)
+
+    solution = torch.zeros_like(problem.right)
+    residual = problem.right
+    direction = conditioned = problem.precondition(residual)
+    power = dot(residual, conditioned)
+    falls: list[torch.Tensor] = []
+    enough = TOLERANCE * problem.variance
+    for step in range(MOST_STEPS):
+        # Each step lowers the objective by α rᵀz; what the last few did bounds what is still to be had.
+        if bool((power <= 0).all()) or (len(falls) >= WINDOW and bool((sum(falls[-WINDOW:]) <= enough).all())):
+            return solution, step
+        product_ = problem.multiply(direction)
+        curvature = dot(direction, product_)
+        length = torch.where(curvature > 0, power / curvature.where(curvature > 0, torch.ones_like(curvature)), 0.0)
+        falls.append(length * power)
+        solution = solution + times(direction, length)
+        residual = residual - times(product_, length)
+        conditioned = problem.precondition(residual)
+        before, power = power, dot(residual, conditioned)
+        ratio = torch.where(before > 0, power / before.where(before > 0, torch.ones_like(before)), 0.0)
+        direction = conditioned + times(direction, ratio)
+    raise PosbenchError(f"the linear readout has not converged within {MOST_STEPS} steps")
+
+
+def _batches(features: Features) -> Sequence[Features]:
+    """The features in pieces of some 64 MB at float32."""
+    return list(features.batches(max(1, 2**24 // sum(tap[0].numel() for tap in features.taps))))
+
+
+def _rows(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
+    """The matrix [side, length] that resizes a row as `features.align` does."""
+    identity = torch.eye(length, dtype=torch.float32, device=like.device)
+    return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
+
+
+def _resize(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Maps [n, h, w, q] to [n, rows, columns, q] by one matrix along each axis."""
+    n, h, _, q = maps.shape
+    wide = columns @ maps
+    return (rows @ wide.reshape(n, h, -1)).view(n, len(rows), len(columns), q)
+
+
+def _mix(features: Features, weight: Weight) -> torch.Tensor:
+    """The channels of all taps mixed and summed on the grid: float32 [n, grid, grid, q]."""
+    total: torch.Tensor | float = 0.0
+    for tap, part in zip(features.taps, weight, strict=True):
+        mixed = tap.float() @ part
+        if mixed.shape[1:3] != (features.grid, features.grid):
+            rows, columns = (_rows(length, features.grid, tap) for length in tap.shape[1:3])
+            mixed = _resize(mixed, rows, columns)
+        total = total + mixed
+    assert isinstance(total, torch.Tensor)
+    return total
+
+
+def _unmix(features: Features, maps: torch.Tensor) -> list[torch.Tensor]:
+    """The adjoint of `_mix`: from [n, grid, grid, q], one tensor [channels, q] a tap."""
+    parts = []
+    for tap in features.taps:
+        mixed = maps
+        if tap.shape[1:3] != (features.grid, features.grid):
+            rows, columns = (_rows(length, features.grid, tap) for length in tap.shape[1:3])
+            mixed = _resize(maps, rows.T, columns.T)
+        mixed = mixed.expand(len(tap), -1, -1, -1)
+        parts.append(tap.float().flatten(0, 2).T @ mixed.flatten(0, 2))
+    return parts
+
+
+def _gather(mixed: torch.Tensor, kernel: int) -> torch.Tensor:
+    """The convolution's result [n, side, side, targets]: each offset's mixtures, read at that offset."""
+    side = mixed.shape[1] - kernel + 1
+    offsets = mixed.unflatten(3, (kernel, kernel, -1))
+    views = [offsets[:, y : y + side, x : x + side, y, x] for y, x in product(range(kernel), repeat=2)]
+    return torch.stack(views).sum(0)
+
+
+def _scatter(drawn: torch.Tensor, kernel: int, grid: int) -> torch.Tensor:
+    """The adjoint of `_gather`: [n, grid, grid, q]."""
+    n, side, _, targets = drawn.shape
+    offsets = drawn.new_zeros(n, grid, grid, kernel, kernel, targets)
+    for y, x in product(range(kernel), repeat=2):
+        offsets[:, y : y + side, x : x + side, y, x] = drawn
+    return offsets.flatten(3)
+
+
+def _statistics(features: Features) -> tuple[Features, torch.Tensor, torch.Tensor]:
+    """What standardising needs, over all images and the cells of the aligned grid, in one visit.
+
+    Returns:
+        The mean image; one over the standard deviation of each channel, float32 [C], 0 for a constant channel; and the
+        correlation of the channels [C, C], estimated from a seeded sample of cells.
+    """
+    grid, device = features.grid, features.taps[0].device
+    resizers = [tuple(_rows(length, grid, tap) for length in tap.shape[1:3]) for tap in features.taps]
+    sums = [torch.zeros(tap.shape[1:], dtype=torch.float64, device=device) for tap in features.taps]
+    squares = [torch.zeros(tap.shape[3], dtype=torch.float64, device=device) for tap in features.taps]
+    per_image = min(grid * grid, max(1, SAMPLED_CELLS // len(features)))
+    generator = torch.Generator().manual_seed(0)
+    across = min(grid, max(1, round(per_image**0.5)))
+    down = min(grid, max(1, per_image // across))
+    sample = []
+    for batch in _batches(features):
+        ys, xs = (torch.randperm(grid, generator=generator)[:count].to(device) for count in (down, across))
+        cells = []
+        for i, (tap, (rows, columns)) in enumerate(zip(batch.taps, resizers, strict=True)):
+            values = tap.float()
+            sums[i] += values.sum(0, dtype=torch.float64)
+            # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
+            squares[i] += (values * _resize(values, rows.T @ rows, columns.T @ columns)).sum((0, 1, 2), dtype=torch.float64)
+            cells.append(_resize(values, rows[ys], columns[xs]).flatten(0, 2))
+        sample.append(torch.cat(cells, dim=1))
+    count = len(features)
+    mean = Features(tuple((total / count).float()[None] for total in sums), grid)
+    centre = [_resize(tap, *pair).double().mean(dim=(0, 1, 2)) for tap, pair in zip(mean.taps, resizers, strict=True)]
+    power = torch.cat([total / (count * grid * grid) for total in squares])
+    spread = (power - torch.cat(centre).square()).clamp(min=0).sqrt()
+    varies = spread > CONSTANT * power.sqrt()
+    scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
+    standardised = (torch.cat(sample) - torch.cat(centre).float()) * scale
+    return mean, scale, standardised.T @ standardised / len(standardised)
+
+
+def _neighbours(features: Features, scale: torch.Tensor, kernel: int) -> torch.Tensor:
+    """How the k² cells under the kernel vary together, averaged over standardised channels: float32 [k², k²].
+
+    Measured on random mixtures of the channels, whose covariance is that average in expectation.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mixture = torch.randn(len(scale), MIXTURES, generator=generator).to(scale) * scale[:, None]
+    mixed = _mix(features.of_images(0, 24), mixture.split([tap.shape[-1] for tap in features.taps]))
+    mixed = mixed - mixed.mean(dim=(0, 1, 2))
+    side = features.grid - kernel + 1
+    shifted = [mixed[:, y : y + side, x : x + side].flatten() for y, x in product(range(kernel), repeat=2)]
+    patches = torch.stack(shifted)
+    covariance = patches @ patches.T / patches.shape[1]
+    return covariance / covariance.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)

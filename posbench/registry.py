@@ -1,0 +1,184 @@
+"""Finds plugins by entry point, one by one, and catalogues the components that they offer.
+
+A plugin that cannot be loaded, misspells a hook or raises in one costs only its own components: it is kept in the
+catalogue with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pluggy
+
+from posbench import hookspecs
+from posbench.components import Backbone, Component, Images, Metric, Padding, Readout, Target
+from posbench.errors import PosbenchError, UsageError, unknown
+
+#: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
+KINDS: dict[str, type[Component]] = {
+    "backbone": Backbone,
+    "padding": Padding,
+    "images": Images,
+    "target": Target,
+    "readout": Readout,
+    "metric": Metric,
+}
+
+C = TypeVar("C", bound=Component)
+
+
+def plural(kind: str) -> str:
+    """The plural of a kind, as commands and hooks spell it."""
+    return kind if kind.endswith("s") else kind + "s"
+
+
+@dataclass
+class Plugin:
+    """One entry point: where it came from, what it implements, and what went wrong."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The distribution and its version, as messages and tables show it."""
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component and the plugin that offers it."""
+
+    component: Component
+    plugin: Plugin
+
+
+class Registry:
+    """Every component that the loaded plugins offer."""
+
+    def __init__(self, points: Iterable[EntryPoint]) -> None:
+        self.plugins: list[Plugin] = []
+        self._entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for point in points:
+            self._add(point)
+
+    def _add(self, point: EntryPoint) -> None:
+        """Load one entry point; whatever it raises is noted and its components are left out."""
+        # An EntryPoint made by hand, as tests do, belongs to no distribution.
+        distribution = point.dist.name if point.dist else "(no distribution)"
+        plugin = Plugin(point.name, distribution, point.dist.version if point.dist else "-")
+        self.plugins.append(plugin)
+        key = f"{distribution}:{point.name}"
+        try:
+            module = point.load()
+            self._manager.register(module, name=key)
+            self._manager.check_pending()
+            plugin.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(module) or [])
+            found = list(self._offered(key))
+        # A plugin may even call sys.exit() on import; only an interrupt from the keyboard is not its fault.
+        except (Exception, SystemExit) as error:
+            plugin.error = f"{type(error).__name__}: {error}"
+            if self._manager.has_plugin(key):
+                self._manager.unregister(name=key)
+            return
+        for kind, component in found:
+            self._entries[kind].setdefault(component.name, []).append(Entry(component, plugin))
+
+    def _offered(self, key: str) -> Iterator[tuple[str, Component]]:
+        """The records that one registered plugin returns, checked to be records of the kind that the hook is for."""
+        for kind, record in KINDS.items():
+            caller = getattr(self._manager.hook, f"posbench_{plural(kind)}")
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin_name != key:
+                    continue
+                for component in implementation.function():
+                    if not isinstance(component, record):
+                        raise TypeError(f"{caller.name} returned {component!r}, which is no {record.__name__}")
+                    yield kind, component
+
+    def entries(self, kind: str) -> list[Entry]:
+        """Every component of a kind, in the order in which the plugins offered them; conflicting names included."""
+        return [entry for entries in self._entries[kind].values() for entry in entries]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind's components."""
+        return list(self._entries[kind])
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The component of a name, with its plugin.
+
+        Raises:
+            UsageError: if nothing, or more than one thing, is called so.
+        """
+        entries = self._entries[kind].get(name, [])
+        if len(entries) > 1:
+            owners = " and ".join(entry.plugin.label for entry in entries)
+            raise UsageError(f"{kind} {name!r} is offered by both {owners}: uninstall one of them")
+        if entries:
+            return entries[0]
+        found = self._find_backbone(name) if kind == "backbone" else None
+        if found is None:
+            raise unknown(kind, name, self._entries[kind])
+        self._entries[kind][name] = [found]
+        return found
+
+    def _find_backbone(self, name: str) -> Entry | None:
+        """Ask the plugins, one by one, for a backbone that none of them listed."""
+        for implementation in self._manager.hook.posbench_find_backbone.get_hookimpls():
+            plugin = next(p for p in self.plugins if f"{p.distribution}:{p.name}" == implementation.plugin_name)
+            try:
+                component = implementation.function(name=name)
+            except Exception as error:
+                raise PosbenchError(f"plugin {plugin.label} failed to look for backbone {name!r}: {error}") from error
+            if isinstance(component, Backbone):
+                return Entry(component, plugin)
+        return None
+
+    def get(self, record: type[C], name: str) -> C:
+        """The component of a name, by the class of its record. Raises as `entry` does."""
+        kind = next(kind for kind, cls in KINDS.items() if cls is record)
+        return cast(C, self.entry(kind, name).component)
+
+    def select(self, record: type[C], names: Sequence[str]) -> list[C]:
+        """Components by name, in the order given."""
+        return [self.get(record, name) for name in names]
+
+    def images(self, name: str) -> Images:
+        """A source of images by name, or a folder by its path.
+
+        Raises:
+            UsageError: if the name is neither, or the folder holds no image.
+        """
+        if name in self._entries["images"]:
+            return self.get(Images, name)
+        path = Path(name).expanduser()
+        if path.is_dir():
+            from posbench.folders import folder_images
+
+            return folder_images(path)
+        if len(path.parts) > 1 or path.exists():
+            state = "is a file, not a folder" if path.exists() else "does not exist"
+            raise UsageError(f"image folder {name!r} {state}: give a folder of images or one of {self._listed()}")
+        return self.get(Images, name)
+
+    def _listed(self) -> str:
+        return ", ".join(self._entries["images"])
+
+
+def load_registry() -> Registry:
+    """The registry of this environment: posbench's own components first, then the installed plugins by name."""
+
+    def order(point: EntryPoint) -> tuple[bool, str, str]:
+        name: Any = point.dist.name if point.dist else ""
+        return name != hookspecs.PROJECT, name, point.name
+
+    return Registry(sorted(entry_points(group=hookspecs.PROJECT), key=order))

@@ -1,0 +1,90 @@
+"""Scores predicted maps: every metric for each image, then a mean with its interval over photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from posbench.components import Metric
+from posbench.errors import PosbenchError
+
+#: A map whose values lie within this share of the target's range is flat: what is left is rounding, and has no order.
+FLAT = 1e-4
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one cell.
+
+    Attributes:
+        value: the mean over photographs of the mean over each one's images.
+        lo, hi: the 95 % interval of that mean, by Student's t over photographs; None with fewer than two of them.
+        by_photograph: the mean of each photograph.
+    """
+
+    value: float
+    lo: float | None
+    hi: float | None
+    by_photograph: dict[str, float]
+
+
+def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Replace maps that are constant up to rounding by their mean.
+
+    Args:
+        predictions: [n, height, width].
+        target: [height, width].
+
+    Returns:
+        float64 predictions of the same shape, and the share in [0, 1] that was degenerate.
+
+    Raises:
+        PosbenchError: if a value is not finite.
+    """
+    if not bool(predictions.isfinite().all()):
+        raise PosbenchError("the readout predicts values that are not finite")
+    predictions = predictions.double()
+    spread = predictions.amax(dim=(1, 2)) - predictions.amin(dim=(1, 2))
+    flat = spread <= FLAT * (target.max() - target.min()).double()
+    means = predictions.mean(dim=(1, 2), keepdim=True).expand_as(predictions)
+    return torch.where(flat[:, None, None], means, predictions), float(flat.double().mean())
+
+
+def score(metric: Metric, predictions: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]) -> Score:
+    """One metric over all test images.
+
+    Args:
+        predictions: float64 [n, height, width], as `flatten_degenerate` returns them.
+        target: [height, width].
+        photographs: the photograph of each image.
+
+    Raises:
+        PosbenchError: if the metric does not return one finite score an image.
+    """
+    # A copy, since a metric that writes into its input must not change what the next one sees.
+    values = metric.score(predictions.clone(), target.double().clone())
+    if not torch.is_tensor(values) or values.shape != (len(predictions),) or not bool(values.isfinite().all()):
+        raise PosbenchError(f"metric {metric.name!r} must return one finite score an image, {len(predictions)} of them")
+    by_photograph = _means(values.double().cpu().numpy(), photographs)
+    return Score(*interval(list(by_photograph.values())), by_photograph)
+
+
+def _means(values: NDArray[np.float64], photographs: Sequence[str]) -> dict[str, float]:
+    names = np.asarray(photographs)
+    return {str(name): float(values[names == name].mean()) for name in dict.fromkeys(photographs)}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """The mean of independent values and its 95 % interval by Student's t; no interval for fewer than two."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None, None
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    return mean, mean - half, mean + half

@@ -1,0 +1,168 @@
+"""What the user asked for: the command line over a YAML file over the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from posbench.errors import UsageError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The choices of one `posbench run`, by the names of its options. Names are not looked up here.
+
+    Attributes:
+        backbones: None, as in a bare run, stands for EfficientNet-Lite0 and the control `none`.
+        test_images: None stands for the training source.
+        image_size: in pixels. train_count, test_count: in crops.
+    """
+
+    backbones: tuple[str, ...] | None = None
+    paddings: tuple[str, ...] = ("zero", "circular", "reflect")
+    targets: tuple[str, ...] = ("H", "V", "G", "HS", "VS")
+    images: tuple[str, ...] = ("photos",)
+    test_images: tuple[str, ...] | None = None
+    readouts: tuple[str, ...] = ("ridge",)
+    metrics: tuple[str, ...] = ("spc", "mae", "r2")
+    weights: tuple[str, ...] = ("auto",)
+    seeds: tuple[int, ...] = (0,)
+    taps: str = "all"
+    image_size: int = 224
+    train_count: int = 256
+    test_count: int = 64
+    precision: str = "auto"
+    device: str = "auto"
+    store: Path = Path("posbench.db")
+    csv: str | None = None
+    json: bool = False
+    dry_run: bool = False
+    force: bool = False
+    fail_fast: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "train_count", "test_count"):
+            if not 1 <= getattr(self, name) <= LARGEST[name]:
+                raise UsageError(f"{_option(name)} is {getattr(self, name)}: give 1 to {LARGEST[name]}")
+        for name in ("paddings", "targets", "images", "readouts", "metrics", "seeds"):
+            if not getattr(self, name):
+                raise UsageError(f"{_option(name)} is empty: name at least one, or leave it out for the default")
+        if self.backbones == () or self.test_images == ():
+            raise UsageError("an empty list was given: name at least one, or leave the option out for the default")
+        if min(self.seeds) < 0:
+            raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
+
+
+LARGEST = {"image_size": 4096, "train_count": 10_000_000, "test_count": 10_000_000}
+_KINDS = {field.name: str(field.type) for field in fields(Selection)}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
+    """The selection that a configuration file and the command line make together.
+
+    Args:
+        config: a YAML file with the options' names as keys, or None.
+        options: the options given on the command line by field name; None stands for one that was not given.
+
+    Raises:
+        UsageError: if a key is unknown or given twice, or a value does not fit; with the file and line, for a file.
+    """
+    chosen = _read(config) if config else {}
+    chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
+    return Selection(**chosen)
+
+
+def _parse(name: str, value: object, where: str) -> object:
+    """One value, from YAML or the command line, as the field's type.
+
+    Raises:
+        UsageError: if it does not fit, naming `where` it stands.
+    """
+    kind = _KINDS[name]
+    if kind.startswith("tuple[str"):
+        if isinstance(value, str):
+            value = [value] if name == "weights" else value.split(",")
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(dict.fromkeys(item.strip() for item in value if item.strip()))
+        raise UsageError(f"{where}: expected names, as a list or separated by commas, not {value!r}")
+    if kind.startswith("tuple[int"):
+        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(dict.fromkeys(_whole(item, where) for item in items))
+    if kind == "int":
+        return _whole(value, where)
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        raise UsageError(f"{where}: expected true or false, not {value!r}")
+    if name == "taps" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, Path) and kind == "Path":
+        return value
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{where}: expected text, not {value!r}")
+    return Path(value) if kind == "Path" else value
+
+
+def _whole(value: object, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    # int() would also take "1_0" and "٣".
+    if isinstance(value, str) and (text := value.strip()).isascii() and text.removeprefix("-").isdigit():
+        return int(text)
+    raise UsageError(f"{where}: expected a whole number, not {value!r}")
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The options in a YAML file, by field name. Raises as `select` does."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config {str(path)!r} is not UTF-8 text: save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"{path}:{root.start_mark.line + 1}: expected options, such as `paddings: [zero, circular]`")
+    chosen: dict[str, object] = {}
+    for key, value in root.value:
+        where = f"{path}:{key.start_mark.line + 1}"
+        name = str(key.value).replace("-", "_")
+        if name not in _KINDS:
+            raise UsageError(f"{where}: unknown key {key.value!r}{nearest(name, _KINDS)}")
+        if name in chosen:
+            raise UsageError(f"{where}: {key.value!r} is given twice: keep one")
+        chosen[name] = _parse(name, _plain(value, path), f"{where}: {key.value}")
+    return chosen
+
+
+def _plain(node: yaml.Node, path: Path) -> object:
+    """A scalar or a flat list of scalars; nothing that a node could nest, tag or refer to is built."""
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    for item in nodes:
+        if not isinstance(item, yaml.ScalarNode) or not item.tag.startswith("tag:yaml.org,2002:"):
+            raise UsageError(f"{path}:{item.start_mark.line + 1}: expected a plain value or a list of plain values")
+    loader = yaml.SafeLoader("")
+    try:
+        values = [loader.construct_object(item) for item in nodes]  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{path}:{node.start_mark.line + 1}: this value cannot be read: {error}") from error
+    for item, value in zip(nodes, values, strict=True):
+        # YAML 1.1 reads 010 as 8 and 1:30 as 90.
+        if isinstance(value, int) and not isinstance(value, bool) and str(value) != item.value:
+            raise UsageError(f"{path}:{item.start_mark.line + 1}: {item.value} is ambiguous: write {value}, or quote it")
+    return values if isinstance(node, yaml.SequenceNode) else values[0]

@@ -1,0 +1,256 @@
+"""The SQLite store: results as they come, one transaction a job, with what is needed to trust and resume them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from posbench import __version__
+from posbench.errors import UsageError
+from posbench.plan import Cell, Identity, Job
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x706F7362  # "posb"
+_SCHEMA = """
+CREATE TABLE jobs (
+    job_id TEXT PRIMARY KEY,
+    provenance TEXT NOT NULL,        -- JSON: versions, machine, photographs, seconds by stage
+    created TEXT NOT NULL            -- UTC, ISO 8601
+) STRICT;
+CREATE TABLE cells (
+    cell_id TEXT PRIMARY KEY,        -- SHA-256 of identity
+    job_id TEXT NOT NULL REFERENCES jobs,
+    identity TEXT NOT NULL,          -- canonical JSON
+    status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
+    reason TEXT NOT NULL,
+    n_test_photos INTEGER,
+    degenerate REAL,
+    seconds REAL NOT NULL,
+    mean_map BLOB,                   -- float32, little-endian, a square map row by row
+    created TEXT NOT NULL,
+    posbench_version TEXT NOT NULL
+) STRICT;
+CREATE INDEX cells_of_job ON cells (job_id);
+CREATE TABLE scores (
+    cell_id TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
+    metric TEXT NOT NULL,
+    version TEXT NOT NULL,
+    value REAL NOT NULL,
+    lo REAL,
+    hi REAL,
+    by_photograph TEXT NOT NULL,     -- JSON: the mean of each photograph
+    PRIMARY KEY (cell_id, metric, version)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class StoredScore:
+    """A metric of a stored cell; see `scoring.Score`."""
+
+    metric: str
+    version: str
+    value: float
+    lo: float | None
+    hi: float | None
+    by_photograph: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell.
+
+    Attributes:
+        status: `ok`, `skipped` (cannot exist) or `failed`; `reason` says why.
+        n_test_photos: how many independent photographs the scores rest on.
+        degenerate: the share of test predictions that were constant.
+        seconds: the cell's share of its job's time.
+        mean_map: the mean predicted map, float32 little-endian, square.
+    """
+
+    identity: Identity
+    status: str
+    reason: str = ""
+    n_test_photos: int | None = None
+    degenerate: float | None = None
+    seconds: float = 0.0
+    mean_map: bytes | None = None
+    scores: Sequence[StoredScore] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored cell: its outcome, and when and by what it was made."""
+
+    cell_id: str
+    job_id: str
+    outcome: Outcome
+    created: str
+    posbench_version: str
+
+
+class Store:
+    """An open store; use it as a context manager.
+
+    Args:
+        path: the file; created unless `must_exist`.
+
+    Raises:
+        UsageError: if it cannot be opened or written, is no store, or was written by a newer posbench.
+    """
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        self.path = path
+        if must_exist and not path.is_file():
+            raise UsageError(f"there is no store at {str(path)!r}: `posbench run` makes one, or name it with --store")
+        with self._explained():
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        try:
+            with self._explained():
+                self._connection.execute("PRAGMA foreign_keys = ON")
+                # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Create the schema in an empty file, or check that it is one of ours."""
+        with self._transaction():
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not version and not tables:
+                for statement in _SCHEMA.split(";\n"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            elif application != APPLICATION_ID:
+                raise UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
+            elif version > SCHEMA_VERSION:
+                raise UsageError(
+                    f"store {str(self.path)!r} has schema {version}, this posbench knows {SCHEMA_VERSION}: update posbench"
+                )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what SQLite raises about the file into one line that names the fix."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UsageError(
+                f"store {str(self.path)!r} cannot be used ({error}): check the folder, its rights and the disk, "
+                "or name another with --store"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{str(self.path)!r} is not a posbench store ({error}): name another with --store") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def save(self, job: Job, cells: Sequence[Cell], outcomes: Sequence[Outcome], provenance: Mapping[str, Any]) -> None:
+        """Store a finished job: all its cells or, should anything go wrong, none. What was there before is replaced.
+
+        Raises:
+            UsageError: if the file cannot be written.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "
+                "provenance = excluded.provenance, created = excluded.created",
+                (job.id, json.dumps(provenance), now),
+            )
+            for cell, outcome in zip(cells, outcomes, strict=True):
+                self._connection.execute("DELETE FROM cells WHERE cell_id = ?", (cell.id,))
+                self._connection.execute(
+                    "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        cell.id,
+                        job.id,
+                        json.dumps(outcome.identity, sort_keys=True),
+                        outcome.status,
+                        outcome.reason,
+                        outcome.n_test_photos,
+                        outcome.degenerate,
+                        outcome.seconds,
+                        outcome.mean_map,
+                        now,
+                        __version__,
+                    ),
+                )
+                self._connection.executemany(
+                    "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (cell.id, s.metric, s.version, s.value, s.lo, s.hi, json.dumps(dict(s.by_photograph)))
+                        for s in outcome.scores
+                    ],
+                )
+
+    def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
+        """Stored cells, in the order given, or all of them in the order in which they were made. Unknown ones are left out."""
+        with self._explained():
+            rows = self._connection.execute("SELECT * FROM cells ORDER BY rowid").fetchall()
+            scores: dict[str, list[StoredScore]] = {}
+            for cell_id, metric, version, value, lo, hi, by_photograph in self._connection.execute("SELECT * FROM scores"):
+                score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
+                scores.setdefault(cell_id, []).append(score)
+        records = {
+            row[0]: Record(
+                row[0], row[1], Outcome(json.loads(row[2]), *row[3:9], scores.get(row[0], [])), row[9], row[10]
+            )
+            for row in rows
+        }
+        return list(records.values()) if cell_ids is None else [records[i] for i in cell_ids if i in records]
+
+    def find(self, prefix: str) -> Record:
+        """The one cell whose id starts so.
+
+        Raises:
+            UsageError: if there is none, or more than one.
+        """
+        found = [record for record in self.records() if record.cell_id.startswith(prefix)]
+        if len(found) == 1 and prefix:
+            return found[0]
+        many = f"{len(found)} cells start with {prefix!r}: give more of the id"
+        none = f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
+        raise UsageError(many if found else none)
+
+    def provenance(self, job_id: str) -> dict[str, Any]:
+        """How a stored job was made."""
+        with self._explained():
+            (text,) = self._connection.execute("SELECT provenance FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        return dict(json.loads(text))
+
+    def finished(self, metrics: Mapping[str, str]) -> set[str]:
+        """The ids of cells that need no computing: skipped for good, or scored by all these metrics (name: version)."""
+        done = set()
+        for record in self.records():
+            scored = {(score.metric, score.version) for score in record.outcome.scores}
+            if record.outcome.status == "skipped" or (record.outcome.status == "ok" and metrics.items() <= scored):
+                done.add(record.cell_id)
+        return done

@@ -1,0 +1,167 @@
+"""Cuts the square windows that networks see: which photograph goes to training, which to testing, and where each crop is.
+
+Everything is seeded, so a selection stands for the same pixels on every machine with the same versions of NumPy and
+Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from posbench.components import Images
+from posbench.errors import UsageError
+from posbench.folders import content_hash
+
+#: Pixels that a window leaves on every side where the photograph allows, at image size 224: room for its true surroundings.
+MARGIN = 64
+#: Of a source that serves for training and testing alike, the share of photographs that is held out for testing.
+TEST_SHARE = 1 / 3
+TRAIN, TEST = 0, 1
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The images of one role.
+
+    Attributes:
+        pixels: uint8 [n, size, size, 3], red, green, blue.
+        photographs: for each image, the photograph that it was cut from, as `NAME@hash8`; generated images are their own.
+    """
+
+    pixels: Pixels
+    photographs: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file and the hash of its content; equal content is one photograph, whatever it is called."""
+
+    path: Path
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.stem}@{self.digest[:8]}"
+
+
+def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tuple[Windows, Windows]:
+    """The training and test windows of a job, disjoint by photograph.
+
+    A source that serves both roles has a third of its photographs held out for testing. Of two sources, a photograph
+    that occurs in both serves training alone.
+
+    Args:
+        train, test: the sources.
+        n_train, n_test: how many windows of each; photographs take turns.
+        size: the side of a window, in pixels.
+
+    Raises:
+        UsageError: if there are too few photographs, or one cannot be read.
+    """
+    for_training, for_testing = _photographs(train), _photographs(test)
+    if for_training is not None and for_testing is not None:
+        if train.label == test.label and train.name == test.name:
+            for_training, for_testing = _hold_out(for_training, n_test)
+        known = {photograph.digest for photograph in for_training}
+        for_testing = [photograph for photograph in for_testing if photograph.digest not in known]
+        if not for_training or not for_testing:
+            raise UsageError(
+                f"images {train.label or train.name!r} and {test.label or test.name!r} leave no photograph for testing "
+                "that training does not use: give at least two different photographs"
+            )
+    return _windows(train, for_training, TRAIN, n_train, size), _windows(test, for_testing, TEST, n_test, size)
+
+
+def _photographs(images: Images) -> list[Photograph] | None:
+    """The distinct photographs of a source, ordered by content so that renaming a file changes nothing."""
+    if images.photographs is None:
+        return None
+    found = {digest: Photograph(path, digest) for path in images.photographs() if (digest := content_hash(path))}
+    return [found[digest] for digest in sorted(found)]
+
+
+def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Photograph], list[Photograph]]:
+    """A seeded split; a test photograph without a window of its own would be wasted, so at most `n_test` are held out."""
+    order = np.random.default_rng(0).permutation(len(photographs))
+    held_out = min(n_test, max(1, round(len(photographs) * TEST_SHARE)))
+    shuffled = [photographs[i] for i in order]
+    return shuffled[held_out:], shuffled[:held_out]
+
+
+def _windows(images: Images, photographs: Sequence[Photograph] | None, role: int, count: int, size: int) -> Windows:
+    pixels = np.empty((count, size, size, 3), np.uint8)
+    names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
+    if photographs is None:
+        for i in range(count):
+            assert images.draw is not None
+            pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
+        return Windows(pixels, tuple(names))
+    for first, photograph in enumerate(photographs[:count]):
+        with read(photograph.path) as image:
+            for i in range(first, count, len(photographs)):
+                pixels[i] = crop(image, size, np.random.default_rng([role, i]))
+                names[i] = photograph.name
+    return Windows(pixels, tuple(names))
+
+
+def _checked(images: Images, drawn: Pixels, size: int) -> Pixels:
+    if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
+        raise TypeError(
+            f"images {images.name!r} drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}"
+        )
+    return drawn
+
+
+def read(path: Path) -> Image.Image:
+    """A photograph as 8-bit RGB, upright as its EXIF orientation says.
+
+    Raises:
+        UsageError: if the file is no image that Pillow can decode, or is suspiciously large.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):
+                # Pillow clips 16-bit grey to 255 on conversion; the high byte is what an 8-bit version would hold.
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UsageError(f"image {str(path)!r} cannot be read ({error}): remove or replace it") from error
+
+
+def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+    """One square window at a random place and scale.
+
+    The scale is log-uniform between the photograph's own pixels and the smallest at which the window still has its
+    margin on every side. A photograph too small for the margin is taken in its own pixels, and one smaller than the
+    window is enlarged to it.
+
+    Args:
+        image: the photograph, 8-bit RGB.
+        size: the side of the window, in pixels.
+        rng: chooses the place and the scale.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    margin = MARGIN * size / 224
+    short = min(image.size)
+    roomy = size + 2 * margin
+    scale = np.exp(rng.uniform(np.log(roomy / short), 0)) if short >= roomy else max(1.0, size / short)
+    side = min(size / scale, short)
+    # Per axis, the margin shrinks to what the photograph leaves.
+    room = [min(margin / scale, (length - side) / 2) for length in image.size]
+    left, top = (rng.uniform(r, length - side - r) for r, length in zip(room, image.size, strict=True))
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
