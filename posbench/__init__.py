@@ -5,7 +5,7 @@ This module offers what the author of a plugin imports; it imports no torch.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posbench.components import (
     Backbone,
@@ -21,6 +21,10 @@ from posbench.components import (
 )
 from posbench.errors import Inapplicable, MissingError, UsageError
 from posbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from posbench.leaves import dead_leaves
+    from posbench.readout import fit_ridge
 
 __version__ = version("posbench")
 

@@ -27,7 +27,7 @@ err = Console(stderr=True)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 CsvOption = Annotated[str | None, typer.Option("--csv", metavar="FILE|-", help="Write the rows as CSV.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the rows as JSON, and nothing else, on standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")]
 MetricOption = Annotated[str | None, typer.Option("--metric", help="The metric to rank by.")]
 STORE = Path("posbench.db")
 
@@ -83,8 +83,10 @@ def run(
     image_size: Annotated[int | None, typer.Option(help="Side of a crop, in pixels. [224]")] = None,
     train_count: Annotated[int | None, typer.Option(help="Training crops. [256]")] = None,
     test_count: Annotated[int | None, typer.Option(help="Test crops. [64]")] = None,
-    precision: Annotated[str | None, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute. [auto]")] = None,
     store: Annotated[Path | None, typer.Option(help="The SQLite file for results. [posbench.db]")] = None,
     csv: CsvOption = None,
     json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
@@ -132,8 +134,7 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
     pending = list(plan.cells)
     if selection.store.exists() and not selection.force:
         with Store(selection.store) as store:
-            done = store.finished({metric.name: metric.version for metric in plan.metrics})
-        pending = [cell for cell in plan.cells if cell.id not in done]
+            pending = plan.pending(store.finished(plan.metrics))
     waiting = {job.id for job, _ in plan.jobs(pending)}
     lines = [
         [
@@ -157,16 +158,18 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
 
 def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
     """Compute what is missing, with a progress bar, and say what it took."""
+    pending = plan.pending(set() if selection.force else store.finished(plan.metrics))
+    if not pending:
+        return
     from posbench import engine, render
 
-    pending = engine.unfinished(plan, store, force=selection.force)
     jobs = [job for job, _ in plan.jobs(pending)]
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
         with render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress:
             for _, result in engine.run(
-                plan, store, device=device, force=selection.force, fail_fast=selection.fail_fast, observer=progress
+                plan, pending, store, device=device, fail_fast=selection.fail_fast, observer=progress
             ):
                 seconds.update(result.seconds)
                 states[result.status] += 1
@@ -210,12 +213,12 @@ def _publish(
     if [csv, markdown].count("-") + json > 1:
         raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
     boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-    texts = ((csv, lambda: leaderboard.to_csv(rows)), (markdown, lambda: leaderboard.to_markdown(boards)))
-    for destination, text in texts:
+    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, leaderboard.to_markdown(boards))]
+    for destination, text in outputs:
         if destination == "-":
-            sys.stdout.write(text())
+            sys.stdout.write(text)
         elif destination is not None:
-            leaderboard.write_whole(Path(destination), text())
+            leaderboard.write_whole(Path(destination), text)
     if json:
         sys.stdout.write(leaderboard.to_json(rows))
     elif "-" not in (csv, markdown):
@@ -225,7 +228,7 @@ def _publish(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images, targets, readouts or metrics.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images, …")] = None,
 ) -> None:
     """Show the components that can be named, all or of one kind."""
     from posbench import render
@@ -339,7 +342,7 @@ def _flat(value: object) -> str:
 
 @app.command()
 def doctor() -> None:
-    """Check this machine: packages, device, weights, photographs, hub, plugins. Exit code 4 if a bare run cannot work."""
+    """Check packages, device, weights, photographs, hub and plugins; exit code 4 if a bare run cannot work."""
     from posbench import render
 
     lines = [[what, "ok" if ok else "missing" if needed else "note", detail] for what, ok, needed, detail in _checks()]
@@ -373,6 +376,7 @@ def _checks() -> Iterable[tuple[str, bool, bool, str]]:
         yield "photographs", not missing, True, f"not found: {', '.join(missing)}" if missing else "all there"
     except MissingError as error:
         yield "photographs", False, True, str(error)
-    yield "model hub", hub_answers(), False, "answers" if hub_answers() else "out of reach: trained weights from packages or files"
+    hub = "answers" if hub_answers() else "out of reach: trained weights come from packages and files alone"
+    yield "model hub", hub_answers(), False, hub
     broken = [f"{plugin.label}: {plugin.error}" for plugin in registry.plugins if plugin.error]
     yield "plugins", not broken, False, "; ".join(broken) or f"{len(registry.plugins)} loaded"

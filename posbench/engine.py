@@ -105,26 +105,24 @@ class Engine:
         }
         network = self._built(job)
         with self._timed("extraction"):
-            features = [
-                extract(
-                    network,
-                    job.backbone,
-                    job.padding,
-                    windows.pixels,
-                    grid=job.grid,
-                    precision=job.precision,
-                    device=self._device,
-                    progress=observer.saw,
-                )
-                for windows in (train, test)
-            ]
-        outcomes = {}
-        # Targets that differ in nothing else are fitted together.
-        for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed)):
-            members = list(group)
-            for cell, outcome in zip(members, self._read(members, metrics, *features, test), strict=True):
-                outcomes[cell] = outcome
-        return [outcomes[cell] for cell in cells]
+            of_train, of_test = (self._extract(network, job, windows, observer) for windows in (train, test))
+        return [
+            outcome
+            for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed))
+            for outcome in self._read(list(group), metrics, of_train, of_test, test)
+        ]
+
+    def _extract(self, network: nn.Module, job: Job, windows: Windows, observer: Observer) -> Features:
+        return extract(
+            network,
+            job.backbone,
+            job.padding,
+            windows.pixels,
+            grid=job.grid,
+            precision=job.precision,
+            device=self._device,
+            progress=observer.saw,
+        )
 
     def _read(
         self, cells: Sequence[Cell], metrics: Sequence[Metric], train: Features, test: Features, windows: Windows
@@ -150,7 +148,8 @@ class Engine:
                 degenerate=degenerate,
                 mean_map=predictions[:, i].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
                 scores=[
-                    StoredScore(metric.name, metric.version, s.value, s.lo, s.hi, s.by_photograph) for metric, s in scores
+                    StoredScore(metric.name, metric.version, s.value, s.lo, s.hi, s.by_photograph)
+                    for metric, s in scores
                 ],
             )
 
@@ -194,7 +193,7 @@ def draw(target: Target, side: int) -> torch.Tensor:
     return F.interpolate(drawn[None, None], size=(side, side), mode="bilinear", align_corners=False)[0, 0]
 
 
-def check_image_size(plan: Plan, cells: Sequence[Cell]) -> None:
+def check_image_size(cells: Sequence[Cell]) -> None:
     """Find out before any job runs whether the networks can take images this small.
 
     Raises:
@@ -203,35 +202,32 @@ def check_image_size(plan: Plan, cells: Sequence[Cell]) -> None:
     for backbone, size in {(cell.job.backbone, cell.job.image_size) for cell in cells}:
         enough = smallest_size(backbone, size)
         if enough is not None and enough > size:
-            raise UsageError(f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}")
+            raise UsageError(
+                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
+            )
 
 
 def run(
-    plan: Plan, store: Store, *, device: str, force: bool, fail_fast: bool, observer: Observer
+    plan: Plan, cells: Sequence[Cell], store: Store, *, device: str, fail_fast: bool, observer: Observer
 ) -> Iterator[tuple[Job, JobResult]]:
-    """Compute what the store does not hold yet, and store each job as it finishes.
+    """Compute some cells of a plan, and store each job as it finishes.
 
     Args:
-        force: compute everything, and replace what is there.
         fail_fast: stop after the first job that fails.
 
     Yields:
         Each computed job, once it is stored.
+
+    Raises:
+        UsageError: before any job runs, if a network cannot take images this small; or if the store cannot be written.
     """
-    pending = unfinished(plan, store, force=force)
-    check_image_size(plan, pending)
+    check_image_size(cells)
     engine = Engine(device)
-    for job, cells in plan.jobs(pending):
+    for job, members in plan.jobs(cells):
         observer.started(job)
-        result = engine.compute(job, cells, plan.metrics, observer)
-        store.save(job, cells, result.outcomes, result.provenance)
+        result = engine.compute(job, members, plan.metrics, observer)
+        store.save(job, members, result.outcomes, result.provenance)
         observer.finished(job, result)
         yield job, result
         if fail_fast and result.status == "failed":
             return
-
-
-def unfinished(plan: Plan, store: Store, *, force: bool) -> list[Cell]:
-    """The cells of a plan that are still to be computed."""
-    done = set() if force else store.finished({metric.name: metric.version for metric in plan.metrics})
-    return [cell for cell in plan.cells if cell.id not in done]

@@ -24,13 +24,13 @@ class MissingError(PosbenchError):
     exit_code = 4
 
 
-class Interrupted(PosbenchError):
+class Interrupted(PosbenchError):  # noqa: N818  it is no error of anyone's
     """The user stopped a run; what had finished is stored."""
 
     exit_code = 130
 
 
-class Inapplicable(PosbenchError):
+class Inapplicable(PosbenchError):  # noqa: N818  nothing went wrong
     """A combination that cannot exist, such as reflection of a map narrower than the padding.
 
     Raise it from a component to have the job recorded as `skipped`, with this message as its reason.
@@ -47,4 +47,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a component's name that nothing has, with the nearest known names."""
     plural = kind if kind.endswith("s") else kind + "s"
-    return UsageError(f"unknown {kind} {name!r}{nearest(name, known) or f': `posbench list {plural}` shows the known ones'}")
+    return UsageError(
+        f"unknown {kind} {name!r}{nearest(name, known) or f': `posbench list {plural}` shows the known ones'}"
+    )

@@ -19,7 +19,7 @@ from posbench.networks import normalise
 from posbench.padding import apply
 from posbench.windows import Pixels
 
-#: Images to a forward pass: enough to fill two cores, little enough that VGG-16's first maps stay below half a gigabyte.
+#: Images to a forward pass: enough to fill two cores, few enough that VGG-16's first maps stay below half a gigabyte.
 BATCH = 32
 
 
@@ -121,7 +121,7 @@ def _check(taps: object, backbone: Backbone, images: int) -> None:
     )
     if not fits or not isinstance(taps, list | tuple) or len(taps) != backbone.taps:
         raise PosbenchError(
-            f"backbone {backbone.name!r} must return a list of {backbone.taps} feature maps [n, channels, height, width]"
+            f"backbone {backbone.name!r} must return {backbone.taps} feature maps [n, channels, height, width]"
         )
     for number, tap in enumerate(taps, 1):
         if not bool(tap.isfinite().all()):

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement. Each returns records from `posbench.components`; none registers itself on import.
+"""The hooks that a plugin may implement. Each returns records of `posbench.components`; importing registers nothing.
 
 A plugin is a distribution whose metadata names a module under the entry-point group `posbench`:
 
@@ -117,7 +117,7 @@ def posbench_targets() -> Iterable[Target]:
 
         @hookimpl
         def posbench_targets():
-            return [Target(name="diagonal", summary="0 at the top left, 1 at the bottom right", version="1", draw=diagonal)]
+            return [Target(name="diagonal", summary="from corner to corner", version="1", draw=diagonal)]
         ```
     """
     raise NotImplementedError
@@ -136,7 +136,9 @@ def posbench_metrics() -> Iterable[Metric]:
 
         @hookimpl
         def posbench_metrics():
-            return [Metric(name="rmse", summary="root mean squared error", version="1", score=rmse, higher_is_better=False)]
+            return [
+                Metric(name="rmse", summary="root mean square", version="1", score=rmse, higher_is_better=False)
+            ]
         ```
     """
     raise NotImplementedError
@@ -182,7 +184,7 @@ def posbench_readouts() -> Iterable[Readout]:
 
         @hookimpl
         def posbench_readouts():
-            return [Readout(name="constant", summary="the best constant", version="1", fit=fit, grid=lambda side: side)]
+            return [Readout(name="constant", summary="constant", version="1", fit=fit, grid=lambda side: side)]
         ```
     """
     raise NotImplementedError

@@ -11,7 +11,7 @@ from posbench.machine import resolve_device, resolve_precision
 from posbench.plan import Ingredients, Source, parse_taps
 from posbench.registry import Registry
 from posbench.selection import Selection
-from posbench.weights import Request, resolve
+from posbench.weights import Request, Weights, resolve
 
 #: What a bare run probes: a network whose trained weights ship in a package, and the control.
 BARE_RUN = ("tf_efficientnet_lite0", "none")
@@ -39,8 +39,11 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
     backbones = registry.select(Backbone, selection.backbones or BARE_RUN)
     request = Request.parse(selection.weights)
     if stray := request.files.keys() - {backbone.name for backbone in backbones}:
-        raise UsageError(f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out")
-    networks, untrained = [], {}
+        raise UsageError(
+            f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
+        )
+    networks: list[tuple[Backbone, list[Weights]]] = []
+    untrained: dict[str, list[str]] = {}
     for backbone in backbones:
         weights, problem = resolve(backbone, request, selection.seeds, download=download)
         networks.append((backbone, weights))

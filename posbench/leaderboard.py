@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_SETTINGS = ("taps", "seed", "image_size", "precision", "score_at", "n_train", "n_test")
 _FIRST = (
-    "backbone,weights,padding,images,test_images,target,readout,taps,seed,image_size,precision,score_at,"
-    "n_train,n_test,n_test_photos,status,reason"
-).split(",")
+    *("backbone", "weights", "padding", "images", "test_images", "target", "readout"),
+    *_SETTINGS,
+    *("n_test_photos", "status", "reason"),
+)
 #: The metrics whose columns every table has, in this order; others follow by name.
 _METRICS = ("spc", "mae", "r2")
 #: `reach`, `control`, `control_of` and `verdict` are reserved: empty in this version.
-_LAST = "degenerate,reach,control,control_of,verdict,seconds,cell_id,posbench_version,created".split(",")
+_LAST = (
+    *("degenerate", "reach", "control", "control_of", "verdict"),
+    *("seconds", "cell_id", "posbench_version", "created"),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -42,18 +47,12 @@ def row(record: Record) -> Row:
         "test_images": identity["test_images"]["label"],
         "target": identity["target"]["name"],
         "readout": identity["readout"]["name"],
-        **{
-            key: identity[key]
-            for key in ("taps", "seed", "image_size", "precision", "score_at", "n_train", "n_test")
-        },
+        **{key: identity[key] for key in _SETTINGS},
         "n_test_photos": outcome.n_test_photos,
         "status": outcome.status,
         "reason": outcome.reason,
         "degenerate": outcome.degenerate,
-        "reach": None,
-        "control": None,
-        "control_of": None,
-        "verdict": None,
+        **dict.fromkeys(("reach", "control", "control_of", "verdict")),
         "seconds": outcome.seconds,
         "cell_id": record.cell_id,
         "posbench_version": record.posbench_version,
@@ -84,7 +83,7 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as CSV, floats in full, text that a spreadsheet would run as a formula made harmless by an apostrophe."""
+    """The rows as CSV: floats in full, and an apostrophe before text that a spreadsheet would run as a formula."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(rows), restval="", lineterminator="\n")
     writer.writeheader()
@@ -216,14 +215,19 @@ def _mark_best(grid: list[tuple[str, list[Entry]]], sign: int, by: str) -> list[
 
 
 def _title(row: Row, metric: str) -> str:
-    images = row["images"] if row["images"] == row["test_images"] else f"{row['images']}, tested on {row['test_images']}"
+    images = (
+        row["images"] if row["images"] == row["test_images"] else f"{row['images']}, tested on {row['test_images']}"
+    )
     return f"{metric} on {images}"
 
 
 def _caption(rows: Sequence[Row], sign: int) -> str:
     first = rows[0]
     photographs = max((row["n_test_photos"] or 0 for row in rows), default=0)
-    interval = f"±: 95 % interval over {photographs} test photographs" if photographs > 1 else "no interval: one photograph"
+    independent = "images" if photographs == first["n_test"] else "photographs"
+    interval = (
+        f"±: 95 % interval over {photographs} test {independent}" if photographs > 1 else "no interval: one photograph"
+    )
     return (
         f"{'higher' if sign > 0 else 'lower'} is better; {interval}; "
         f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px; "
@@ -244,7 +248,8 @@ def entry_text(entry: Entry) -> str:
     """An entry as text: `0.62 ±0.11`, or why there is none."""
     if entry.value is None:
         return f"{entry.status} [{entry.note}]" if entry.note else "–"
-    return f"{entry.value:.2f}" + (f" ±{entry.half:.2f}" if entry.half is not None else "")
+    # Adding zero turns −0 into 0.
+    return f"{round(entry.value, 2) + 0:.2f}" + (f" ±{entry.half:.2f}" if entry.half is not None else "")
 
 
 def to_markdown(tables: Iterable[Board]) -> str:
@@ -286,4 +291,6 @@ def write_whole(path: Path, text: str) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be written ({error.strerror}): check the folder and the disk") from error
+        raise UsageError(
+            f"{str(path)!r} cannot be written ({error.strerror}): check the folder and the disk"
+        ) from error

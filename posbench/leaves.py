@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Opaque discs of random colour that occlude each other, placed and drawn on a torus.
 
-    Radii have density r⁻³ between 4 pixels and a quarter of the side, which gives the scale invariance of natural images;
-    colours are uniform. Enough discs fall to cover the plane six times over. Every position is as likely as any other,
-    so the images hold no cue to absolute position.
+    Radii have density r⁻³ between 4 pixels and a quarter of the side, which gives the scale invariance of natural
+    images; colours are uniform. Enough discs fall to cover the plane six times over. Every position is as likely as any
+    other, so the images hold no cue to absolute position.
 
     Args:
         rng: the source of randomness.

@@ -38,7 +38,7 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         elif weights.seed is not None:
             prepare_random(network, backbone)
     network.requires_grad_(False)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def _first_line(error: Exception) -> str:
 
 
 def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:
-    """Copy a checkpoint's tensors into the network; those that no tap depends on, such as a classifier's, may be absent.
+    """Copy a checkpoint's tensors into the network; those that no tap depends on, as a classifier's, may be absent.
 
     Raises:
         MissingError: naming the tensors that are absent or have another shape.
@@ -89,7 +89,7 @@ def needed(network: nn.Module) -> set[str]:
     network.requires_grad_(True)
     size = CALIBRATION_SIZE
     with torch.enable_grad():
-        sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()  # type: ignore[union-attr]
+        sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     network.zero_grad(set_to_none=True)
     owners = {name.rpartition(".")[0] for name in names}
@@ -104,12 +104,17 @@ def needed(network: nn.Module) -> set[str]:
 def prepare_random(network: nn.Module, backbone: Backbone) -> None:
     """Make an untrained network one whose branches all take part.
 
-    Scales that start at zero or nearly (the last norm of a residual branch, layer scales) become 1, and BatchNorm takes its
-    statistics from 32 fixed dead leaves under the network's native padding. Neither depends on a job's images or padding.
+    Scales that start at zero or nearly (the last norm of a residual branch, layer scales) become 1, and BatchNorm takes
+    its statistics from 32 fixed dead leaves under the network's native padding. Neither depends on a job's images or
+    padding.
     """
     for name, parameter in network.named_parameters():
         is_scale = parameter.numel() == max(parameter.shape, default=1) and not name.endswith("bias")
-        if is_scale and bool((parameter == parameter.flatten()[0]).all()) and parameter.flatten()[0].abs() <= NEARLY_ZERO:
+        if (
+            is_scale
+            and bool((parameter == parameter.flatten()[0]).all())
+            and parameter.flatten()[0].abs() <= NEARLY_ZERO
+        ):
             parameter.fill_(1)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -138,18 +143,21 @@ def normalise(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
 def smallest_size(backbone: Backbone, size: int) -> int | None:
     """The smallest image size from `size` on, in steps of 32 after the first, that the network can take.
 
-    Nothing is computed: only shapes are followed. None if they cannot be (some networks compute with values while they are
-    built) or if no size up to 1024 will do; running the network will then tell why.
+    Nothing is computed: only shapes are followed. None if they cannot be (some networks compute with values while they
+    are built) or if no size up to 1024 will do; running the network will then tell why.
     """
     try:
         with torch.device("meta"):
             network = backbone.build().eval()
     except Exception:
         return None
-    for candidate in [size, *range(size - size % 32 + 32, 1025, 32)]:
-        try:
-            network(torch.empty(1, 3, candidate, candidate, device="meta"))
-        except Exception:
-            continue
-        return candidate
-    return None
+    sizes = (size, *range(size - size % 32 + 32, 1025, 32))
+    return next((candidate for candidate in sizes if _takes(network, candidate)), None)
+
+
+def _takes(network: nn.Module, size: int) -> bool:
+    try:
+        network(torch.empty(1, 3, size, size, device="meta"))
+    except Exception:
+        return False
+    return True

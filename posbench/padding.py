@@ -1,8 +1,8 @@
 """Applies a padding strategy to every padded operation of any network, without touching its modules.
 
-While the context is active, every call of a padded convolution or pooling, and every constant `pad` of a feature map, is
-answered with the strategy's padding followed by the same operation without padding. Blur pooling's own reflection, and the
-channel-wise padding of one-dimensional attention, belong to the network's arithmetic and stay as they are.
+While the context is active, every call of a padded convolution or pooling, and every constant `pad` of a feature map,
+is answered with the strategy's padding followed by the same operation without padding. Blur pooling's own reflection,
+and the channel-wise padding of one-dimensional attention, belong to the network's arithmetic and stay as they are.
 """
 
 from __future__ import annotations
@@ -69,13 +69,11 @@ class _Repadding(TorchFunctionMode):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
     ) -> torch.Tensor:
-        if padding == "same":
-            (top, bottom), (left, right) = (
-                (total // 2, total - total // 2)
-                for total in (d * (k - 1) for k, d in zip(weight.shape[-2:], _pair(dilation), strict=True))
-            )
+        if isinstance(padding, str):
+            totals = [d * (k - 1) for k, d in zip(weight.shape[-2:], _pair(dilation), strict=True)]
+            (top, bottom), (left, right) = ((t // 2, t - t // 2) if padding == "same" else (0, 0) for t in totals)
         else:
-            top, left = bottom, right = (0, 0) if padding == "valid" else _pair(padding)
+            top, left = bottom, right = _pair(padding)
         layer = self._layers.get(id(weight), "a convolution").removesuffix(".weight")
         x = self._padded(x, (left, right, top, bottom), layer)
         return F.conv2d(x, weight, bias, stride, 0, dilation, groups)

@@ -1,14 +1,14 @@
 """Turns a selection into jobs and cells, and gives each its identity. Pure; imports no torch.
 
-A job is one frozen network under one padding over one set of images, and costs one pass of it. Its cells are what is read
-from that pass.
+A job is one frozen network under one padding over one set of images, and costs one pass of it. Its cells are what is
+read from that pass.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
@@ -196,6 +196,10 @@ class Plan:
         for job, members in groupby(self.cells if cells is None else cells, key=lambda cell: cell.job):
             yield job, list(members)
 
+    def pending(self, done: Collection[str]) -> list[Cell]:
+        """The cells whose ids are not among those done."""
+        return [cell for cell in self.cells if cell.id not in done]
+
     def passes(self, cells: Iterable[Cell] | None = None) -> int:
         """How many times a network is run over its images."""
         return sum(not job.backbone.weightless for job, _ in self.jobs(cells))
@@ -240,6 +244,8 @@ def _jobs(chosen: Ingredients) -> Iterator[Job]:
 
 
 def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
-    for readout, taps, target in product(chosen.readouts, chosen.taps, chosen.targets):
-        for seed in chosen.seeds if readout.stochastic else [None]:
+    """Cells that differ in their target alone next to each other, since they are fitted together."""
+    for readout, taps in product(chosen.readouts, chosen.taps):
+        seeds: Sequence[int | None] = chosen.seeds if readout.stochastic else [None]
+        for seed, target in product(seeds, chosen.targets):
             yield Cell(job, target, readout, taps, seed)

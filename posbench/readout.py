@@ -1,11 +1,12 @@
 """The linear probe: ridge regression from standardised features to target maps, by conjugate gradients.
 
 The readout is a k×k convolution without padding over all taps, aligned to one grid. Its Gram matrix would have (k²C)²
-entries and cost many times the network itself; here it is only ever multiplied by. Each multiplication mixes the channels of
-a tap at the tap's own resolution and resizes the few results, which is the same as resizing the channels first.
+entries and cost many times the network itself; here it is only ever multiplied by. Each multiplication mixes the
+channels of a tap at the tap's own resolution and resizes the few results, which is the same as resizing the channels
+first.
 
-Throughout, `q` stands for the k·k·targets results of mixing, ordered so: a map of them holds, for every target and every
-offset within the kernel, what that offset's weights make of the channels.
+Throughout, `q` stands for the k·k·targets results of mixing, ordered so: a map of them holds, for every offset within
+the kernel and every target, what that offset's weights make of the channels.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class LinearReadout:
 def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty: float) -> LinearReadout:
     """The k×k convolution that draws the targets best, penalised in the scale of standardised channels.
 
-    With channels centred and scaled to unit variance over all cells of the aligned grid and all images, it minimises, for
-    each target, the mean of (target − prediction)² over all cells and images + penalty · Σ weight², the bias being free.
+    With channels centred and scaled to unit variance over all cells of the aligned grid and all images, it minimises,
+    for each target, the mean of (target − prediction)² over cells and images + penalty · Σ weight², with a free bias.
     The mean, not the sum, so that the penalty means the same for any number of images. Constant channels take no part.
 
     Args:
@@ -103,7 +104,7 @@ class _Problem:
 
     def unscaled(self, weight: torch.Tensor) -> Weight:
         """Weights for features in their own scale, one tensor a tap."""
-        return tuple((weight * self.scale[:, None]).split([tap.shape[-1] for tap in self.features.taps]))
+        return _by_tap(weight * self.scale[:, None], self.features)
 
     def _standardised(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(parts)) * self.scale[:, None]
@@ -128,7 +129,9 @@ class _Problem:
     def precondition(self, residual: torch.Tensor) -> torch.Tensor:
         """Solve with rows · (channel covariance ⊗ neighbour covariance) + λN in place of the true matrix."""
         k2 = self.kernel**2
-        rotated = torch.einsum("ck,cqt,qj->kjt", self._vectors, residual.unflatten(1, (k2, -1)), self._cell_vectors)
+        rotated = torch.einsum(
+            "ck,cqt,qj->kjt", self._vectors, residual.view(len(residual), k2, -1), self._cell_vectors
+        )
         spread = self._values.clamp(min=0)[:, None] * self._cell_values.clamp(min=0)[None, :]
         rotated /= (self.rows * spread + self.penalty)[:, :, None]
         return torch.einsum("ck,kjt,qj->cqt", self._vectors, rotated, self._cell_vectors).flatten(1)
@@ -139,10 +142,10 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
     targets = problem.variance.numel()
 
     def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a * b).unflatten(1, (-1, targets)).sum(dim=(0, 1), dtype=torch.float64)
+        return (a * b).view(len(a), -1, targets).sum(dim=(0, 1), dtype=torch.float64)
 
     def times(a: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        return (a.unflatten(1, (-1, targets)) * factor.float()).flatten(1)
+        return (a.view(len(a), -1, targets) * factor.float()).flatten(1)
 
     solution = torch.zeros_like(problem.right)
     residual = problem.right
@@ -167,6 +170,11 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
     raise PosbenchError(f"the linear readout has not converged within {MOST_STEPS} steps")
 
 
+def _by_tap(weight: torch.Tensor, features: Features) -> Weight:
+    """A tensor [C, q] over the channels of all taps, one part a tap."""
+    return torch.split(weight, [tap.shape[-1] for tap in features.taps])
+
+
 def _batches(features: Features) -> Sequence[Features]:
     """The features in pieces of some 64 MB at float32."""
     return list(features.batches(max(1, 2**24 // sum(tap[0].numel() for tap in features.taps))))
@@ -187,14 +195,13 @@ def _resize(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> to
 
 def _mix(features: Features, weight: Weight) -> torch.Tensor:
     """The channels of all taps mixed and summed on the grid: float32 [n, grid, grid, q]."""
-    total: torch.Tensor | float = 0.0
+    total = features.taps[0].new_zeros((), dtype=torch.float32)
     for tap, part in zip(features.taps, weight, strict=True):
         mixed = tap.float() @ part
         if mixed.shape[1:3] != (features.grid, features.grid):
             rows, columns = (_rows(length, features.grid, tap) for length in tap.shape[1:3])
             mixed = _resize(mixed, rows, columns)
         total = total + mixed
-    assert isinstance(total, torch.Tensor)
     return total
 
 
@@ -214,7 +221,7 @@ def _unmix(features: Features, maps: torch.Tensor) -> list[torch.Tensor]:
 def _gather(mixed: torch.Tensor, kernel: int) -> torch.Tensor:
     """The convolution's result [n, side, side, targets]: each offset's mixtures, read at that offset."""
     side = mixed.shape[1] - kernel + 1
-    offsets = mixed.unflatten(3, (kernel, kernel, -1))
+    offsets = mixed.view(*mixed.shape[:3], kernel, kernel, -1)
     views = [offsets[:, y : y + side, x : x + side, y, x] for y, x in product(range(kernel), repeat=2)]
     return torch.stack(views).sum(0)
 
@@ -251,7 +258,9 @@ def _statistics(features: Features) -> tuple[Features, torch.Tensor, torch.Tenso
             values = tap.float()
             sums[i] += values.sum(0, dtype=torch.float64)
             # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
-            squares[i] += (values * _resize(values, rows.T @ rows, columns.T @ columns)).sum((0, 1, 2), dtype=torch.float64)
+            squares[i] += (values * _resize(values, rows.T @ rows, columns.T @ columns)).sum(
+                (0, 1, 2), dtype=torch.float64
+            )
             cells.append(_resize(values, rows[ys], columns[xs]).flatten(0, 2))
         sample.append(torch.cat(cells, dim=1))
     count = len(features)
@@ -272,7 +281,7 @@ def _neighbours(features: Features, scale: torch.Tensor, kernel: int) -> torch.T
     """
     generator = torch.Generator().manual_seed(0)
     mixture = torch.randn(len(scale), MIXTURES, generator=generator).to(scale) * scale[:, None]
-    mixed = _mix(features.of_images(0, 24), mixture.split([tap.shape[-1] for tap in features.taps]))
+    mixed = _mix(features.of_images(0, 24), _by_tap(mixture, features))
     mixed = mixed - mixed.mean(dim=(0, 1, 2))
     side = features.grid - kernel + 1
     shifted = [mixed[:, y : y + side, x : x + side].flatten() for y, x in product(range(kernel), repeat=2)]

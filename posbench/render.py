@@ -15,6 +15,7 @@ from posbench.plan import Job
 
 Map = Sequence[Sequence[float]]
 
+
 def board(scores: Board) -> Table:
     """A board as a table: bold is the best of a column within its target."""
     table = Table(title=escape(scores.title), title_justify="left", caption_justify="left")
@@ -22,7 +23,7 @@ def board(scores: Board) -> Table:
     table.add_column("target")
     table.add_column(scores.by)
     for heading in scores.headings:
-        table.add_column(escape(heading), justify="right")
+        table.add_column(escape(heading), justify="right", overflow="fold")
     for target, lines in scores.sections.items():
         for i, (label, entries) in enumerate(lines):
             table.add_row(escape(target) if i == 0 else "", escape(label.replace("\n", ", ")), *map(_entry, entries))

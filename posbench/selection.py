@@ -76,7 +76,7 @@ def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
     Raises:
         UsageError: if a key is unknown or given twice, or a value does not fit; with the file and line, for a file.
     """
-    chosen = _read(config) if config else {}
+    chosen: dict[str, Any] = _read(config) if config else {}
     chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
     return Selection(**chosen)
 
@@ -121,7 +121,7 @@ def _whole(value: object, where: str) -> int:
     raise UsageError(f"{where}: expected a whole number, not {value!r}")
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     """The options in a YAML file, by field name. Raises as `select` does."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, object]:
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}:{root.start_mark.line + 1}: expected options, such as `paddings: [zero, circular]`")
-    chosen: dict[str, object] = {}
+    chosen: dict[str, Any] = {}
     for key, value in root.value:
         where = f"{path}:{key.start_mark.line + 1}"
         name = str(key.value).replace("-", "_")
@@ -158,11 +158,13 @@ def _plain(node: yaml.Node, path: Path) -> object:
             raise UsageError(f"{path}:{item.start_mark.line + 1}: expected a plain value or a list of plain values")
     loader = yaml.SafeLoader("")
     try:
-        values = [loader.construct_object(item) for item in nodes]  # type: ignore[no-untyped-call]
+        values = [loader.construct_object(item) for item in nodes]
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path}:{node.start_mark.line + 1}: this value cannot be read: {error}") from error
     for item, value in zip(nodes, values, strict=True):
         # YAML 1.1 reads 010 as 8 and 1:30 as 90.
         if isinstance(value, int) and not isinstance(value, bool) and str(value) != item.value:
-            raise UsageError(f"{path}:{item.start_mark.line + 1}: {item.value} is ambiguous: write {value}, or quote it")
+            raise UsageError(
+                f"{path}:{item.start_mark.line + 1}: {item.value} is ambiguous: write {value}, or quote it"
+            )
     return values if isinstance(node, yaml.SequenceNode) else values[0]

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from posbench import __version__
+from posbench.components import Metric
 from posbench.errors import UsageError
 from posbench.plan import Cell, Identity, Job
 
@@ -135,16 +136,18 @@ class Store:
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             elif application != APPLICATION_ID:
-                raise UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
-            elif version > SCHEMA_VERSION:
                 raise UsageError(
-                    f"store {str(self.path)!r} has schema {version}, this posbench knows {SCHEMA_VERSION}: update posbench"
+                    f"{str(self.path)!r} is a database, but not a posbench store: name another with --store"
                 )
+            elif version > SCHEMA_VERSION:
+                raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
     @contextmanager
@@ -158,7 +161,9 @@ class Store:
                 "or name another with --store"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise UsageError(f"{str(self.path)!r} is not a posbench store ({error}): name another with --store") from error
+            raise UsageError(
+                f"{str(self.path)!r} is not a posbench store ({error}): name another with --store"
+            ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -212,19 +217,28 @@ class Store:
                 )
 
     def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
-        """Stored cells, in the order given, or all of them in the order in which they were made. Unknown ones are left out."""
+        """Stored cells, in the order given or in that in which they were made; unknown ones are left out."""
         with self._explained():
             rows = self._connection.execute("SELECT * FROM cells ORDER BY rowid").fetchall()
             scores: dict[str, list[StoredScore]] = {}
-            for cell_id, metric, version, value, lo, hi, by_photograph in self._connection.execute("SELECT * FROM scores"):
+            for cell_id, metric, version, value, lo, hi, by_photograph in self._connection.execute(
+                "SELECT * FROM scores"
+            ):
                 score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
                 scores.setdefault(cell_id, []).append(score)
-        records = {
-            row[0]: Record(
-                row[0], row[1], Outcome(json.loads(row[2]), *row[3:9], scores.get(row[0], [])), row[9], row[10]
+        records = {}
+        for cell_id, job_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in rows:
+            outcome = Outcome(
+                json.loads(identity),
+                status,
+                reason,
+                photographs,
+                degenerate,
+                seconds,
+                mean_map,
+                scores.get(cell_id, []),
             )
-            for row in rows
-        }
+            records[cell_id] = Record(cell_id, job_id, outcome, *made)
         return list(records.values()) if cell_ids is None else [records[i] for i in cell_ids if i in records]
 
     def find(self, prefix: str) -> Record:
@@ -246,11 +260,12 @@ class Store:
             (text,) = self._connection.execute("SELECT provenance FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
         return dict(json.loads(text))
 
-    def finished(self, metrics: Mapping[str, str]) -> set[str]:
-        """The ids of cells that need no computing: skipped for good, or scored by all these metrics (name: version)."""
+    def finished(self, metrics: Iterable[Metric]) -> set[str]:
+        """The ids of cells that need no computing: skipped for good, or scored by all these metrics."""
+        wanted = {(metric.name, metric.version) for metric in metrics}
         done = set()
         for record in self.records():
             scored = {(score.metric, score.version) for score in record.outcome.scores}
-            if record.outcome.status == "skipped" or (record.outcome.status == "ok" and metrics.items() <= scored):
+            if record.outcome.status == "skipped" or (record.outcome.status == "ok" and wanted <= scored):
                 done.add(record.cell_id)
         return done

@@ -124,18 +124,17 @@ def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str
         path = checkpoint.find()
         if path is not None:
             return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
-    remote = [checkpoint for checkpoint in backbone.checkpoints if checkpoint.fetch]
+    remote = [(checkpoint, checkpoint.fetch) for checkpoint in backbone.checkpoints if checkpoint.fetch]
     if not remote:
         return None, "no installed package carries them and none are published"
     if not hub_answers():
         return None, "no installed package carries them and the model hub is out of reach"
     if not download:
-        return Weights(remote[0].label, "", None, remote[0]), ""
+        return Weights(remote[0][0].label, "", None, remote[0][0]), ""
     problems = []
-    for checkpoint in remote:
-        assert checkpoint.fetch is not None
+    for checkpoint, fetch in remote:
         try:
-            path = checkpoint.fetch()
+            path = fetch()
         except OSError as error:  # what the hub's client raises for a refusal, a dropped connection or a full disk
             problems.append(f"{checkpoint.label}: {str(error).splitlines()[0]}")
             continue

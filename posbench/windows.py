@@ -1,4 +1,4 @@
-"""Cuts the square windows that networks see: which photograph goes to training, which to testing, and where each crop is.
+"""Cuts the square windows that networks see: which photograph is for training or testing, and where each crop is.
 
 Everything is seeded, so a selection stands for the same pixels on every machine with the same versions of NumPy and
 Pillow.
@@ -18,10 +18,11 @@ from posbench.components import Images
 from posbench.errors import UsageError
 from posbench.folders import content_hash
 
-#: Pixels that a window leaves on every side where the photograph allows, at image size 224: room for its true surroundings.
+#: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
 MARGIN = 64
-#: Of a source that serves for training and testing alike, the share of photographs that is held out for testing.
-TEST_SHARE = 1 / 3
+#: Of a source that serves for training and testing alike, the share of photographs that is held out for testing. What
+#: a score says of other photographs rests on how many were tested, so testing gets as many of the few as training.
+TEST_SHARE = 1 / 2
 TRAIN, TEST = 0, 1
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +34,7 @@ class Windows:
 
     Attributes:
         pixels: uint8 [n, size, size, 3], red, green, blue.
-        photographs: for each image, the photograph that it was cut from, as `NAME@hash8`; generated images are their own.
+        photographs: of each image, as `NAME@hash8`; a generated image is its own.
     """
 
     pixels: Pixels
@@ -58,7 +59,7 @@ class Photograph:
 def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tuple[Windows, Windows]:
     """The training and test windows of a job, disjoint by photograph.
 
-    A source that serves both roles has a third of its photographs held out for testing. Of two sources, a photograph
+    A source that serves both roles has half of its photographs held out for testing. Of two sources, a photograph
     that occurs in both serves training alone.
 
     Args:
@@ -70,7 +71,7 @@ def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tu
         UsageError: if there are too few photographs, or one cannot be read.
     """
     for_training, for_testing = _photographs(train), _photographs(test)
-    if for_training is not None and for_testing is not None:
+    if train.photographs and test.photographs:
         if train.label == test.label and train.name == test.name:
             for_training, for_testing = _hold_out(for_training, n_test)
         known = {photograph.digest for photograph in for_training}
@@ -83,30 +84,28 @@ def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tu
     return _windows(train, for_training, TRAIN, n_train, size), _windows(test, for_testing, TEST, n_test, size)
 
 
-def _photographs(images: Images) -> list[Photograph] | None:
+def _photographs(images: Images) -> list[Photograph]:
     """The distinct photographs of a source, ordered by content so that renaming a file changes nothing."""
     if images.photographs is None:
-        return None
+        return []
     found = {digest: Photograph(path, digest) for path in images.photographs() if (digest := content_hash(path))}
     return [found[digest] for digest in sorted(found)]
 
 
 def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Photograph], list[Photograph]]:
-    """A seeded split; a test photograph without a window of its own would be wasted, so at most `n_test` are held out."""
+    """A seeded split; as each test photograph is to have a window, at most `n_test` are held out."""
     order = np.random.default_rng(0).permutation(len(photographs))
     held_out = min(n_test, max(1, round(len(photographs) * TEST_SHARE)))
     shuffled = [photographs[i] for i in order]
     return shuffled[held_out:], shuffled[:held_out]
 
 
-def _windows(images: Images, photographs: Sequence[Photograph] | None, role: int, count: int, size: int) -> Windows:
+def _windows(images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int) -> Windows:
     pixels = np.empty((count, size, size, 3), np.uint8)
     names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
-    if photographs is None:
+    if images.draw is not None:
         for i in range(count):
-            assert images.draw is not None
             pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
-        return Windows(pixels, tuple(names))
     for first, photograph in enumerate(photographs[:count]):
         with read(photograph.path) as image:
             for i in range(first, count, len(photographs)):
@@ -117,9 +116,7 @@ def _windows(images: Images, photographs: Sequence[Photograph] | None, role: int
 
 def _checked(images: Images, drawn: Pixels, size: int) -> Pixels:
     if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
-        raise TypeError(
-            f"images {images.name!r} drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}"
-        )
+        raise TypeError(f"images {images.name!r} drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
     return drawn
 
 

@@ -95,9 +95,6 @@ def timm_backbone(row: timm_models.Row) -> Backbone:
     bare = row.name.partition(".")[0]
     carried = (lite0_checkpoint(),) if row.name == "tf_efficientnet_lite0" else ()
     published = (hub_checkpoint(row.name, row.hub),) if row.hub else ()
-    mean, std = (tuple(float(x) for x in values.split()) for values in (row.mean, row.std))
-    assert len(mean) == 3
-    assert len(std) == 3
     return Backbone(
         name=row.name,
         summary="a timm model",
@@ -105,10 +102,15 @@ def timm_backbone(row: timm_models.Row) -> Backbone:
         source=SOURCE,
         build=partial(build_timm, bare),
         taps=int(row.taps),
-        mean=mean,
-        std=std,
+        mean=_three(row.mean),
+        std=_three(row.std),
         checkpoints=carried + published,
     )
+
+
+def _three(numbers: str) -> tuple[float, float, float]:
+    red, green, blue = (float(number) for number in numbers.split())
+    return red, green, blue
 
 
 def build_none() -> torch.nn.Module:

@@ -42,7 +42,7 @@ def spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def mae(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error of each map, in the target's units. float64 [n], from [n, height, width] and [height, width]."""
+    """Mean absolute error of each map [n, height, width] from the target, in the target's units. float64 [n]."""
     return (prediction - target).abs().mean(dim=(-2, -1))
 
 

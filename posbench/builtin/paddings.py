@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _torch_pad(mode: str, reach: int | None) -> Callable[[torch.Tensor, Sides], torch.Tensor]:
-    """Padding by `torch.nn.functional.pad`, which takes borders of at most the map's side less `reach` cells, if given."""
+    """Padding by torch's `pad`, whose borders may be as wide as the map less `reach` cells, or any, if that is None."""
 
     def pad(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         import torch.nn.functional as F
@@ -20,7 +20,7 @@ def _torch_pad(mode: str, reach: int | None) -> Callable[[torch.Tensor, Sides], 
         height, width = x.shape[-2:]
         left, right, top, bottom = sides
         if reach is not None and (max(left, right) > width - reach or max(top, bottom) > height - reach):
-            raise Inapplicable(f"{mode} padding by (left, right, top, bottom) = {sides} needs more than a {height}×{width} map")
+            raise Inapplicable(f"{mode} padding by {max(sides)} cells needs a larger map than {height}×{width}")
         return F.pad(x, sides, mode=mode)
 
     return pad

@@ -40,15 +40,17 @@ def gaussian(size: int) -> Pattern:
     import numpy as np
 
     squares = (np.arange(size) - size / 2) ** 2
-    bell = np.exp(-(squares[:, None] + squares[None, :]) / (2 * (SIGMA * size) ** 2))
-    return (bell - bell.min()) / (bell.max() - bell.min())
+    bell: Pattern = np.exp(-(squares[:, None] + squares[None, :]) / (2 * (SIGMA * size) ** 2))
+    bell -= bell.min()
+    bell /= bell.max()
+    return bell
 
 
 def horizontal_stripes(size: int) -> Pattern:
     """HS: ½(1 + cos(2π · 2.5 · (row + ½)/size)), the same along a row. float64 [size, size] in [0, 1]."""
     import numpy as np
 
-    wave = (1 + np.cos(2 * np.pi * STRIPES * (np.arange(size) + 0.5) / size)) / 2
+    wave: Pattern = (1 + np.cos(2 * np.pi * STRIPES * (np.arange(size) + 0.5) / size)) / 2
     return np.tile(wave[:, None], (1, size))
 
 

@@ -1,6 +1,6 @@
 """Writes `timm_models.csv`, the list that lets posbench know timm's models without importing it.
 
-    python -m posbench.builtin.timm_models
+python -m posbench.builtin.timm_models
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def row(name: str) -> Row:
     import timm
 
     config: Any = timm.get_pretrained_cfg(name)
-    numbers = (" ".join(format(x, ".9g") for x in values) for values in (config.mean, config.std))
-    # Some weights may not be passed on by the hub; timm then names an address instead, which posbench does not fetch from.
-    return Row(name, config.hf_hub_id or "", *numbers, str(len(feature_maps(name.partition(".")[0]))))
+    mean, std = (" ".join(format(x, ".9g") for x in values) for values in (config.mean, config.std))
+    # Some weights are not on the hub; timm then names an address instead, which posbench does not fetch from.
+    return Row(name, config.hf_hub_id or "", mean, std, str(len(feature_maps(name.partition(".")[0]))))
 
 
 @cache
 def feature_maps(name: str) -> list[int]:
     """The indices of a timm model's taps among its intermediate feature maps; empty if timm cannot return any.
 
-    VGG: the five blocks before pooling, as the paper takes them (after the ReLU of conv1_2, conv2_2 and so on to the last
-    block's last convolution). ResNets: layer1 to layer4. Others: the whole pyramid, or, of a network that keeps one
-    resolution through many blocks, four of them at equal distances, the last one included.
+    VGG: the five blocks before pooling, as the paper takes them (after the ReLU of conv1_2, conv2_2 and so on to the
+    last block's last convolution). ResNets: layer1 to layer4. Others: the whole pyramid, or, of a network that keeps
+    one resolution through many blocks, four of them at equal distances, the last one included.
     """
     import timm
     import torch
