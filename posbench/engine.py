@@ -17,7 +17,7 @@ from torch import nn
 
 from posbench import __version__
 from posbench.components import Metric, Target
-from posbench.errors import Inapplicable, PosbenchError, UsageError
+from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError
 from posbench.features import Features, extract
 from posbench.networks import build, smallest_size
 from posbench.plan import Cell, Job, Plan, tap_numbers
@@ -79,12 +79,18 @@ class Engine:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def compute(self, job: Job, cells: Sequence[Cell], metrics: Sequence[Metric], observer: Observer) -> JobResult:
-        """Compute a job. Whatever a component raises is recorded in its cells; only an interrupt goes through."""
+        """Compute a job. What a component raises is recorded in its cells.
+
+        Raises:
+            UsageError, MissingError: for input that the user has to mend, such as a checkpoint that does not fit.
+        """
         self._seconds = {}
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
         try:
             outcomes = self._compute(job, cells, metrics, observer, provenance)
+        except (UsageError, MissingError):
+            raise
         except Inapplicable as error:
             outcomes = [Outcome(cell.identity(), "skipped", str(error)) for cell in cells]
         # Components are other people's code and may raise anything; the run goes on, and the reason is kept.

@@ -118,7 +118,9 @@ class _Repadding(TorchFunctionMode):
         if sides == _NONE:
             return x
         try:
-            padded = self._pad(x, sides)
+            # Autocasting would hand some strategies' padding back in another dtype than the map's.
+            with torch.autocast(x.device.type, enabled=False):
+                padded = self._pad(x, sides)
         except Inapplicable as error:
             raise Inapplicable(f"{layer}: {error}") from error
         left, right, top, bottom = sides

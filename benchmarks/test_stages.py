@@ -1,0 +1,92 @@
+"""How long each stage of a job takes, beside its floor: the network's plain forward pass.
+
+    pytest benchmarks
+
+Compare within one run; machines differ, and so do their moods.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from posbench.components import Backbone, Metric, Padding, Target
+from posbench.engine import draw
+from posbench.features import Features, extract
+from posbench.networks import build, normalise
+from posbench.readout import fit_ridge
+from posbench.registry import load_registry
+from posbench.scoring import flatten_degenerate, score
+from posbench.weights import Request, resolve
+from posbench.windows import Windows, cut
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+BACKBONE = "tf_efficientnet_lite0"
+IMAGES, GRID = 64, 28
+registry = load_registry()
+backbone = registry.get(Backbone, BACKBONE)
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    weights, _ = resolve(backbone, Request(), [0], download=False)
+    return build(backbone, weights[0])
+
+
+@pytest.fixture(scope="module")
+def windows() -> Windows:
+    photos = registry.images("photos")
+    return cut(photos, photos, IMAGES, 8, 224)[0]
+
+
+@pytest.fixture(scope="module")
+def features(network: torch.nn.Module, windows: Windows) -> Features:
+    return extract(network, backbone, None, windows.pixels, grid=GRID, precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def targets() -> torch.Tensor:
+    return torch.stack([draw(registry.get(Target, name), GRID - 2) for name in ("H", "V", "G", "HS", "VS")])
+
+
+@pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
+def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows) -> None:
+    """The floor: the same network on the same pixels, its taps thrown away."""
+
+    @torch.inference_mode()
+    def forward() -> None:
+        for start in range(0, IMAGES, 32):
+            network(normalise(torch.from_numpy(windows.pixels[start : start + 32]), backbone))
+
+    benchmark(forward)
+
+
+@pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
+@pytest.mark.parametrize("padding", ["zero", "circular", "reflect", "replicate"])
+def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows, padding: str) -> None:
+    strategy = registry.get(Padding, padding)
+    benchmark(extract, network, backbone, strategy, windows.pixels, grid=GRID, precision="fp32", device="cpu")
+
+
+@pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")
+def test_ridge_of_five_targets(benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor) -> None:
+    benchmark(fit_ridge, features, targets, kernel=3, penalty=1.0)
+
+
+@pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")
+def test_scoring_of_one_target(
+    benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor, windows: Windows
+) -> None:
+    predictions = fit_ridge(features, targets, kernel=3, penalty=1.0).predict(features)
+    metrics = [registry.get(Metric, name) for name in ("spc", "mae", "r2")]
+
+    def every_metric() -> None:
+        maps, _ = flatten_degenerate(predictions[:, 0], targets[0])
+        for metric in metrics:
+            score(metric, maps, targets[0], windows.photographs)
+
+    benchmark(every_metric)

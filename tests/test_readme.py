@@ -1,0 +1,55 @@
+"""The README's quoted output and code, against the real thing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ran
+
+README = Path(__file__).parents[1] / "README.md"
+NUMBER = re.compile(r"-?\d+\.\d\d")
+
+
+def fenced(language: str) -> list[str]:
+    """The code blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.long
+def test_the_quoted_table_is_what_a_bare_run_prints(
+    posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = posbench("run")
+    assert printed.code == 0, printed.err
+    quoted, found = (
+        [line.rstrip() for line in text.strip().splitlines()] for text in (fenced("text")[0], printed.out)
+    )
+    assert len(quoted) == len(found)
+    for ours, theirs in zip(quoted, found, strict=True):
+        assert NUMBER.sub("#", ours).split() == NUMBER.sub("#", theirs).split()
+        # Convolutions differ between processors in the last bits, and lines of nearly equal scores by that much.
+        assert [float(n) for n in NUMBER.findall(theirs)] == pytest.approx(
+            [float(n) for n in NUMBER.findall(ours)], abs=0.02
+        )
+
+
+def test_every_command_shown_is_one_that_exists(posbench: Callable[..., Ran]) -> None:
+    shown = [line for line in fenced("text")[1].splitlines() if line.startswith("posbench ")]
+    assert len(shown) >= 8
+    for command in {line.split()[1] for line in shown}:
+        assert posbench(command, "--help").code == 0
+    options = {option for line in shown for option in re.findall(r"--[a-z-]+", line) if line.split()[1] == "run"}
+    help_text = posbench("run", "--help").out
+    assert all(option in help_text for option in options)
+
+
+def test_the_configuration_shown_is_accepted(posbench: Callable[..., Ran]) -> None:
+    Path("experiment.yaml").write_text(fenced("yaml")[0], encoding="utf-8")
+    answer = posbench("run", "experiment.yaml", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "8 jobs" in answer.out  # three paddings and the control, on two sources
