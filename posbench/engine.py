@@ -19,7 +19,8 @@ from posbench import __version__
 from posbench.components import Metric, Target
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError
 from posbench.features import Features, extract
-from posbench.networks import build, smallest_size
+from posbench.networks import build, normalise, smallest_size
+from posbench.padding import check_reach
 from posbench.plan import Cell, Job, Plan, tap_numbers
 from posbench.scoring import flatten_degenerate, score
 from posbench.store import Outcome, Store, StoredScore
@@ -111,6 +112,8 @@ class Engine:
         }
         network = self._built(job)
         with self._timed("extraction"):
+            one = torch.from_numpy(train.pixels[:1]).to(self._device)
+            check_reach(job.padding, network, normalise(one, job.backbone))
             of_train, of_test = (self._extract(network, job, windows, observer) for windows in (train, test))
         return [
             outcome
