@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from posbench import __version__
-from posbench.components import Metric, Target
+from posbench.components import Backbone, Metric, Target
 from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError, unknown
 from posbench.registry import KINDS, Registry, load_registry, plural
 from posbench.selection import Selection, select
@@ -267,6 +267,40 @@ def plugins() -> None:
     out.print(render.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
 
 
+@app.command()
+def audit(
+    backbone: Annotated[str, typer.Argument(help="The network to look into.")],
+    image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the image, in pixels.")] = 224,
+) -> None:
+    """Show every padded operation of a network, and whether its padding is even; fails if a strategy would miss one."""
+    record = _registry().get(Backbone, backbone)
+    from posbench import render
+    from posbench.audit import even_sizes, operations
+
+    found = operations(record, image_size)
+    lines = [
+        [
+            operation.layer or "(the network)",
+            operation.operation,
+            *(f"{down}×{across}" for down, across in (operation.kernel, operation.stride)),
+            ", ".join(map(str, operation.sides)),
+            f"{operation.size[0]}×{operation.size[1]}",
+            "uneven" if operation.uneven else "even",
+        ]
+        for operation in found
+    ]
+    out.print(
+        render.plain(["layer", "operation", "kernel", "stride", "left, right, top, bottom", "map", "padding"], lines)
+    )
+    uneven = sum(operation.uneven for operation in found)
+    out.print(
+        f"{len(found)} padded operations at {image_size} px, {uneven} of them uneven; a strategy reaches them all"
+    )
+    if uneven:
+        nearest = " and ".join(f"{size} px" for size in even_sizes(record, image_size))
+        out.print(f"nearest sizes at which all are even: {nearest or 'none within 64 px'}")
+
+
 def _rows(store: Path) -> list[dict[str, Any]]:
     from posbench.leaderboard import row
     from posbench.store import Store
@@ -356,7 +390,6 @@ def _checks() -> Iterable[tuple[str, bool, bool, str]]:
     import platform
     from importlib.metadata import version
 
-    from posbench.components import Backbone
     from posbench.ingredients import BARE_RUN
     from posbench.machine import resolve_device, resolve_precision
     from posbench.weights import Request, hub_answers, resolve

@@ -20,7 +20,7 @@ from posbench.components import Metric, Target
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError
 from posbench.features import Features, extract
 from posbench.networks import build, normalise, smallest_size
-from posbench.padding import check_reach
+from posbench.padding import padded_operations
 from posbench.plan import Cell, Job, Plan, tap_numbers
 from posbench.scoring import flatten_degenerate, score
 from posbench.store import Outcome, Store, StoredScore
@@ -113,7 +113,8 @@ class Engine:
         network = self._built(job)
         with self._timed("extraction"):
             one = torch.from_numpy(train.pixels[:1]).to(self._device)
-            check_reach(job.padding, network, normalise(one, job.backbone))
+            if job.padding and job.padding.pad:
+                padded_operations(network, normalise(one, job.backbone))  # raises if one would escape the strategy
             of_train, of_test = (self._extract(network, job, windows, observer) for windows in (train, test))
         return [
             outcome

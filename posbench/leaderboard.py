@@ -171,8 +171,7 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
             return _entry(at.get((network, padding)) or at.get((network, CONTROL)), metric, reasons)
 
         grid = [(line, [entry(line, heading) for heading in headings]) for line in lines]
-        grid.sort(key=lambda line: _rank(line[1], sign), reverse=True)
-        sections[target] = _mark_best(grid, sign, by)
+        sections[target] = _mark_best(_best_first(grid, sign), sign)
     return Board(_title(rows[0], metric), _caption(rows, sign), by, headings, sections, _notes(rows, reasons))
 
 
@@ -192,12 +191,23 @@ def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
     return Entry(row.get(metric), None if lo is None or hi is None else (hi - lo) / 2, status="ok")
 
 
-def _rank(entries: Iterable[Entry], sign: int) -> float:
-    values = [sign * entry.value for entry in entries if entry.value is not None]
-    return sum(values) / len(values) if values else float("-inf")
+Line = tuple[str, list[Entry]]
 
 
-def _mark_best(grid: list[tuple[str, list[Entry]]], sign: int, by: str) -> list[tuple[str, list[Entry]]]:
+def _best_first(grid: list[Line], sign: int) -> list[Line]:
+    """Lines by their mean over the columns in which all that have scores have one, so that no gap moves a line."""
+    scored = [entries for _, entries in grid if any(entry.value is not None for entry in entries)]
+    every = range(len(grid[0][1]))
+    shared = [i for i in every if all(entries[i].value is not None for entries in scored)] or every
+
+    def rank(line: Line) -> float:
+        values = [sign * entry.value for i in shared if (entry := line[1][i]).value is not None]
+        return sum(values) / len(values) if values else float("-inf")
+
+    return sorted(grid, key=rank, reverse=True)
+
+
+def _mark_best(grid: list[Line], sign: int) -> list[Line]:
     """The same lines with the best entry of each column marked; a column that never changes has none."""
     columns = list(zip(*(entries for _, entries in grid), strict=True))
     values = [{sign * entry.value for entry in column if entry.value is not None} for column in columns]

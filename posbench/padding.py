@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from posbench.components import Padding, Sides
 from posbench.errors import Inapplicable, PosbenchError
@@ -41,12 +44,69 @@ def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextM
     return _Repadding(padding.name, padding.pad, network)
 
 
+@dataclass(frozen=True)
+class PaddedOperation:
+    """A padded operation of a network, as it was called.
+
+    Attributes:
+        layer: the module in whose forward it was called.
+        kernel, stride, dilation: (vertical, horizontal).
+        sides: the cells added at the (left, right, top, bottom).
+        size: (height, width) of the map before padding.
+    """
+
+    layer: str
+    operation: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    sides: Sides
+    size: tuple[int, int]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether its windows touch the padding on one side further than on the other.
+
+        Source: Alsallakh et al., Mind the Pad, ICLR 2021: (h + 2p - k) mod s is not 0; or there is more padding on one
+        side to begin with.
+        """
+        left, right, top, bottom = self.sides
+        totals = (self.size[0] + top + bottom, self.size[1] + left + right)
+        spans = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        rests = ((total - span) % s for total, span, s in zip(totals, spans, self.stride, strict=True))
+        return left != right or top != bottom or any(rests)
+
+
 class _Repadding(TorchFunctionMode):
+    """Answers padded operations with the strategy's padding, and notes them, while the network runs."""
+
     def __init__(self, name: str, pad: PadFunction, network: torch.nn.Module) -> None:
         super().__init__()
+        self.operations: list[PaddedOperation] = []
         self._name = name
         self._pad = pad
-        self._layers = {id(parameter): layer for layer, parameter in network.named_parameters()}
+        self._network = network
+        self._layers: list[str] = []
+        self._hooks: list[RemovableHandle] = []
+        self._last_pad: torch.Tensor | None = None
+
+    def __enter__(self) -> Self:
+        for name, module in self._network.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(partial(self._entered, name)))
+            self._hooks.append(module.register_forward_hook(self._left, always_call=True))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def _entered(self, name: str, *_: object) -> None:
+        self._layers.append(name)
+
+    def _left(self, *_: object) -> None:
+        self._layers.pop()
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -59,7 +119,7 @@ class _Repadding(TorchFunctionMode):
         if func in _POOLS:
             return self._pool(func, *args, **kwargs)
         if func in _REFUSED:
-            raise Inapplicable(f"{_REFUSED[func]} cannot be given another padding")
+            raise Inapplicable(f"{self._where(_REFUSED[func])} cannot be given another padding")
         return func(*args, **kwargs)
 
     def _convolve(
@@ -72,13 +132,13 @@ class _Repadding(TorchFunctionMode):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
     ) -> torch.Tensor:
+        kernel = (weight.shape[-2], weight.shape[-1])
         if isinstance(padding, str):
-            totals = [d * (k - 1) for k, d in zip(weight.shape[-2:], _pair(dilation), strict=True)]
+            totals = [d * (k - 1) for k, d in zip(kernel, _pair(dilation), strict=True)]
             (top, bottom), (left, right) = ((t // 2, t - t // 2) if padding == "same" else (0, 0) for t in totals)
         else:
             top, left = bottom, right = _pair(padding)
-        layer = self._layers.get(id(weight), "a convolution").removesuffix(".weight")
-        x = self._padded(x, (left, right, top, bottom), layer)
+        x = self._padded(x, (left, right, top, bottom), "convolution", kernel, _pair(stride), _pair(dilation))
         return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
 
     def _pad_constant(
@@ -87,7 +147,9 @@ class _Repadding(TorchFunctionMode):
         sides = tuple(pad)
         if mode == "constant" and x.ndim == 4 and len(sides) == 4 and min(sides) >= 0:
             left, right, top, bottom = sides
-            return self._padded(x, (left, right, top, bottom), "a pad before an operation")
+            padded = self._padded(x, (left, right, top, bottom), "pad", (1, 1), (1, 1), (1, 1))
+            self._last_pad = None if padded is x else padded
+            return padded
         return F.pad(x, sides, mode=mode, value=value)
 
     def _pool(
@@ -101,16 +163,40 @@ class _Repadding(TorchFunctionMode):
         **kwargs: Any,
     ) -> torch.Tensor:
         rows, columns = _pair(padding)
-        larger = self._padded(x, (columns, columns, rows, rows), "a pooling")
+        down, across = _pair(stride or kernel_size)
+        larger = self._padded(
+            x,
+            (columns, columns, rows, rows),
+            "pooling",
+            _pair(kernel_size),
+            (down, across),
+            _pair(kwargs.get("dilation", 1)),
+        )
         pooled: torch.Tensor = func(larger, kernel_size, stride, 0, *args, **kwargs)
         # Where the size is rounded up (ceil_mode), no window may start beyond the map: natively its far padding is not
         # part of it, here it is.
-        down, across = _pair(stride or kernel_size)
         return pooled[..., : -(-(x.shape[-2] + rows) // down), : -(-(x.shape[-1] + columns) // across)]
 
-    def _padded(self, x: torch.Tensor, sides: Sides, layer: str) -> torch.Tensor:
+    def _padded(
+        self,
+        x: torch.Tensor,
+        sides: Sides,
+        operation: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> torch.Tensor:
+        layer = self._layers[-1] if self._layers else ""
         if sides == _NONE:
+            if x is self._last_pad:
+                # The pad just before was this operation's.
+                sides, size = self.operations[-1].sides, self.operations[-1].size
+                self.operations[-1] = PaddedOperation(layer, operation, kernel, stride, dilation, sides, size)
+                self._last_pad = None
             return x
+        self.operations.append(
+            PaddedOperation(layer, operation, kernel, stride, dilation, sides, (x.shape[2], x.shape[3]))
+        )
         try:
             # Autocasting would hand some strategies' padding back in another dtype than the map's.
             device = x.device.type
@@ -118,15 +204,19 @@ class _Repadding(TorchFunctionMode):
             with torch.autocast(device, enabled=False) if autocast else nullcontext():
                 padded = self._pad(x, sides)
         except Inapplicable as error:
-            raise Inapplicable(f"{layer}: {error}") from error
+            raise Inapplicable(f"{self._where('a ' + operation)}: {error}") from error
         left, right, top, bottom = sides
         shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
         if padded.shape != shape or padded.dtype != x.dtype or padded.device != x.device:
             raise PosbenchError(
-                f"padding {self._name!r} returned {padded.dtype} {tuple(padded.shape)} on {padded.device} at {layer}; "
-                f"expected {x.dtype} {shape} on {x.device}"
+                f"padding {self._name!r} returned {padded.dtype} {tuple(padded.shape)} on {padded.device} "
+                f"at {self._where('a ' + operation)}; expected {x.dtype} {shape} on {x.device}"
             )
         return padded
+
+    def _where(self, operation: str) -> str:
+        """The layer that runs, or what it does, where the network itself does it."""
+        return self._layers[-1] if self._layers and self._layers[-1] else operation
 
 
 class _Escapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -155,9 +245,18 @@ def _pads_map(name: str, given: Mapping[str, Any]) -> bool:
     return cells == "same" if isinstance(cells, str) else any(cells) if isinstance(cells, list | tuple) else bool(cells)
 
 
+def _copied(x: torch.Tensor, sides: Sides) -> torch.Tensor:
+    """A frame of zeros made without any of torch's padding, which `_Escapes` would take for an escape."""
+    left, right, top, bottom = sides
+    n, channels, height, width = x.shape
+    larger = x.new_zeros(n, channels, height + top + bottom, width + left + right)
+    larger[..., top : top + height, left : left + width] = x
+    return larger
+
+
 @torch.inference_mode()
-def check_reach(padding: Padding | None, network: torch.nn.Module, x: torch.Tensor) -> None:
-    """Prove on one input that no padded operation of the network escapes a strategy.
+def padded_operations(network: torch.nn.Module, x: torch.Tensor) -> list[PaddedOperation]:
+    """Every padded operation of a network, in order, with the proof that a strategy reaches them all.
 
     Every operation that torch computes below is looked at while the network runs under a strategy that copies the map
     into a larger one by hand: whatever still pads a map of two dimensions was not reached.
@@ -166,22 +265,13 @@ def check_reach(padding: Padding | None, network: torch.nn.Module, x: torch.Tens
         x: as the network takes it; any device, also `meta`.
 
     Raises:
-        Inapplicable: naming the operations that escape. Never for the native padding, which needs to reach nothing.
+        Inapplicable: naming the operations that escape.
     """
-    if padding is None or padding.pad is None:
-        return
-
-    def copied(map_: torch.Tensor, sides: Sides) -> torch.Tensor:
-        left, right, top, bottom = sides
-        n, c, h, w = map_.shape
-        larger = map_.new_zeros(n, c, h + top + bottom, w + left + right)
-        larger[..., top : top + h, left : left + w] = map_
-        return larger
-
-    with _Repadding("the check", copied, network), _Escapes() as escapes:
+    with _Repadding("the check", _copied, network) as mode, _Escapes() as escapes:
         network(x)
     if escapes.found:
         raise Inapplicable(f"padding cannot reach {', '.join(escapes.found)}, which this network pads with")
+    return mode.operations
 
 
 def _pair(value: int | Iterable[int]) -> tuple[int, int]:

@@ -1,0 +1,54 @@
+"""What a network pads, operation by operation, found from shapes alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from posbench.components import Backbone
+from posbench.errors import Inapplicable, PosbenchError, UsageError
+from posbench.padding import PaddedOperation, padded_operations
+
+#: How many pixels up and down to look for an image size at which all padding is even.
+REACH = 64
+
+
+def operations(backbone: Backbone, image_size: int) -> list[PaddedOperation]:
+    """Every padded operation in the order of its call, for an image of `image_size` pixels a side.
+
+    Raises:
+        PosbenchError: if a padded operation would escape a strategy.
+        UsageError: if the network cannot take images of this size.
+    """
+    return _operations(_without_memory(backbone), backbone.name, image_size)
+
+
+def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
+    """The nearest sizes below and above at which every operation's padding is even; empty if none is within reach."""
+    network = _without_memory(backbone)
+
+    def even(size: int) -> bool:
+        try:
+            return not any(operation.uneven for operation in _operations(network, backbone.name, size))
+        except UsageError:
+            return False  # the network takes no image of this size
+
+    below = next((size for size in range(image_size - 1, max(image_size - REACH, 8) - 1, -1) if even(size)), None)
+    above = next((size for size in range(image_size + 1, image_size + REACH + 1) if even(size)), None)
+    return [size for size in (below, above) if size is not None]
+
+
+def _without_memory(backbone: Backbone) -> nn.Module:
+    with torch.device("meta"):
+        return backbone.build().eval()
+
+
+def _operations(network: nn.Module, name: str, size: int) -> list[PaddedOperation]:
+    try:
+        return padded_operations(network, torch.empty(1, 3, size, size, device="meta"))
+    except Inapplicable as error:
+        raise PosbenchError(f"backbone {name!r}: {error}") from error
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"backbone {name!r} cannot take an image of {size} px: {str(error).splitlines()[0]}"
+        ) from error
