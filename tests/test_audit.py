@@ -81,5 +81,5 @@ def test_the_command_shows_each_operation(posbench: Callable[..., Ran]) -> None:
     answer = posbench("audit", "resnet18", "--image-size", "64")
     assert answer.code == 0
     assert "conv1           convolution  7×7     2×2     3, 3, 3, 3" in answer.out
-    assert "14 padded operations at 64 px, 5 of them uneven" in answer.out
+    assert "18 padded operations at 64 px, 5 of them uneven" in answer.out
     assert "33 px and 65 px" in answer.out
