@@ -112,7 +112,7 @@ def run(
     if selection.dry_run:
         _show_plan(plan, selection, gathered.device)
         return
-    _check_writable(selection.csv)
+    _check_outputs(csv=selection.csv, json=selection.json)
     from posbench.store import Store
 
     with Store(selection.store) as opened:
@@ -188,14 +188,18 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
         )
 
 
-def _check_writable(csv: str | None) -> None:
+def _check_outputs(*, csv: str | None, json: bool, markdown: str | None = None) -> None:
     """Find out before a long run, not after it, that its table has nowhere to go."""
-    if csv not in (None, "-"):
-        folder = Path(str(csv)).parent
-        if not folder.is_dir():
-            raise UsageError(f"--csv {csv!r}: there is no folder {str(folder)!r}; make it first")
-        if Path(str(csv)).is_dir():
-            raise UsageError(f"--csv {csv!r} is a folder: name a file")
+    if [csv, markdown].count("-") + json > 1:
+        raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
+    for option, name in (("--csv", csv), ("--markdown", markdown)):
+        if name in (None, "-"):
+            continue
+        path = Path(str(name))
+        if path.is_dir():
+            raise UsageError(f"{option} {name!r} is a folder: name a file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
 
 
 def _publish(
@@ -210,8 +214,6 @@ def _publish(
     """Rows as asked for: to files, and one form of them on standard output."""
     from posbench import leaderboard, render
 
-    if [csv, markdown].count("-") + json > 1:
-        raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
     boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
     outputs = [(csv, leaderboard.to_csv(rows)), (markdown, leaderboard.to_markdown(boards))]
     for destination, text in outputs:
@@ -323,6 +325,7 @@ def leaderboard(
 
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
+    _check_outputs(csv=csv, json=json, markdown=markdown)
     rows = _rows(store)
     chosen = _registry().get(Metric, metric or "spc")
     if rows and not any(chosen.name in row for row in rows):

@@ -91,6 +91,13 @@ class Backbone(Component):
     checkpoints: tuple[Checkpoint, ...] = ()
     weightless: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Records are compared and hashed, which an author who writes a list or an array need not know.
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Padding(Component):

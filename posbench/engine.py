@@ -96,8 +96,7 @@ class Engine:
             outcomes = [Outcome(cell.identity(), "skipped", str(error)) for cell in cells]
         # Components are other people's code and may raise anything; the run goes on, and the reason is kept.
         except Exception as error:
-            reason = str(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {error}"
-            outcomes = [Outcome(cell.identity(), "failed", reason) for cell in cells]
+            outcomes = [Outcome(cell.identity(), "failed", _reason(error)) for cell in cells]
         share = (time.perf_counter() - start) / len(cells)
         outcomes = [Outcome(**(vars(outcome) | {"seconds": share})) for outcome in outcomes]
         return JobResult(outcomes, dict(self._seconds), provenance | self._circumstances())
@@ -150,17 +149,15 @@ class Engine:
         for i, cell in enumerate(cells):
             with self._timed("scoring"):
                 maps, degenerate = flatten_degenerate(predictions[:, i], targets[i])
-                scores = [(metric, score(metric, maps, targets[i], windows.photographs)) for metric in metrics]
+                scores, problems = _scores(metrics, maps, targets[i], windows.photographs)
             yield Outcome(
                 cell.identity(),
-                "ok",
+                "failed" if problems else "ok",
+                "; ".join(problems),
                 n_test_photos=len(set(windows.photographs)),
                 degenerate=degenerate,
                 mean_map=predictions[:, i].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
-                scores=[
-                    StoredScore(metric.name, metric.version, s.value, s.lo, s.hi, s.by_photograph)
-                    for metric, s in scores
-                ],
+                scores=scores,
             )
 
     def _cut(self, job: Job) -> tuple[Windows, Windows]:
@@ -189,6 +186,25 @@ class Engine:
             "threads": torch.get_num_threads(),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         }
+
+
+def _scores(
+    metrics: Sequence[Metric], maps: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]
+) -> tuple[list[StoredScore], list[str]]:
+    """What the metrics say of one cell, and why some could not: one that fails takes no other with it."""
+    scores, problems = [], []
+    for metric in metrics:
+        try:
+            found = score(metric, maps, target, photographs)
+        except Exception as error:
+            problems.append(f"metric {metric.name}: {_reason(error)}")
+            continue
+        scores.append(StoredScore(metric.name, metric.version, found.value, found.lo, found.hi, found.by_photograph))
+    return scores, problems
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {error}"
 
 
 def draw(target: Target, side: int) -> torch.Tensor:

@@ -37,6 +37,11 @@ class Inapplicable(PosbenchError):  # noqa: N818  nothing went wrong
     """
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, or its type if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A question that names the nearest known names, or nothing if none is near."""
     folded = {candidate.casefold(): candidate for candidate in known}

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +34,17 @@ _LAST = (
     *("degenerate", "reach", "control", "control_of", "verdict"),
     *("seconds", "cell_id", "posbench_version", "created"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def row(record: Record) -> Row:
-    """One cell as a row; a metric that was not computed has no key."""
+    """One cell as a row; a metric that was not computed has no key, nor has one that is called like a column."""
     identity, outcome = record.outcome.identity, record.outcome
-    values: Row = {
+    scores: Row = {}
+    # Should a metric be there in several versions, the newest is the one that a reader wants.
+    for score in sorted(outcome.scores, key=lambda score: _natural(score.version)):
+        scores |= dict(zip(_spread([score.metric]), (score.value, score.lo, score.hi), strict=True))
+    return scores | {
         "backbone": identity["backbone"]["name"],
         "weights": identity["weights"]["label"],
         "padding": identity["padding"]["name"],
@@ -58,16 +63,17 @@ def row(record: Record) -> Row:
         "posbench_version": record.posbench_version,
         "created": record.created,
     }
-    # Should a metric be there in several versions, the newest is the one that a reader wants.
-    for score in sorted(outcome.scores, key=lambda score: score.version):
-        values |= {score.metric: score.value, f"{score.metric}_lo": score.lo, f"{score.metric}_hi": score.hi}
-    return values
+
+
+def _natural(version: str) -> list[tuple[int, str]]:
+    """Sorts versions as people read them: 9 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", version)]
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The columns of a table of these rows: the same for every table but for metrics beyond posbench's own."""
     known = {*_FIRST, *_LAST, *_spread(_METRICS)}
-    extra = sorted({key for row in rows for key in row if key not in known and not key.endswith(("_lo", "_hi"))})
+    extra = sorted({key for row in rows for key in row if key not in known and f"{key}_lo" in row})
     return [*_FIRST, *_spread(_METRICS), *_spread(extra), *_LAST]
 
 
@@ -92,7 +98,11 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _harmless(value: object) -> object:
-    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    # A lone carriage return would end the row for some readers.
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -110,7 +120,7 @@ class Entry:
         half: half the width of its 95 % interval.
         best: no other score of this target and column is better.
         status: of the cell, or empty where nothing was asked for.
-        note: the number, from 1, of the note that says why there is no score.
+        note: the number, from 1, of the note that says why there is no score, or that something failed beside it.
     """
 
     value: float | None = None
@@ -185,10 +195,9 @@ def _network(row: Row) -> str:
 def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
     if row is None:
         return Entry()
-    if row["status"] != "ok":
-        return Entry(status=row["status"], note=reasons.index(row["reason"]) + 1)
+    note = None if row["status"] == "ok" else reasons.index(row["reason"]) + 1
     lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
-    return Entry(row.get(metric), None if lo is None or hi is None else (hi - lo) / 2, status="ok")
+    return Entry(row.get(metric), None if lo is None or hi is None else (hi - lo) / 2, status=row["status"], note=note)
 
 
 Line = tuple[str, list[Entry]]
@@ -256,10 +265,11 @@ def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
 
 def entry_text(entry: Entry) -> str:
     """An entry as text: `0.62 ±0.11`, or why there is none."""
+    note = f" [{entry.note}]" if entry.note else ""
     if entry.value is None:
-        return f"{entry.status} [{entry.note}]" if entry.note else "–"
+        return entry.status + note if note else "–"
     # Adding zero turns −0 into 0.
-    return f"{round(entry.value, 2) + 0:.2f}" + (f" ±{entry.half:.2f}" if entry.half is not None else "")
+    return f"{round(entry.value, 2) + 0:.2f}" + (f" ±{entry.half:.2f}" if entry.half is not None else "") + note
 
 
 def to_markdown(tables: Iterable[Board]) -> str:
@@ -283,10 +293,16 @@ def to_markdown(tables: Iterable[Board]) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is either as before or whole: a temporary one beside it, then a rename.
 
+    A link is followed, and what is no regular file, such as a pipe, is written to as it is.
+
     Raises:
         UsageError: if that fails; the file is then as it was.
     """
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8", newline="")
+            return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import MissingError
+from posbench.errors import MissingError, first_line
 from posbench.leaves import dead_leaves
 from posbench.weights import Weights
 
@@ -49,11 +49,12 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            state: object = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     # What an untrusted file makes a parser raise has no common base.
     except Exception as error:
-        raise MissingError(f"weights {path.name!r} cannot be read ({_first_line(error)})") from error
+        raise MissingError(f"weights {path.name!r} cannot be read ({first_line(error)})") from error
     # Training scripts wrap the tensors with their optimiser's, and DataParallel prefixes their names.
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -61,10 +62,6 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
     if not isinstance(state, dict):
         raise MissingError(f"weights {path.name!r} hold a {type(state).__name__}, not named tensors")
     return {re.sub(r"^module\.", "", str(name)): value for name, value in state.items() if torch.is_tensor(value)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:

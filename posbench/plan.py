@@ -161,7 +161,8 @@ def parse_taps(text: str) -> list[str]:
     if text == "all":
         return ["all"]
     numbers = [number.strip() for number in text.split(",")]
-    if not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
+    # Python refuses to read numbers of thousands of digits.
+    if not all(number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 for number in numbers):
         raise UsageError(f"--taps {text!r} is neither all nor numbers such as 1,3")
     return ["+".join(str(number) for number in sorted({int(number) for number in numbers}))]
 
@@ -214,10 +215,11 @@ def make_plan(chosen: Ingredients) -> Plan:
     side = grid_side(chosen.image_size)
     for readout in chosen.readouts:
         if readout.grid(side) < SMALLEST_MAP:
-            enough = next(s for s in range(chosen.image_size, 4096) if readout.grid(grid_side(s)) >= SMALLEST_MAP)
+            sizes = range(chosen.image_size, 4096)
+            enough = next((size for size in sizes if readout.grid(grid_side(size)) >= SMALLEST_MAP), None)
             raise UsageError(
                 f"image size {chosen.image_size} is too small for readout {readout.name!r}: "
-                f"give --image-size {enough} or more"
+                + (f"give --image-size {enough} or more" if enough else "it draws no map of 4×4 at any size")
             )
     for (backbone, _), taps in product(chosen.networks, chosen.taps):
         tap_numbers(taps, backbone.taps)

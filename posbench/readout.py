@@ -29,6 +29,9 @@ MOST_STEPS = 500
 SAMPLED_CELLS = 8192
 #: How many random mixtures of channels tell it how neighbouring cells vary together.
 MIXTURES = 16
+#: Channels whose mean is this many standard deviations from zero are shifted there before anything is summed: float32
+#: sums would otherwise hold little but the mean.
+LOPSIDED = 30
 #: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
 CONSTANT = 1e-5
 
@@ -80,7 +83,8 @@ def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty
     problem = _Problem(features, targets, kernel, penalty)
     solution, steps = _conjugate_gradients(problem)
     weight = problem.unscaled(solution)
-    drawn = _gather(_mix(problem.mean, weight), kernel).mean(dim=(0, 1, 2))
+    mean = Features(tuple(map(torch.add, problem.mean.taps, problem.shift)), features.grid)
+    drawn = _gather(_mix(mean, weight), kernel).mean(dim=(0, 1, 2))
     return LinearReadout(weight, targets.mean(dim=(1, 2)) - drawn, kernel, steps)
 
 
@@ -91,9 +95,10 @@ class _Problem:
     """
 
     def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float) -> None:
-        self.features = features
+        self.shift = _shift(features)
+        features = self.features = _shifted(features, self.shift)
         self.kernel = kernel
-        self.mean, self.scale, covariance = _statistics(features)
+        self.mean, self.scale, covariance = _statistics(features, torch.cat(self.shift))
         self.rows = len(features) * targets[0].numel()
         self.penalty = penalty * self.rows
         centred = (targets - targets.mean(dim=(1, 2), keepdim=True)).permute(1, 2, 0)[None]
@@ -235,8 +240,28 @@ def _scatter(drawn: torch.Tensor, kernel: int, grid: int) -> torch.Tensor:
     return offsets.flatten(3)
 
 
-def _statistics(features: Features) -> tuple[Features, torch.Tensor, torch.Tensor]:
+def _shift(features: Features) -> tuple[torch.Tensor, ...]:
+    """For each tap, what to take from its channels, float32 [channels]: nothing, or about their mean."""
+    shifts = []
+    for tap in features.of_images(0, 8).taps:
+        spread, mean = torch.std_mean(tap.double(), dim=(0, 1, 2), correction=0)
+        lopsided = bool((mean.abs() > LOPSIDED * spread).any())
+        shifts.append((mean if lopsided else torch.zeros_like(mean)).float())
+    return tuple(shifts)
+
+
+def _shifted(features: Features, shift: Sequence[torch.Tensor]) -> Features:
+    """The features less the shift; taps that it leaves alone share their memory."""
+    pairs = zip(features.taps, shift, strict=True)
+    return Features(tuple(tap - less if bool(less.any()) else tap for tap, less in pairs), features.grid)
+
+
+def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torch.Tensor, torch.Tensor]:
     """What standardising needs, over all images and the cells of the aligned grid, in one visit.
+
+    Args:
+        features: as shifted.
+        shift: what was taken from each channel [C], against which a constant is told from one that varies.
 
     Returns:
         The mean image; one over the standard deviation of each channel, float32 [C], 0 for a constant channel; and the
@@ -268,7 +293,7 @@ def _statistics(features: Features) -> tuple[Features, torch.Tensor, torch.Tenso
     centre = [_resize(tap, *pair).double().mean(dim=(0, 1, 2)) for tap, pair in zip(mean.taps, resizers, strict=True)]
     power = torch.cat([total / (count * grid * grid) for total in squares])
     spread = (power - torch.cat(centre).square()).clamp(min=0).sqrt()
-    varies = spread > CONSTANT * power.sqrt()
+    varies = spread > CONSTANT * (power.sqrt() + shift.abs())
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
     standardised = (torch.cat(sample) - torch.cat(centre).float()) * scale
     return mean, scale, standardised.T @ standardised / len(standardised)

@@ -56,8 +56,11 @@ class Selection:
             raise UsageError("an empty list was given: name at least one, or leave the option out for the default")
         if min(self.seeds) < 0:
             raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
+        if max(self.seeds) > LARGEST_SEED:
+            raise UsageError(f"--seeds {max(self.seeds)} is too large: give at most {LARGEST_SEED}")
 
 
+LARGEST_SEED = 2**64 - 1  # what torch's generators take
 LARGEST = {"image_size": 4096, "train_count": 10_000_000, "test_count": 10_000_000}
 _KINDS = {field.name: str(field.type) for field in fields(Selection)}
 
@@ -117,6 +120,8 @@ def _whole(value: object, where: str) -> int:
         return value
     # int() would also take "1_0" and "٣".
     if isinstance(value, str) and (text := value.strip()).isascii() and text.removeprefix("-").isdigit():
+        if len(text) > 20:
+            raise UsageError(f"{where}: a number of {len(text)} digits is too large")
         return int(text)
     raise UsageError(f"{where}: expected a whole number, not {value!r}")
 
@@ -129,6 +134,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"config {str(path)!r} is not UTF-8 text: save it as UTF-8") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: not valid YAML: it nests too deeply") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -152,19 +159,26 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _plain(node: yaml.Node, path: Path) -> object:
     """A scalar or a flat list of scalars; nothing that a node could nest, tag or refer to is built."""
-    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    for item in nodes:
-        if not isinstance(item, yaml.ScalarNode) or not item.tag.startswith("tag:yaml.org,2002:"):
-            raise UsageError(f"{path}:{item.start_mark.line + 1}: expected a plain value or a list of plain values")
+    if isinstance(node, yaml.SequenceNode):
+        return [_scalar(item, path) for item in node.value]
+    return _scalar(node, path)
+
+
+def _scalar(node: yaml.Node, path: Path) -> object:
+    """Text, a whole number, or true or false; what else YAML has is text."""
+    where = f"{path}:{node.start_mark.line + 1}"
     loader = yaml.SafeLoader("")
-    try:
-        values = [loader.construct_object(item) for item in nodes]
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path}:{node.start_mark.line + 1}: this value cannot be read: {error}") from error
-    for item, value in zip(nodes, values, strict=True):
+    if not isinstance(node, yaml.ScalarNode) or node.tag != loader.resolve(  # type: ignore[no-untyped-call]
+        yaml.ScalarNode, node.value, (node.style is None, node.style is not None)
+    ):
+        raise UsageError(f"{where}: expected a plain value or a list of plain values")
+    kind = node.tag.rpartition(":")[2]
+    if kind == "int" and len(node.value) <= 20:
+        value: int = loader.construct_yaml_int(node)
         # YAML 1.1 reads 010 as 8 and 1:30 as 90.
-        if isinstance(value, int) and not isinstance(value, bool) and str(value) != item.value:
-            raise UsageError(
-                f"{path}:{item.start_mark.line + 1}: {item.value} is ambiguous: write {value}, or quote it"
-            )
-    return values if isinstance(node, yaml.SequenceNode) else values[0]
+        if str(value) != node.value:
+            raise UsageError(f"{where}: {node.value} is ambiguous: write {value}, or quote it")
+        return value
+    if kind == "bool":
+        return bool(loader.construct_yaml_bool(node))
+    return str(node.value)

@@ -19,12 +19,15 @@ from posbench.plan import Cell, Identity, Job
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x706F7362  # "posb"
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE jobs (
     job_id TEXT PRIMARY KEY,
     provenance TEXT NOT NULL,        -- JSON: versions, machine, photographs, seconds by stage
     created TEXT NOT NULL            -- UTC, ISO 8601
-) STRICT;
+) STRICT
+""",
+    """
 CREATE TABLE cells (
     cell_id TEXT PRIMARY KEY,        -- SHA-256 of identity
     job_id TEXT NOT NULL REFERENCES jobs,
@@ -37,8 +40,10 @@ CREATE TABLE cells (
     mean_map BLOB,                   -- float32, little-endian, a square map row by row
     created TEXT NOT NULL,
     posbench_version TEXT NOT NULL
-) STRICT;
-CREATE INDEX cells_of_job ON cells (job_id);
+) STRICT
+""",
+    "CREATE INDEX cells_of_job ON cells (job_id)",
+    """
 CREATE TABLE scores (
     cell_id TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
     metric TEXT NOT NULL,
@@ -48,7 +53,17 @@ CREATE TABLE scores (
     hi REAL,
     by_photograph TEXT NOT NULL,     -- JSON: the mean of each photograph
     PRIMARY KEY (cell_id, metric, version)
-) STRICT, WITHOUT ROWID;
+) STRICT, WITHOUT ROWID
+""",
+)
+#: Saving a cell again replaces all but what a run that got less far cannot tell.
+_UPSERT = """
+INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
+    status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
+    n_test_photos = coalesce(excluded.n_test_photos, n_test_photos),
+    degenerate = coalesce(excluded.degenerate, degenerate),
+    mean_map = coalesce(excluded.mean_map, mean_map),
+    created = excluded.created, posbench_version = excluded.posbench_version
 """
 
 
@@ -119,19 +134,19 @@ class Store:
                 # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
                 self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._connection.execute("PRAGMA synchronous = FULL")
-                self._prepare()
+                self._prepare(must_exist=must_exist)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self) -> None:
-        """Create the schema in an empty file, or check that it is one of ours."""
+    def _prepare(self, *, must_exist: bool) -> None:
+        """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
         with self._transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not version and not tables:
-                for statement in _SCHEMA.split(";\n"):
+            if not version and not tables and not must_exist:
+                for statement in _SCHEMA:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -155,7 +170,7 @@ class Store:
         """Turns what SQLite raises about the file into one line that names the fix."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
             raise UsageError(
                 f"store {str(self.path)!r} cannot be used ({error}): check the folder, its rights and the disk, "
                 "or name another with --store"
@@ -178,7 +193,9 @@ class Store:
             self._connection.execute("COMMIT")
 
     def save(self, job: Job, cells: Sequence[Cell], outcomes: Sequence[Outcome], provenance: Mapping[str, Any]) -> None:
-        """Store a finished job: all its cells or, should anything go wrong, none. What was there before is replaced.
+        """Store a finished job: all its cells or, should anything go wrong, none.
+
+        A cell that was there before is replaced; its scores by other metrics, or by other versions of these, are kept.
 
         Raises:
             UsageError: if the file cannot be written.
@@ -191,9 +208,8 @@ class Store:
                 (job.id, json.dumps(provenance), now),
             )
             for cell, outcome in zip(cells, outcomes, strict=True):
-                self._connection.execute("DELETE FROM cells WHERE cell_id = ?", (cell.id,))
                 self._connection.execute(
-                    "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    _UPSERT,
                     (
                         cell.id,
                         job.id,
@@ -209,6 +225,10 @@ class Store:
                     ),
                 )
                 self._connection.executemany(
+                    "DELETE FROM scores WHERE cell_id = ? AND metric = ? AND version = ?",
+                    [(cell.id, score.metric, score.version) for score in outcome.scores],
+                )
+                self._connection.executemany(
                     "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)",
                     [
                         (cell.id, s.metric, s.version, s.value, s.lo, s.hi, json.dumps(dict(s.by_photograph)))
@@ -218,28 +238,11 @@ class Store:
 
     def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
         """Stored cells, in the order given or in that in which they were made; unknown ones are left out."""
-        with self._explained():
-            rows = self._connection.execute("SELECT * FROM cells ORDER BY rowid").fetchall()
-            scores: dict[str, list[StoredScore]] = {}
-            for cell_id, metric, version, value, lo, hi, by_photograph in self._connection.execute(
-                "SELECT * FROM scores"
-            ):
-                score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
-                scores.setdefault(cell_id, []).append(score)
-        records = {}
-        for cell_id, job_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in rows:
-            outcome = Outcome(
-                json.loads(identity),
-                status,
-                reason,
-                photographs,
-                degenerate,
-                seconds,
-                mean_map,
-                scores.get(cell_id, []),
-            )
-            records[cell_id] = Record(cell_id, job_id, outcome, *made)
-        return list(records.values()) if cell_ids is None else [records[i] for i in cell_ids if i in records]
+        if cell_ids is None:
+            return list(self._read("true"))
+        wanted = list(dict.fromkeys(cell_ids))
+        found = {r.cell_id: r for r in self._read("cell_id IN (SELECT value FROM json_each(?))", json.dumps(wanted))}
+        return [found[cell_id] for cell_id in wanted if cell_id in found]
 
     def find(self, prefix: str) -> Record:
         """The one cell whose id starts so.
@@ -247,12 +250,28 @@ class Store:
         Raises:
             UsageError: if there is none, or more than one.
         """
-        found = [record for record in self.records() if record.cell_id.startswith(prefix)]
+        found = list(self._read("substr(cell_id, 1, ?) = ?", len(prefix), prefix))
         if len(found) == 1 and prefix:
             return found[0]
         many = f"{len(found)} cells start with {prefix!r}: give more of the id"
         none = f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
         raise UsageError(many if found else none)
+
+    def _read(self, where: str, *values: object) -> Iterator[Record]:
+        """The cells that a condition selects, with their scores."""
+        with self._explained():
+            cells = self._connection.execute(f"SELECT * FROM cells WHERE {where} ORDER BY rowid", values).fetchall()  # noqa: S608  no condition is the user's
+            rows = self._connection.execute(
+                f"SELECT * FROM scores WHERE cell_id IN (SELECT cell_id FROM cells WHERE {where})",  # noqa: S608
+                values,
+            ).fetchall()
+        scores: dict[str, list[StoredScore]] = {}
+        for cell_id, metric, version, value, lo, hi, by_photograph in rows:
+            score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
+            scores.setdefault(cell_id, []).append(score)
+        for cell_id, job_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in cells:
+            known = (status, reason, photographs, degenerate, seconds, mean_map, scores.get(cell_id, []))
+            yield Record(cell_id, job_id, Outcome(json.loads(identity), *known), *made)
 
     def provenance(self, job_id: str) -> dict[str, Any]:
         """How a stored job was made."""
@@ -262,10 +281,13 @@ class Store:
 
     def finished(self, metrics: Iterable[Metric]) -> set[str]:
         """The ids of cells that need no computing: skipped for good, or scored by all these metrics."""
+        with self._explained():
+            done = self._connection.execute("SELECT cell_id FROM cells WHERE status = 'skipped'").fetchall()
+            scored = self._connection.execute(
+                "SELECT cell_id, metric, version FROM scores JOIN cells USING (cell_id) WHERE status = 'ok'"
+            ).fetchall()
+        found: dict[str, set[tuple[str, str]]] = {}
+        for cell_id, metric, version in scored:
+            found.setdefault(cell_id, set()).add((metric, version))
         wanted = {(metric.name, metric.version) for metric in metrics}
-        done = set()
-        for record in self.records():
-            scored = {(score.metric, score.version) for score in record.outcome.scores}
-            if record.outcome.status == "skipped" or (record.outcome.status == "ok" and wanted <= scored):
-                done.add(record.cell_id)
-        return done
+        return {cell_id for (cell_id,) in done} | {cell_id for cell_id, has in found.items() if wanted <= has}

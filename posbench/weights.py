@@ -8,10 +8,11 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 
 from posbench.components import Backbone, Checkpoint
-from posbench.errors import MissingError, UsageError
+from posbench.errors import MissingError, UsageError, first_line
 from posbench.folders import content_hash
 
 MODES = ("auto", "pretrained", "random")
@@ -136,7 +137,7 @@ def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str
         try:
             path = fetch()
         except OSError as error:  # what the hub's client raises for a refusal, a dropped connection or a full disk
-            problems.append(f"{checkpoint.label}: {str(error).splitlines()[0]}")
+            problems.append(f"{checkpoint.label}: {first_line(error)}")
             continue
         return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
     return None, "; ".join(problems)
@@ -153,11 +154,11 @@ def hub_answers() -> bool:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if not endpoint.startswith(("http://", "https://")):
         raise UsageError(f"HF_ENDPOINT is {endpoint!r}: it must start with https:// or http://")
-    request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310  the scheme was checked above
     try:
+        request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310  the scheme was checked above
         with urllib.request.urlopen(request, timeout=3):  # noqa: S310
             return True
     except urllib.error.HTTPError:
         return True  # it answered
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from posbench import cli
 
@@ -38,6 +39,12 @@ def build():
 def posbench_backbones():
     return [Backbone(name="tiny", summary="three convolutions", version="1", build=build, taps=3)]
 """
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The same random tensors in every run of a test."""
+    torch.manual_seed(0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,429 @@
+"""Jobs as they run: one pass each, failures kept to themselves, and what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from posbench import engine
+from posbench.builtin import metrics, targets
+from posbench.builtin.readouts import ridge
+from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
+from posbench.engine import JobResult
+from posbench.errors import Inapplicable, MissingError, UsageError
+from posbench.plan import Ingredients, Job, Plan, Source, make_plan
+from posbench.registry import load_registry
+from posbench.store import Record, Store
+from posbench.weights import NONE, Weights
+
+#: The images of every forward pass of the network below since the test began.
+passes: list[int] = []
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 6, 3, stride=4, padding=1)
+        self.two = nn.Conv2d(6, 8, 3, stride=4, padding=1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if x.device.type != "meta":  # where only shapes are followed
+            passes.append(len(x))
+        first = self.one(x).relu()
+        return [first, self.two(first).relu()]
+
+
+def speckle(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+NET = Backbone(name="net", summary="", version="1", build=Network, taps=2)
+ZERO = Padding(name="zero", summary="", version="1", pad=None)
+CIRCULAR = load_registry().get(Padding, "circular")
+REFLECT = load_registry().get(Padding, "reflect")
+H, V, G = (
+    Target(name=name, summary="", version="1", draw=function)
+    for name, function in (("H", targets.horizontal), ("V", targets.vertical), ("G", targets.gaussian))
+)
+RIDGE = Readout(name="ridge", summary="", version="1", fit=ridge, grid=lambda side: side - 2)
+SPC = Metric(name="spc", summary="", version="1", score=metrics.spc)
+MAE = Metric(name="mae", summary="", version="1", score=metrics.mae, higher_is_better=False)
+SPECKLE = Source(Images(name="speckle", summary="", version="1", draw=speckle))
+
+
+def failing(*arguments: object) -> Any:
+    raise ValueError("out of order\nfor good")
+
+
+def inapplicable(*arguments: object) -> Any:
+    raise Inapplicable("cannot exist")
+
+
+def plan(**changes: Any) -> Plan:
+    defaults: dict[str, Any] = {
+        "networks": [(NET, [Weights("random:0", seed=0)])],
+        "paddings": [ZERO],
+        "targets": [H, V],
+        "readouts": [RIDGE],
+        "metrics": [SPC],
+        "sources": [(SPECKLE, SPECKLE)],
+        "seeds": [0],
+        "taps": ["all"],
+        "n_train": 10,
+        "n_test": 6,
+        "image_size": 64,
+        "precision": "fp32",
+    }
+    return make_plan(Ingredients(**(defaults | changes)))
+
+
+@dataclass
+class Log:
+    """Who is told how a run goes on, and remembers."""
+
+    events: list[tuple[str, object]] = field(default_factory=list)
+
+    def started(self, job: Job) -> None:
+        self.events.append(("started", job.id))
+
+    def saw(self, images: int) -> None:
+        self.events.append(("saw", images))
+
+    def finished(self, job: Job, result: JobResult) -> None:
+        self.events.append(("finished", result.status))
+
+    @property
+    def images(self) -> int:
+        return sum(count for what, count in self.events if what == "saw" and isinstance(count, int))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "posbench.db") as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    passes.clear()
+
+
+def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None = None) -> list[Record]:
+    """Compute what the store lacks; the records of the whole plan."""
+    pending = wanted.pending(store.finished(wanted.metrics))
+    observer = log or Log()
+    list(engine.run(wanted, pending, store, device="cpu", fail_fast=fail_fast, observer=observer))
+    return store.records(cell.id for cell in wanted.cells)
+
+
+def value(record: Record, metric: str = "spc") -> float:
+    return next(score.value for score in record.outcome.scores if score.metric == metric)
+
+
+@pytest.mark.parametrize("padding", [ZERO, CIRCULAR])
+def test_a_job_is_one_pass_whatever_is_read_from_it(padding: Padding, store: Store) -> None:
+    least = plan(paddings=[padding], targets=[H])
+    log = Log()
+    go(least, store, log=log)
+    once = list(passes)
+    # Each image once; one more of them tells whether the strategy reaches every operation.
+    assert sorted(once, reverse=True)[:2] == [10, 6]
+    assert sum(once) <= 10 + 6 + 1
+    assert log.images == 16
+    assert [what for what, _ in log.events] == ["started", "saw", "saw", "finished"]
+    passes.clear()
+    seeded = replace(RIDGE, name="seeded", stochastic=True)
+    most = plan(
+        paddings=[padding],
+        targets=[H, V, G],
+        readouts=[RIDGE, seeded],
+        seeds=[0, 1],
+        metrics=[SPC, MAE],
+        taps=["all", "1", "2"],
+    )
+    assert len(most.cells) == 3 * 3 * 3
+    records = go(most, store)
+    assert passes == once
+    assert [record.outcome.status for record in records] == ["ok"] * 27
+
+
+def test_many_images_pass_once_too(store: Store) -> None:
+    go(plan(n_train=70, n_test=40), store)
+    assert sum(passes) == 110
+
+
+def test_jobs_that_share_a_network_build_it_once(store: Store) -> None:
+    built: list[int] = []
+
+    def build() -> nn.Module:
+        network = Network()
+        if network.one.weight.device.type != "meta":
+            built.append(1)
+        return network
+
+    counted = replace(NET, build=build)
+    weights = [Weights("random:0", seed=0), Weights("random:1", seed=1)]
+    go(plan(networks=[(counted, weights)], paddings=[ZERO, CIRCULAR, REFLECT]), store)
+    assert len(built) == 2
+
+
+def test_different_seeds_are_different_networks(store: Store) -> None:
+    weights = [Weights("random:0", seed=0), Weights("random:1", seed=1)]
+    first, second = go(plan(networks=[(NET, weights)], targets=[H]), store)
+    assert value(first) != value(second)
+
+
+def test_targets_are_scored_as_each_alone(tmp_path: Path) -> None:
+    with Store(tmp_path / "together.db") as store:
+        together = go(plan(targets=[H, V, G]), store)
+    for target, record in zip((H, V, G), together, strict=True):
+        with Store(tmp_path / f"{target.name}.db") as store:
+            (alone,) = go(plan(targets=[target]), store)
+        assert alone.cell_id == record.cell_id
+        assert value(alone) == pytest.approx(value(record), abs=0.005)
+
+
+def test_position_is_found_at_the_border_and_lost_without_one(store: Store) -> None:
+    found, lost = go(plan(paddings=[ZERO, CIRCULAR], targets=[G], n_train=60, n_test=60), store)
+    assert value(found) > 0.3
+    assert abs(value(lost)) < 0.15
+
+
+@pytest.mark.parametrize("components", ["padding", "target", "readout", "metric", "images", "backbone"])
+def test_what_raises_fails_its_own_jobs_and_the_others_finish(components: str, store: Store) -> None:
+    bad: dict[str, Any] = {
+        "padding": {"paddings": [Padding(name="bad", summary="", version="1", pad=failing), ZERO]},
+        "target": {"targets": [Target(name="bad", summary="", version="1", draw=failing)]},
+        "readout": {"readouts": [replace(RIDGE, fit=failing)]},
+        "metric": {"metrics": [replace(SPC, score=failing)]},
+        "images": {
+            "sources": [
+                (s := Source(Images(name="bad", summary="", version="1", draw=failing)), s),
+                (SPECKLE, SPECKLE),
+            ]
+        },
+        "backbone": {
+            "networks": [
+                (Backbone(name="bad", summary="", version="1", build=failing, taps=2), [Weights("random:0", seed=0)]),
+                (NET, [Weights("random:0", seed=0)]),
+            ]
+        },
+    }[components]
+    log = Log()
+    records = go(plan(**bad), store, log=log)
+    failed = [record for record in records if record.outcome.status == "failed"]
+    assert len(failed) == {"target": 1}.get(components, 2)
+    where = "metric spc: " if components == "metric" else ""
+    assert {record.outcome.reason for record in failed} == {where + "ValueError: out of order\nfor good"}
+    assert all(not record.outcome.scores for record in failed)
+    if len(records) > len(failed):
+        assert [record.outcome.status for record in records] == ["failed", "failed", "ok", "ok"]
+        assert [state for what, state in log.events if what == "finished"] == ["failed", "ok"]
+
+
+def test_what_cannot_exist_is_skipped_for_good(store: Store) -> None:
+    narrow = Padding(name="narrow", summary="", version="1", pad=inapplicable)
+    wanted = plan(paddings=[narrow, ZERO])
+    records = go(wanted, store)
+    assert [record.outcome.status for record in records] == ["skipped", "skipped", "ok", "ok"]
+    assert records[0].outcome.reason.endswith(": cannot exist")
+    passes.clear()
+    assert go(wanted, store) == records
+    assert not passes
+
+
+def test_what_failed_is_tried_again(store: Store) -> None:
+    broken = [True]
+
+    def pad(x: torch.Tensor, sides: Sides) -> torch.Tensor:
+        if broken:
+            raise OSError("busy")
+        return nn.functional.pad(x, sides)
+
+    wanted = plan(paddings=[Padding(name="moody", summary="", version="1", pad=pad)])
+    assert {record.outcome.status for record in go(wanted, store)} == {"failed"}
+    broken.clear()
+    assert {record.outcome.status for record in go(wanted, store)} == {"ok"}
+
+
+def test_fail_fast_stops_at_the_first_failure(store: Store) -> None:
+    bad = Padding(name="bad", summary="", version="1", pad=failing)
+    wanted = plan(paddings=[ZERO, bad, CIRCULAR])
+    records = go(wanted, store, fail_fast=True)
+    assert [record.outcome.status for record in records] == ["ok", "ok", "failed", "failed"]
+
+
+def test_fail_fast_goes_past_what_cannot_exist(store: Store) -> None:
+    narrow = Padding(name="narrow", summary="", version="1", pad=inapplicable)
+    records = go(plan(paddings=[narrow, ZERO]), store, fail_fast=True)
+    assert [record.outcome.status for record in records] == ["skipped", "skipped", "ok", "ok"]
+
+
+def test_a_checkpoint_that_does_not_fit_stops_the_run(store: Store, tmp_path: Path) -> None:
+    torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pt")
+    weights = Weights("file:weights.pt@0", "0", tmp_path / "weights.pt")
+    with pytest.raises(MissingError, match=r"they lack one\.bias, one\.weight"):
+        go(plan(networks=[(NET, [weights])]), store)
+
+
+class Wrong:
+    """A readout whose maps have another shape, or are not finite."""
+
+    def __init__(self, shape: Sequence[int], fill: float) -> None:
+        self.shape, self.fill = shape, fill
+
+    def predict(self, features: object) -> torch.Tensor:
+        return torch.full(tuple(self.shape), self.fill)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fill", "reason"),
+    [
+        ((6, 2, 5, 5), 0.0, r"readout 'ridge' must predict maps of shape (6, 2, 6, 6)"),
+        ((6, 2, 6, 6), torch.nan, "the readout predicts values that are not finite"),
+    ],
+)
+def test_a_readout_that_breaks_its_promise_is_told(
+    shape: Sequence[int], fill: float, reason: str, store: Store
+) -> None:
+    records = go(plan(readouts=[replace(RIDGE, fit=lambda *_: Wrong(shape, fill))]), store)
+    assert {(record.outcome.status, record.outcome.reason) for record in records} == {("failed", reason)}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda size: np.zeros((size, size + 1)), lambda size: np.full((size, size), np.nan), lambda size: np.zeros(size)],
+)
+def test_a_target_that_breaks_its_promise_is_named(draw: Callable[[int], Any], store: Store) -> None:
+    (record,) = go(plan(targets=[Target(name="odd", summary="", version="1", draw=draw)]), store)
+    assert record.outcome.reason == "target 'odd' must draw a finite array of shape (256, 256)"
+
+
+def test_constant_predictions_are_counted(store: Store) -> None:
+    flat = replace(RIDGE, fit=lambda *_: Wrong((6, 2, 6, 6), 0.25))
+    for record in go(plan(readouts=[flat], metrics=[SPC, MAE]), store):
+        assert record.outcome.status == "ok"
+        assert record.outcome.degenerate == 1
+        assert value(record) == 0
+        assert value(record, "mae") > 0
+
+
+def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
+    rising = torch.arange(36.0).view(1, 1, 6, 6).expand(6, 2, 6, 6) * torch.arange(6.0).view(6, 1, 1, 1)
+
+    class Rising:
+        def predict(self, features: object) -> torch.Tensor:
+            return rising
+
+    records = go(plan(readouts=[replace(RIDGE, fit=lambda *_: Rising())], metrics=[SPC, MAE]), store)
+    drawn = engine.draw(H, 6).double()
+    for record, target in zip(records, (drawn, drawn.T), strict=True):
+        assert record.outcome.mean_map is not None
+        assert np.frombuffer(record.outcome.mean_map, "<f4").tolist() == pytest.approx((2.5 * np.arange(36)).tolist())
+        (mae,) = (score for score in record.outcome.scores if score.metric == "mae")
+        expected = [float((rising[i, 0].double() - target).abs().mean()) for i in range(6)]
+        assert list(mae.by_photograph.values()) == pytest.approx(expected)
+        assert mae.value == pytest.approx(np.mean(expected))
+        assert mae.lo is not None
+        assert mae.lo < mae.value
+        assert record.outcome.n_test_photos == 6
+
+
+def test_provenance_names_versions_photographs_and_stages(store: Store) -> None:
+    photos = load_registry().images("photos")
+    source = Source(photos, "0" * 64)
+    (record, *_) = go(plan(sources=[(source, source)], n_train=8, n_test=10), store)
+    provenance = store.provenance(record.job_id)
+    train, test = (set(provenance["photographs"][role]) for role in ("train", "test"))
+    assert len(train) == 7
+    assert len(test) == record.outcome.n_test_photos == 8
+    assert not train & test
+    assert set(provenance["seconds"]) == {"images", "network", "extraction", "readout", "scoring"}
+    assert torch.__version__.startswith(provenance["packages"]["torch"])
+    (score,) = record.outcome.scores
+    assert set(score.by_photograph) == test
+
+
+def test_global_random_states_are_left_as_they_were(store: Store) -> None:
+    torch.manual_seed(5)
+    torch.rand(2)
+    before, numpys = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002  the global one is meant
+    go(plan(paddings=[ZERO, CIRCULAR]), store)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpys)  # type: ignore[index]  # noqa: NPY002
+
+
+def test_the_global_random_state_changes_nothing(tmp_path: Path) -> None:
+    scores = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with Store(tmp_path / f"{seed}.db") as store:
+            scores.append([value(record) for record in go(plan(), store)])
+    assert scores[0] == scores[1]
+
+
+def test_a_metric_added_later_computes_only_what_lacks_it(store: Store) -> None:
+    go(plan(paddings=[ZERO], metrics=[SPC, MAE]), store)
+    before = go(plan(paddings=[ZERO, CIRCULAR], metrics=[SPC]), store)
+    log = Log()
+    after = go(plan(paddings=[ZERO, CIRCULAR], metrics=[SPC, MAE]), store, log=log)
+    assert [what for what, _ in log.events].count("started") == 1
+    assert after[:2] == before[:2]
+    assert [value(record) for record in after] == [value(record) for record in before]
+    assert [record.cell_id for record in after] == [record.cell_id for record in before]
+    assert all(value(record, "mae") > 0 for record in after)
+
+
+def test_a_metric_added_later_keeps_the_earlier_ones(store: Store) -> None:
+    before = go(plan(metrics=[SPC]), store)
+    after = go(plan(metrics=[MAE]), store)
+    for old, new in zip(before, after, strict=True):
+        assert {score.metric for score in new.outcome.scores} == {"spc", "mae"}
+        assert value(new) == value(old)
+    passes.clear()
+    go(plan(metrics=[SPC]), store)
+    assert not passes
+
+
+def test_a_metric_that_fails_spoils_nothing_that_was_stored(store: Store) -> None:
+    before = go(plan(metrics=[SPC]), store)
+    go(plan(metrics=[SPC, replace(MAE, score=failing)]), store)
+    for old, new in zip(before, store.records(record.cell_id for record in before), strict=True):
+        assert value(new) == value(old)
+
+
+def test_images_too_small_are_refused_before_anything_runs(store: Store) -> None:
+    vgg = load_registry().get(Backbone, "vgg16")
+    networks = [(NET, [Weights("random:0", seed=0)]), (vgg, [Weights("random:0", seed=0)])]
+    wide = replace(RIDGE, grid=lambda side: 26)
+    with pytest.raises(UsageError, match="image size 15 is too small for backbone 'vgg16': give --image-size 32"):
+        go(plan(networks=networks, image_size=15, readouts=[wide]), store)
+    assert not passes
+    assert store.records() == []
+
+
+def test_the_control_reads_the_image_itself(store: Store) -> None:
+    def ramp(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        image = np.repeat(np.linspace(0, 255, size)[None, :, None], size, 0).repeat(3, 2)
+        return (image + rng.integers(0, 2, image.shape)).clip(0, 255).astype(np.uint8)
+
+    none = load_registry().get(Backbone, "none")
+    source = Source(Images(name="ramp", summary="", version="1", draw=ramp))
+    (across, down) = go(plan(networks=[(none, [NONE])], sources=[(source, source)]), store)
+    assert value(across) > 0.95
+    assert abs(value(down)) < 0.3
+    assert across.outcome.identity["padding"]["name"] == "none"
+
+
+def test_components_may_hold_lists(store: Store) -> None:
+    # A plugin's author need not know that records are compared and hashed.
+    record = replace(NET, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], checkpoints=[])  # type: ignore[arg-type]
+    assert {r.outcome.status for r in go(plan(networks=[(record, [Weights("random:0", seed=0)])]), store)} == {"ok"}

@@ -1,0 +1,306 @@
+"""The linear probe against scikit-learn in float64, and what any probe must and must not find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from posbench import readout
+from posbench.builtin.metrics import spc
+from posbench.components import Backbone, Target
+from posbench.engine import draw
+from posbench.errors import PosbenchError
+from posbench.features import Features, extract
+from posbench.networks import build
+from posbench.readout import _gather, _mix, _scatter, _unmix, fit_ridge
+from posbench.registry import load_registry
+from posbench.weights import Request, resolve
+from posbench.windows import cut
+
+REGISTRY = load_registry()
+TARGETS = ["H", "V", "G", "HS", "VS"]
+
+
+def targets(side: int) -> torch.Tensor:
+    return torch.stack([draw(REGISTRY.get(Target, name), side) for name in TARGETS])
+
+
+def noise(seed: int, images: int, shapes: list[tuple[int, int]], grid: int) -> Features:
+    """Random taps of these sides and channels, of different means and scales, neighbouring channels alike."""
+    generator = torch.Generator().manual_seed(seed)
+    taps = []
+    for side, channels in shapes:
+        tap = torch.randn(images, side, side, channels, generator=generator)
+        tap = tap + tap.roll(1, -1) + 0.5 * tap.roll(1, 1)
+        # Some of the position, so that there is something to find.
+        tap = tap + torch.linspace(-1, 1, side)[:, None] * torch.linspace(-1, 1, channels)
+        taps.append((tap + torch.linspace(-5, 5, channels)) * torch.logspace(-2, 2, channels))
+    return Features(tuple(taps), grid)
+
+
+SHAPES = [(12, 5), (8, 4), (3, 6)]
+
+
+def aligned64(features: Features) -> NDArray[np.float64]:
+    """All channels on the grid, [n, grid, grid, channels], resized in float64."""
+    maps = [
+        F.interpolate(tap.double().permute(0, 3, 1, 2), (features.grid,) * 2, mode="bilinear", align_corners=True)
+        for tap in features.taps
+    ]
+    return torch.cat(maps, 1).permute(0, 2, 3, 1).numpy()
+
+
+def patches(maps: NDArray[np.float64], kernel: int) -> NDArray[np.float64]:
+    """One row for each place of the kernel: all that it sees there."""
+    n, grid, _, _ = maps.shape
+    side = grid - kernel + 1
+    return np.array(
+        [maps[i, y : y + kernel, x : x + kernel].ravel() for i in range(n) for y in range(side) for x in range(side)]
+    )
+
+
+def by_sklearn(train: Features, test: Features, drawn: torch.Tensor, kernel: int, penalty: float) -> torch.Tensor:
+    maps, unseen = aligned64(train), aligned64(test)
+    scaler = StandardScaler().fit(maps.reshape(-1, maps.shape[-1]))
+    rows, new = (patches(scaler.transform(m.reshape(-1, m.shape[-1])).reshape(m.shape), kernel) for m in (maps, unseen))
+    answers = np.tile(drawn.flatten(1).T.double().numpy(), (len(train), 1))
+    fitted = Ridge(alpha=penalty * len(rows)).fit(rows, answers)
+    side = drawn.shape[-1]
+    return torch.from_numpy(fitted.predict(new)).view(len(test), side, side, len(drawn)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("kernel", "penalty"), [(3, 1.0), (3, 0.01), (1, 0.1), (5, 1.0)])
+def test_converged_it_is_scikit_learns_ridge(kernel: int, penalty: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    train, test, drawn = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8), targets(8 - kernel + 1)
+    got = fit_ridge(train, drawn, kernel=kernel, penalty=penalty).predict(test)
+    expected = by_sklearn(train, test, drawn, kernel, penalty)
+    assert got.shape == (5, 5, 9 - kernel, 9 - kernel)
+    assert float(expected.std(0).mean()) > 0.01  # not merely the mean target
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-4)
+
+
+def test_bfloat16_features_are_read_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    train, test = (
+        Features(tuple(tap.bfloat16() for tap in features.taps), 8)
+        for features in (noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8))
+    )
+    got = fit_ridge(train, targets(6), kernel=3, penalty=1.0).predict(test)
+    torch.testing.assert_close(got.double(), by_sklearn(train, test, targets(6), 3, 1.0), rtol=0, atol=2e-4)
+
+
+def test_the_penalty_means_the_same_for_any_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    train, test = noise(0, 10, SHAPES, 8), noise(1, 4, SHAPES, 8)
+    thrice = Features(tuple(tap.repeat(3, 1, 1, 1) for tap in train.taps), 8)
+    once, repeated = (fit_ridge(f, targets(6), kernel=3, penalty=1.0).predict(test) for f in (train, thrice))
+    torch.testing.assert_close(once, repeated, rtol=0, atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def lite0() -> tuple[Features, Features]:
+    """What the trained network that a bare run probes makes of 48 training and 32 test crops."""
+    record = REGISTRY.get(Backbone, "tf_efficientnet_lite0")
+    weights, problem = resolve(record, Request(), [0], download=False)
+    assert problem is None
+    network = build(record, weights[0])
+    photos = REGISTRY.images("photos")
+    train, test = (
+        extract(network, record, None, windows.pixels, grid=28, precision="fp32", device="cpu")
+        for windows in cut(photos, photos, 48, 32, 224)
+    )
+    return train, test
+
+
+def scores(predictions: torch.Tensor, drawn: torch.Tensor) -> list[float]:
+    return [float(spc(predictions[:, i].double(), target.double()).mean()) for i, target in enumerate(drawn)]
+
+
+def test_it_stops_within_a_two_hundredth_of_the_converged_correlation(
+    lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = lite0
+    drawn = targets(26)
+    stopped = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    converged = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    assert stopped.steps < converged.steps
+    ours, best = scores(stopped.predict(test), drawn), scores(converged.predict(test), drawn)
+    assert ours == pytest.approx(best, abs=0.005)
+    assert min(best[:3]) > 0.3
+
+
+def test_targets_fitted_together_are_as_each_alone(
+    lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = (features.of_taps([3, 4]) for features in lite0)
+    drawn = targets(26)
+    together = scores(fit_ridge(train, drawn, kernel=3, penalty=1.0).predict(test), drawn)
+    alone = [
+        scores(fit_ridge(train, drawn[i : i + 1], kernel=3, penalty=1.0).predict(test), drawn[i : i + 1])[0]
+        for i in range(5)
+    ]
+    assert together == pytest.approx(alone, abs=0.005)
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    one, all_ = (fit_ridge(train, part, kernel=3, penalty=1.0).predict(test) for part in (drawn[2:3], drawn))
+    torch.testing.assert_close(one[:, 0], all_[:, 2], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -300.0, 1e4, -1e6])
+def test_constant_channels_drop_out(constant: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    train, test = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8)
+    wider = [
+        Features((*(F.pad(tap, (1, 1), value=constant) for tap in f.taps), torch.full((len(f), 2, 2, 1), constant)), 8)
+        for f in (train, test)
+    ]
+    without = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
+    fitted = fit_ridge(wider[0], targets(6), kernel=3, penalty=1.0)
+    torch.testing.assert_close(fitted.predict(wider[1]), without.predict(test), rtol=0, atol=1e-3)
+    assert not any(part[[0, -1]].any() for part in fitted.weight)
+
+
+def test_nothing_but_constants_draws_the_mean() -> None:
+    features = Features((torch.full((4, 8, 8, 3), 2.5),), 8)
+    got = fit_ridge(features, targets(6), kernel=3, penalty=1.0).predict(features)
+    torch.testing.assert_close(got, targets(6).mean((1, 2), keepdim=True).expand(4, 5, 6, 6))
+
+
+def test_a_channel_that_hardly_varies_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a batch norm leaves one that training switched off: its bias, and a ten-thousandth of that in variation.
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-7)
+
+    def more(features: Features, seed: int) -> Features:
+        generator = torch.Generator().manual_seed(seed)
+        faint = 3 + 3e-4 * torch.randn(len(features), 8, 8, 1, generator=generator)
+        return Features((*features.taps, faint), 8)
+
+    train, test = more(noise(0, 12, SHAPES, 8), 2), more(noise(1, 5, SHAPES, 8), 3)
+    got = fit_ridge(train, targets(6), kernel=3, penalty=1.0).predict(test)
+    torch.testing.assert_close(got.double(), by_sklearn(train, test, targets(6), 3, 1.0), rtol=0, atol=5e-3)
+
+
+def pure_noise(seed: int, images: int) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    return Features(
+        tuple(torch.randn(images, s, s, c, generator=generator) for s, c in ((28, 8), (14, 24), (7, 40))), 28
+    )
+
+
+def test_noise_of_the_same_shape_draws_nothing() -> None:
+    drawn, count = targets(26), 128
+    predictions = fit_ridge(pure_noise(0, 64), drawn, kernel=3, penalty=1.0).predict(pure_noise(1, count))
+    for i, target in enumerate(drawn):
+        found = spc(predictions[:, i].double(), target.double())
+        assert abs(float(found.mean())) < 4 * float(found.std()) / count**0.5
+        assert abs(float(found.mean())) < 0.1
+
+
+def test_targets_among_the_features_are_drawn() -> None:
+    drawn = targets(26)
+    shown = F.pad(drawn, (1, 1, 1, 1)).permute(1, 2, 0)
+
+    def told(features: Features) -> Features:
+        return Features((*features.taps, shown.expand(len(features), 28, 28, 5)), 28)
+
+    fitted = fit_ridge(told(pure_noise(0, 64)), drawn, kernel=3, penalty=1.0)
+    assert min(scores(fitted.predict(told(pure_noise(1, 32))), drawn)) > 0.97
+    less = fit_ridge(told(pure_noise(0, 64)), drawn, kernel=3, penalty=0.01)
+    assert min(scores(less.predict(told(pure_noise(1, 32))), drawn)) > 0.995
+
+
+def test_without_convergence_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "MOST_STEPS", 2)
+    with pytest.raises(PosbenchError, match="not converged within 2 steps"):
+        fit_ridge(noise(0, 12, SHAPES, 8), targets(6), kernel=3, penalty=1.0)
+
+
+def test_fitting_leaves_features_and_random_state_alone() -> None:
+    train, drawn = noise(0, 6, SHAPES, 8), targets(6)
+    before, kept, state = [tap.clone() for tap in train.taps], drawn.clone(), torch.get_rng_state()
+    one = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    again = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    assert all(map(torch.equal, train.taps, before))
+    assert torch.equal(drawn, kept)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, one.weight, again.weight))
+
+
+def dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() * b.double()).sum())
+
+
+side_and_channels = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(side_and_channels, min_size=1, max_size=3),
+    grid=st.integers(2, 7),
+    mixtures=st.integers(1, 4),
+    images=st.integers(1, 3),
+    seed=st.integers(0, 2**16),
+)
+def test_mixing_and_unmixing_are_adjoint(
+    shapes: list[tuple[int, int, int]], grid: int, mixtures: int, images: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = Features(tuple(torch.randn(images, *shape, generator=generator) for shape in shapes), grid)
+    weight = tuple(torch.randn(shape[2], mixtures, generator=generator) for shape in shapes)
+    maps = torch.randn(images, grid, grid, mixtures, generator=generator)
+    there, back = _mix(features, weight), _unmix(features, maps)
+    assert there.shape == maps.shape
+    expected = sum(dot(a, b) for a, b in zip(weight, back, strict=True))
+    assert dot(there, maps) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    grid=st.integers(5, 8),
+    kernel=st.sampled_from([1, 3, 5]),
+    drawn=st.integers(1, 3),
+    images=st.integers(1, 3),
+    seed=st.integers(0, 2**16),
+)
+def test_gathering_and_scattering_are_adjoint(grid: int, kernel: int, drawn: int, images: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    side = grid - kernel + 1
+    mixed = torch.randn(images, grid, grid, kernel**2 * drawn, generator=generator, dtype=torch.float64)
+    maps = torch.randn(images, side, side, drawn, generator=generator, dtype=torch.float64)
+    assert _gather(mixed, kernel).shape == maps.shape
+    assert dot(_gather(mixed, kernel), maps) == pytest.approx(dot(mixed, _scatter(maps, kernel, grid)), abs=1e-9)
+
+
+def test_mixing_is_aligning_and_then_a_convolution() -> None:
+    features = noise(3, 4, SHAPES, 8)
+    generator = torch.Generator().manual_seed(0)
+    weight = tuple(torch.randn(channels, 9 * 2, generator=generator) for _, channels in SHAPES)
+    kernels = torch.cat(weight).view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
+    expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).permute(0, 2, 3, 1)
+    torch.testing.assert_close(_gather(_mix(features, weight), 3).double(), expected, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_fit_does_not_depend_on_how_features_are_batched(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8)
+    whole = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
+
+    def batches(features: Features) -> list[Features]:
+        return list(features.batches(pieces))
+
+    changed: Callable[[Features], list[Features]] = batches
+    monkeypatch.setattr(readout, "_batches", changed)
+    # The preconditioner's sample differs, the solution does not.
+    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    split = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
+    torch.testing.assert_close(whole.predict(test), split.predict(test), rtol=0, atol=2e-2)

@@ -1,0 +1,292 @@
+"""What the user asked for: precedence, and every way to ask wrongly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posbench.errors import UsageError
+from posbench.selection import LARGEST, Selection, select
+from tests.conftest import Ran
+
+KEYS = [field.name for field in dataclasses.fields(Selection)]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], Selection]:
+    """The selection that a configuration file of this text makes."""
+
+    def make(text: str) -> Selection:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return select(path, {})
+
+    return make
+
+
+@pytest.fixture
+def refused(read: Callable[[str], Selection], tmp_path: Path) -> Callable[[str], str]:
+    """What a configuration file of this text is refused with; one line, without the path of the file's folder."""
+
+    def make(text: str) -> str:
+        with pytest.raises(UsageError) as caught:
+            read(text)
+        message = str(caught.value)
+        assert message.count("\n") == 0
+        return message.removeprefix(f"{tmp_path}/")
+
+    return make
+
+
+def test_nothing_asked_for_is_the_default() -> None:
+    assert select(None, {}) == Selection()
+    assert select(None, dict.fromkeys(KEYS)) == Selection()
+
+
+def test_the_command_line_is_over_yaml_is_over_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("paddings: [zero]\ntrain-count: 10\nquiet: true\n")
+    chosen = select(path, {"train_count": 20, "targets": "H, V", "test_count": None})
+    assert chosen == Selection(paddings=("zero",), train_count=20, quiet=True, targets=("H", "V"))
+
+
+def test_yaml_takes_every_option(read: Callable[[str], Selection]) -> None:
+    text = """
+    backbones: vgg16, resnet50
+    paddings: [zero]
+    targets: [H, V, H]
+    images: leaves
+    test_images: photos,leaves
+    readouts: [ridge]
+    metrics: [spc]
+    weights: [random, vgg16=a.pt]
+    seeds: [0, 1]
+    taps: 3
+    image_size: 64
+    train-count: 10
+    test-count: '5'
+    precision: fp32
+    device: cpu
+    store: results.db
+    csv: '-'
+    json: true
+    dry-run: no
+    force: yes
+    fail-fast: off
+    quiet: on
+    """
+    assert read(text) == Selection(
+        backbones=("vgg16", "resnet50"),
+        paddings=("zero",),
+        targets=("H", "V"),
+        images=("leaves",),
+        test_images=("photos", "leaves"),
+        readouts=("ridge",),
+        metrics=("spc",),
+        weights=("random", "vgg16=a.pt"),
+        seeds=(0, 1),
+        taps="3",
+        image_size=64,
+        train_count=10,
+        test_count=5,
+        precision="fp32",
+        device="cpu",
+        store=Path("results.db"),
+        csv="-",
+        json=True,
+        dry_run=False,
+        force=True,
+        fail_fast=False,
+        quiet=True,
+    )
+
+
+def test_weights_are_not_split_at_commas() -> None:
+    assert select(None, {"weights": ["net=a,b.pt", "auto"]}).weights == ("net=a,b.pt", "auto")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
+def test_an_empty_file_asks_for_nothing(text: str, read: Callable[[str], Selection]) -> None:
+    assert read(text) == Selection()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paddings: zero\npading: zero", "config.yaml:2: unknown key 'pading': did you mean paddings?"),
+        ("quiet: true\n\nqqq: 1", "config.yaml:3: unknown key 'qqq'"),
+        ("quiet: true\nforce: true\nquiet: false", "config.yaml:3: 'quiet' is given twice: keep one"),
+        ("image_size: 64\nimage-size: 65", "config.yaml:2: 'image-size' is given twice: keep one"),
+        ("<<: {quiet: true}", "config.yaml:1: unknown key '<<'"),
+        ("- zero\n- circular", "config.yaml:1: expected options, such as `paddings: [zero, circular]`"),
+        ("\njust text", "config.yaml:2: expected options, such as `paddings: [zero, circular]`"),
+        ("paddings: no", "config.yaml:1: paddings: expected names, as a list or separated by commas, not False"),
+        ("\npaddings: [zero, no]", "config.yaml:2: paddings: expected names, as a list or separated by commas, not"),
+        ("image_size: 010", "config.yaml:1: 010 is ambiguous: write 8, or quote it"),
+        ("seeds:\n  - 0\n  - 1:30", "config.yaml:3: 1:30 is ambiguous: write 90, or quote it"),
+        ("train_count: 1_000", "config.yaml:1: 1_000 is ambiguous: write 1000, or quote it"),
+        ("test-count: 0x10", "config.yaml:1: 0x10 is ambiguous: write 16, or quote it"),
+        ("image_size: 64.5", "config.yaml:1: image_size: expected a whole number, not '64.5'"),
+        ("image_size: .nan", "config.yaml:1: image_size: expected a whole number, not '.nan'"),
+        ("image_size: 1e3", "config.yaml:1: image_size: expected a whole number, not '1e3'"),
+        ("image_size: true", "config.yaml:1: image_size: expected a whole number, not True"),
+        ("image_size:", "config.yaml:1: image_size: expected a whole number, not ''"),
+        ("seeds: [a]", "config.yaml:1: seeds: expected a whole number, not 'a'"),
+        ("quiet: 1", "config.yaml:1: quiet: expected true or false, not 1"),
+        ("quiet: 'yes'", "config.yaml:1: quiet: expected true or false, not 'yes'"),
+        ("csv: 5", "config.yaml:1: csv: expected text, not 5"),
+        ("store: ''", "config.yaml:1: store: expected text, not ''"),
+        ("device: [cpu]", "config.yaml:1: device: expected text, not ['cpu']"),
+        ("taps: true", "config.yaml:1: taps: expected text, not True"),
+        ("paddings:\n  zero: 1", "config.yaml:2: expected a plain value or a list of plain values"),
+        ("paddings: [[zero]]", "config.yaml:1: expected a plain value or a list of plain values"),
+        ("csv: !mine x", "config.yaml:1: expected a plain value or a list of plain values"),
+        ("quiet: true\npaddings: [zero", "config.yaml:2: not valid YAML: "),
+        ("quiet: true\n\tforce: true", "config.yaml:2: not valid YAML: "),
+        ("csv: 'open", "config.yaml:1: not valid YAML: "),
+        ("paddings: *before", "config.yaml:1: not valid YAML: found undefined alias"),
+        ("quiet: true\n---\nquiet: true", "config.yaml:2: not valid YAML: "),
+    ],
+)
+def test_the_line_and_the_fault(text: str, message: str, refused: Callable[[str], str]) -> None:
+    assert refused(text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "csv: !!python/name:os.system ''",
+        "csv: !!python/object/apply:os.system ['touch broken']",
+        "csv: !!python/object/new:pathlib.Path [x]",
+        "!!python/object/apply:os.system\nargs: [touch broken]",
+        "csv: !!int ''",
+        "csv: !!int x",
+        "csv: !!float ''",
+        "quiet: !!bool perhaps",
+        "csv: !!timestamp soon",
+        "csv: !!binary x",
+        "csv: !!set x",
+        "csv: !!map x",
+    ],
+)
+def test_a_tag_builds_nothing(
+    text: str, refused: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(text).startswith("config.yaml:")
+    assert not (tmp_path / "broken").exists()
+
+
+def test_an_alias_bomb_is_refused_before_it_is_unfolded(refused: Callable[[str], str]) -> None:
+    # Nine levels of nine: 387 million names, were they ever written out.
+    lines = ["paddings: &a0 [zero, zero, zero, zero, zero, zero, zero, zero, zero]"]
+    keys = ["targets", "images", "readouts", "metrics", "backbones", "test_images", "weights", "seeds"]
+    for level, key in enumerate(keys, 1):
+        aliases = ", ".join([f"*a{level - 1}"] * 9)
+        lines.append(f"{key}: &a{level} [{aliases}]")
+    assert refused("\n".join(lines)) == "config.yaml:1: expected a plain value or a list of plain values"
+
+
+@pytest.mark.parametrize("text", ["paddings: " + "[" * 3000, "paddings: " + "[" * 3000 + "]" * 3000])
+def test_brackets_without_end_are_one_line(text: str, refused: Callable[[str], str]) -> None:
+    assert "config.yaml" in refused(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["image_size: " + "9" * 5000, "image_size: 0x" + "f" * 5000, "seeds: '" + "9" * 5000 + "'"]
+)
+def test_numbers_of_5000_digits_are_one_line(text: str, refused: Callable[[str], str]) -> None:
+    assert refused(text)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config '.*absent\.yaml' cannot be read: No such file"):
+        select(tmp_path / "absent.yaml", {})
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        select(tmp_path, {})
+    (tmp_path / "latin.yaml").write_bytes("csv: é".encode("latin-1"))
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        select(tmp_path / "latin.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("image_size", 0, "--image-size is 0: give 1 to 4096"),
+        ("image_size", -224, "--image-size is -224: give 1 to 4096"),
+        ("image_size", 4097, "--image-size is 4097: give 1 to 4096"),
+        ("train_count", 0, "--train-count is 0: give 1 to 10000000"),
+        ("test_count", 10**30, "--test-count is 1"),
+        ("seeds", "-1", "--seeds -1 is negative"),
+        ("seeds", "0,x", "--seeds: expected a whole number, not 'x'"),
+        ("seeds", "1_0", "--seeds: expected a whole number, not '1_0'"),
+        ("seeds", "٣", "--seeds: expected a whole number, not '٣'"),
+        ("seeds", "", "--seeds: expected a whole number, not ''"),
+        ("paddings", "", "--paddings is empty: name at least one"),
+        ("paddings", " , ,", "--paddings is empty: name at least one"),
+        ("backbones", ",", "an empty list was given"),
+        ("test_images", "", "an empty list was given"),
+        ("device", "", "--device: expected text, not ''"),
+    ],
+)
+def test_options_out_of_range(name: str, value: object, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        select(None, {name: value})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_limits_themselves_are_allowed(name: str) -> None:
+    for value in (1, LARGEST[name]):
+        assert getattr(select(None, {name: value}), name) == value
+
+
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    assert select(None, {"seeds": str(2**64 - 1)}).seeds == (2**64 - 1,)
+    with pytest.raises(UsageError, match="--seeds"):
+        select(None, {"seeds": str(2**64)})
+    with pytest.raises(UsageError, match="--seeds"):
+        select(None, {"seeds": "9" * 5000})
+
+
+def test_a_mistake_in_a_file_is_one_line_and_exit_code_2(posbench: Callable[..., Ran]) -> None:
+    Path("mine.yaml").write_text("paddings: [zero\n")
+    answer = posbench("run", "mine.yaml", "--dry-run")
+    assert answer.code == 2
+    assert answer.err.startswith("posbench: mine.yaml:2: not valid YAML: ")
+    assert answer.err.count("\n") == 1
+
+
+TAGS = st.sampled_from(["", "!!int ", "!!bool ", "!!timestamp ", "!!null ", "!!str ", "!!seq ", "!x ", "&a ", "*a "])
+VALUES = st.one_of(
+    st.text(max_size=8),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(["[", "]", "{", "}", "[a, b]", "- a", "|", "> x", "~", "no", "010", "0b1", "1:2", "2020-01-01"]),
+)
+LINES = st.tuples(st.sampled_from([*KEYS, "x", ""]), TAGS, VALUES).map(lambda line: f"{line[0]}: {line[1]}{line[2]}")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(text=st.one_of(st.text(), st.lists(LINES, max_size=4).map("\n".join)))
+def test_of_junk_in_a_file_only_usage_errors_escape(text: str, read: Callable[[str], Selection]) -> None:
+    try:
+        chosen = read(text)
+    except UsageError:
+        return
+    assert isinstance(chosen, Selection)
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(KEYS), value=st.one_of(st.text(), st.integers(), st.booleans(), st.floats(), st.binary()))
+def test_of_junk_on_the_command_line_only_usage_errors_escape(name: str, value: object) -> None:
+    try:
+        chosen = select(None, {name: value})
+    except UsageError:
+        return
+    assert isinstance(getattr(chosen, name), tuple | str | int | Path)

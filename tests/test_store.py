@@ -1,0 +1,329 @@
+"""What is stored comes back, whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posbench import __version__
+from posbench.errors import UsageError
+from posbench.leaderboard import row
+from posbench.plan import Plan, identify
+from posbench.store import SCHEMA_VERSION, Outcome, Store, StoredScore
+from tests.conftest import Ran
+from tests.made import NET, TRAINED, UNTRAINED, control, metric, padding, plan, readout, scored, target
+
+SPC, MAE = metric("spc"), metric("mae", higher_is_better=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.db"
+
+
+def two() -> Plan:
+    """One job, two cells."""
+    return plan(targets=[target("H"), target("V")])
+
+
+def save(store: Store, made: Plan, make: Callable[..., Outcome] = scored, **more: Any) -> None:
+    """Store an outcome for every cell of a plan, job by job."""
+    for job, cells in made.jobs():
+        store.save(job, cells, [make(cell, **more) for cell in cells], {"job": job.title})
+
+
+def test_an_outcome_comes_back_as_it_was(path: Path) -> None:
+    made = two()
+    mean_map = struct.pack("<4f", 0, 0.25, 0.5, 1)
+    scores = [
+        StoredScore("mae", "2", 0.1 + 0.2, 0.1, 1e-300, {"a@1": 0.1, "b@2": 1 / 3}),
+        StoredScore("spc", "1", -1 / 3, None, None, {}),
+    ]
+    outcomes = [
+        Outcome(made.cells[0].identity(), "ok", "", 2, 0.125, 1.5, mean_map, scores),
+        Outcome(made.cells[1].identity(), "skipped", "no room", seconds=0.25, scores=[]),
+    ]
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        store.save(job, cells, outcomes, {"torch": "2", "seconds": {"images": 0.1}})
+    with Store(path, must_exist=True) as store:
+        records = store.records()
+        assert store.provenance(job.id) == {"torch": "2", "seconds": {"images": 0.1}}
+    assert [record.outcome for record in records] == outcomes
+    assert [record.cell_id for record in records] == [cell.id for cell in cells]
+    assert {record.job_id for record in records} == {job.id}
+    assert {record.posbench_version for record in records} == {__version__}
+    assert all(record.created.endswith("+00:00") for record in records)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(value=st.floats(allow_nan=False, allow_infinity=False), reason=st.text(st.characters(exclude_categories=["Cs"])))
+def test_every_number_and_text_comes_back(value: float, reason: str, path: Path) -> None:
+    made = plan()
+    with Store(path) as store:
+        save(store, made, value=value, half=None, reason=reason)
+        [record] = store.records()
+    assert record.outcome == scored(made.cells[0], value, None, reason=reason)
+
+
+EVERY_KIND: list[dict[str, Any]] = [
+    {},
+    {"networks": [control()]},
+    {"networks": [(NET, [UNTRAINED])], "paddings": [padding("edge", "3")]},
+    {"readouts": [readout("sgd", "4", stochastic=True)], "seeds": [0, 7], "taps": ["1+2"], "precision": "bf16"},
+]
+
+
+@pytest.mark.parametrize("changes", EVERY_KIND)
+def test_the_id_from_a_plan_is_the_id_from_a_stored_row(changes: dict[str, Any], path: Path) -> None:
+    made = plan(**changes)
+    with Store(path) as store:
+        save(store, made)
+        records = store.records()
+    assert [record.cell_id for record in records] == [cell.id for cell in made.cells]
+    for record, cell in zip(records, made.cells, strict=True):
+        identity = record.outcome.identity
+        assert record.cell_id == identify(identity)
+        shown = row(record)
+        assert shown["cell_id"] == record.cell_id
+        for column in ("backbone", "padding", "target", "readout"):
+            assert shown[column] == identity[column]["name"]
+        for column in ("weights", "images", "test_images"):
+            assert shown[column] == identity[column]["label"]
+        for column in ("taps", "seed", "image_size", "precision", "score_at", "n_train", "n_test"):
+            assert shown[column] == identity[column]
+        assert (shown["backbone"], shown["weights"]) == (cell.job.backbone.name, cell.job.weights.label)
+        assert (shown["n_train"], shown["seed"]) == (cell.job.n_train, cell.seed)
+
+
+def test_finished_is_skipped_or_scored_by_every_metric_in_its_version(path: Path) -> None:
+    made = plan(targets=[target(name) for name in "HVG"])
+    [(job, cells)] = made.jobs()
+    outcomes = [
+        scored(cells[0]),
+        Outcome(cells[1].identity(), "skipped", "no room"),
+        Outcome(cells[2].identity(), "failed", "broke", scores=scored(cells[2]).scores),
+    ]
+    with Store(path) as store:
+        assert store.finished([SPC]) == set()
+        store.save(job, cells, outcomes, {})
+        assert store.finished([SPC]) == {cells[0].id, cells[1].id}
+        assert store.finished([SPC, MAE]) == {cells[1].id}
+        assert store.finished([metric("spc", "2")]) == {cells[1].id}
+        assert store.finished([]) == {cells[0].id, cells[1].id}
+
+
+def test_saving_again_replaces_a_cell_and_leaves_the_others(path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        save(store, made)
+        store.save(job, cells[:1], [scored(cells[0], 0.75, None)], {"again": True})
+        found = {record.cell_id: record.outcome for record in store.records()}
+        assert store.provenance(job.id) == {"again": True}
+    assert found == {cells[0].id: scored(cells[0], 0.75, None), cells[1].id: scored(cells[1])}
+
+
+def test_a_metric_added_later_stands_beside_those_before(path: Path) -> None:
+    made = plan()
+    with Store(path) as store:
+        save(store, made, metric="spc")
+        save(store, made, metric="mae")
+        assert store.finished([SPC, MAE]) == {made.cells[0].id}
+
+
+def test_runs_with_different_metrics_do_not_undo_each_other(
+    tiny: str, posbench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    options = ("--backbones", tiny, "--paddings", "zero", "--targets", "H", "--images", "leaves", "--image-size", "64")
+    counts = ("--train-count", "4", "--test-count", "2")
+    for metrics in ("spc", "mae"):
+        assert posbench("run", *options, *counts, "--metrics", metrics, "--quiet").code == 0
+    for metrics in ("spc", "mae", "mae,spc"):
+        again = posbench("run", *options, *counts, "--metrics", metrics, "--dry-run")
+        assert "0 jobs with 0 cells to do" in again.out
+
+
+def test_records_come_in_the_order_asked_for(path: Path) -> None:
+    made = two()
+    first, second = (cell.id for cell in made.cells)
+    with Store(path) as store:
+        save(store, made)
+        assert [record.cell_id for record in store.records([second, "unknown", first])] == [second, first]
+        assert store.records([]) == []
+        assert len(store.records(cell_id for cell_id in (first,))) == 1
+
+
+def test_a_cell_is_found_by_the_start_of_its_id(path: Path) -> None:
+    made = plan(targets=[target(f"t{i}") for i in range(20)])
+    wanted = made.cells[3].id
+    with Store(path) as store:
+        save(store, made)
+        assert store.find(wanted).cell_id == wanted
+        assert store.find(wanted[:12]).cell_id == wanted
+        with pytest.raises(UsageError, match="20 cells start with '': give more of the id"):
+            store.find("")
+        # Of twenty ids in hexadecimal two begin with the same figure.
+        twice = next(f for f in "0123456789abcdef" if sum(cell.id.startswith(f) for cell in made.cells) > 1)
+        with pytest.raises(UsageError, match="give more of the id"):
+            store.find(twice)
+        with pytest.raises(UsageError, match=r"no cell in .* starts with 'xyz'"):
+            store.find("xyz")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"status": "odd"},
+        {"scores": [StoredScore("spc", "1", 0.5, None, None), StoredScore("spc", "1", 0.5, None, None)]},
+        {"scores": [StoredScore("spc", "1", 0.5, None, None, {"a": object()})]},  # type: ignore[dict-item]
+        {"reason": None},
+    ],
+    ids=["status", "score twice", "no JSON", "no reason"],
+)
+def test_a_save_that_fails_half_way_leaves_the_store_as_before(broken: dict[str, Any], path: Path) -> None:
+    made = plan(targets=[target(name) for name in "HVG"])
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        store.save(job, cells[:2], [scored(cell) for cell in cells[:2]], {"first": True})
+        before = store.records()
+        outcomes = [scored(cells[0], 0.9), scored(cells[1], 0.9), scored(cells[2], **broken)]
+        with pytest.raises(Exception):  # noqa: B017, PT011  whatever it is, nothing may stay
+            store.save(job, cells, outcomes, {"second": True})
+        with pytest.raises(ValueError, match="shorter"):
+            store.save(job, cells, outcomes[:1], {"second": True})
+        assert store.records() == before
+        assert store.provenance(job.id) == {"first": True}
+        store.save(job, cells, [scored(cell, 0.25) for cell in cells], {})
+        assert len(store.records()) == 3
+    with Store(path) as store:
+        assert {record.outcome.scores[0].value for record in store.records()} == {0.25}
+
+
+def test_another_process_sees_a_job_whole_or_not_at_all(path: Path) -> None:
+    made = two()
+    with Store(path) as writing, Store(path) as reading:
+        save(writing, made)
+        assert len(reading.records()) == 2
+        save(reading, made, value=0.75)
+        assert {record.outcome.scores[0].value for record in writing.records()} == {0.75}
+
+
+def test_the_schema_says_what_it_is(path: Path) -> None:
+    with Store(path):
+        pass
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert connection.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"posb"),)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_newer_store_is_refused_and_left_alone(path: Path) -> None:
+    with Store(path) as store:
+        save(store, two())
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=f"has schema {SCHEMA_VERSION + 1}, newer than this posbench: update it"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def foreign_with_a_version(path: Path) -> None:
+    foreign(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign, "is a database, but not a posbench store: name another with --store"),
+        (foreign_with_a_version, "is a database, but not a posbench store: name another with --store"),
+        (lambda path: path.write_bytes(b"garbage " * 500), "is not a posbench store .*: name another with --store"),
+        (lambda path: path.write_text("backbone,weights\n"), "is not a posbench store .*: name another with --store"),
+    ],
+)
+def test_another_file_is_refused_and_left_alone(make: Callable[[Path], object], message: str, path: Path) -> None:
+    make(path)
+    before = path.read_bytes()
+    for must_exist in (False, True):
+        with pytest.raises(UsageError, match=message):
+            Store(path, must_exist=must_exist)
+    assert path.read_bytes() == before
+
+
+def test_a_store_damaged_later_is_one_line(path: Path) -> None:
+    with Store(path) as store:
+        save(store, plan(targets=[target(f"t{i}") for i in range(50)]))
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with Store(path) as store, pytest.raises(UsageError, match="name another with --store") as caught:
+        store.records()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["missing/results.db", "file/results.db", "folder"])
+def test_a_place_that_cannot_be_written_is_one_line(where: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=r"store '.*' cannot be used \(unable to open database file\)") as caught:
+        Store(tmp_path / where)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_place_for_its_store_stops_at_once(tiny: str, posbench: Callable[..., Ran]) -> None:
+    answer = posbench("run", "--backbones", tiny, "--images", "leaves", "--store", "nowhere/results.db")
+    assert answer.code == 2
+    assert "cannot be used" in answer.err.splitlines()[-1]
+
+
+def test_reading_makes_no_store(path: Path, posbench: Callable[..., Ran]) -> None:
+    with pytest.raises(UsageError, match="there is no store at"):
+        Store(path, must_exist=True)
+    assert not path.exists()
+    assert posbench("leaderboard", "--store", str(path)).code == 2
+    assert not path.exists()
+
+
+def test_a_store_that_locks_out_is_told(path: Path) -> None:
+    with Store(path) as store:
+        store._connection.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UsageError, match="database is locked"):
+            save(store, two())
+        other.execute("ROLLBACK")
+        other.close()
+        save(store, two())
+
+
+def test_jobs_of_one_network_stay_apart(path: Path) -> None:
+    made = plan(networks=[(NET, [TRAINED, UNTRAINED])], paddings=[padding("zero"), padding("edge")])
+    with Store(path) as store:
+        save(store, made)
+        records = store.records()
+        titles = [store.provenance(record.job_id)["job"] for record in records]
+    assert titles == [cell.job.title for cell in made.cells]
+    assert len(set(titles)) == 4
+    assert replace(records[0], created="") != replace(records[1], created="")

@@ -1,0 +1,347 @@
+"""Windows: which photograph serves which role, and where the crops lie."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from posbench.components import Images
+from posbench.errors import UsageError
+from posbench.folders import folder_images
+from posbench.windows import MARGIN, crop, cut, read
+from tests.conftest import Ran
+
+
+def fill(folder: Path, count: int, first: int = 0, side: int = 24) -> Images:
+    """A folder of photographs, each of one grey value of its own."""
+    folder.mkdir(exist_ok=True)
+    for value in range(first, first + count):
+        Image.new("L", (side, side), 10 + value).save(folder / f"{value}.png")
+    return folder_images(folder)
+
+
+def values(pixels: NDArray[np.uint8]) -> list[int]:
+    """The grey value of each window of `fill`'s photographs."""
+    assert (pixels == pixels[:, :1, :1, :1]).all()
+    return [int(value) for value in pixels[:, 0, 0, 0]]
+
+
+def drawn(name: str = "static", **more: Any) -> Images:
+    def draw(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+    record: dict[str, Any] = {"name": name, "summary": "", "version": "1", "draw": draw}
+    return Images(**(record | more))
+
+
+@pytest.mark.parametrize(("photographs", "n_train", "n_test"), [(2, 1, 1), (3, 8, 8), (10, 30, 12), (11, 2, 3)])
+def test_one_source_is_split_by_photograph(photographs: int, n_train: int, n_test: int, tmp_path: Path) -> None:
+    source = fill(tmp_path / "p", photographs)
+    train, test = cut(source, source, n_train, n_test, 16)
+    assert train.pixels.shape == (n_train, 16, 16, 3)
+    assert test.pixels.shape == (n_test, 16, 16, 3)
+    assert not set(train.photographs) & set(test.photographs)
+    assert not set(values(train.pixels)) & set(values(test.pixels))
+    held_out = min(n_test, max(1, round(photographs / 2)))
+    assert len(set(test.photographs)) == held_out
+    assert len(set(train.photographs)) == min(n_train, photographs - held_out)
+
+
+def test_the_names_tell_which_photograph_each_window_is_of(tmp_path: Path) -> None:
+    source = fill(tmp_path / "p", 5)
+    for windows in cut(source, source, 9, 4, 16):
+        assert len(windows) == len(windows.pixels)
+        for name, value in zip(windows.photographs, values(windows.pixels), strict=True):
+            assert name.partition("@")[0] == str(value - 10)
+            assert len(name.partition("@")[2]) == 8
+
+
+def test_photographs_take_turns(tmp_path: Path) -> None:
+    source = fill(tmp_path / "p", 6)
+    train, _ = cut(source, source, 7, 3, 16)
+    names = train.photographs
+    assert len(set(names[:3])) == 3
+    assert names == (names[:3] * 3)[:7]
+
+
+def test_a_photograph_twice_under_two_names_is_one(tmp_path: Path) -> None:
+    source = fill(tmp_path / "p", 4)
+    copies = [tmp_path / "p" / f"copy of {i}.png" for i in range(4)]
+    for i, copy in enumerate(copies):
+        copy.write_bytes((tmp_path / "p" / f"{i}.png").read_bytes())
+    source = folder_images(tmp_path / "p")
+    train, test = cut(source, source, 8, 8, 16)
+    assert len(set(values(train.pixels)) | set(values(test.pixels))) == 4
+    assert not set(values(train.pixels)) & set(values(test.pixels))
+
+
+def test_a_photograph_in_both_sources_serves_training_alone(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 4, first=2)
+    train, test = cut(first, second, 6, 6, 16)
+    assert set(values(train.pixels)) == {10, 11, 12}
+    assert set(values(test.pixels)) == {13, 14, 15}
+
+
+def test_two_folders_with_the_same_photographs_leave_none(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 2)
+    with pytest.raises(UsageError, match="leave no photograph for testing that training does not use"):
+        cut(first, second, 6, 6, 16)
+
+
+def test_one_photograph_cannot_serve_both_roles(tmp_path: Path) -> None:
+    source = fill(tmp_path / "a", 1)
+    (tmp_path / "a" / "copy.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    source = folder_images(tmp_path / "a")
+    with pytest.raises(UsageError, match="give at least two different photographs"):
+        cut(source, source, 6, 6, 16)
+
+
+def test_photographs_and_drawn_images_mix(tmp_path: Path) -> None:
+    train, test = cut(fill(tmp_path / "a", 1), drawn(), 2, 2, 16)
+    assert values(train.pixels) == [10, 10]
+    assert test.photographs == ("static-test-0", "static-test-1")
+
+
+def test_the_same_files_give_the_same_windows_whatever_they_are_called(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    for i in range(6):
+        image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+        image.save(tmp_path / "a" / f"{i}.png")
+        (tmp_path / "b" / f"{9 - i}.png").write_bytes((tmp_path / "a" / f"{i}.png").read_bytes())
+    first, second = (cut(s, s, 9, 5, 16) for s in (folder_images(tmp_path / "a"), folder_images(tmp_path / "b")))
+    for ours, theirs in zip(first, second, strict=True):
+        assert np.array_equal(ours.pixels, theirs.pixels)
+        assert [name.partition("@")[2] for name in ours.photographs] == [
+            name.partition("@")[2] for name in theirs.photographs
+        ]
+
+
+def test_drawn_images_are_their_own_photographs_and_seeded_by_role() -> None:
+    first, second = cut(drawn(), drawn(), 3, 4, 8), cut(drawn(), drawn(), 5, 2, 8)
+    train, test = first
+    assert train.photographs == ("static-train-0", "static-train-1", "static-train-2")
+    assert test.photographs == ("static-test-0", "static-test-1", "static-test-2", "static-test-3")
+    assert len(np.unique(np.concatenate([train.pixels, test.pixels]), axis=0)) == 7
+    # More of them begin with the same.
+    assert np.array_equal(second[0].pixels[:3], train.pixels)
+    assert np.array_equal(second[1].pixels, test.pixels[:2])
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3), np.float64)]
+)
+def test_a_source_that_draws_something_else_is_named(image: NDArray[Any]) -> None:
+    source = drawn("odd", draw=lambda rng, size: image)
+    with pytest.raises(TypeError, match=r"images 'odd' drew .*; expected uint8 \(8, 8, 3\)"):
+        cut(source, source, 1, 1, 8)
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """A photograph whose red and green are the column and the row of each pixel."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.arange(width)
+    pixels[..., 1] = np.arange(height)[:, None]
+    return Image.fromarray(pixels)
+
+
+SIZE, MARGIN_HERE = 28, MARGIN * 28 / 224  # 8 pixels
+
+
+def where(window: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Left, top and side of a window of `ramp`: its pixels' centres lie half a pixel of the window within its edges."""
+    spans = [(float(window[..., c].min()), float(window[..., c].max())) for c in (0, 1)]
+    side = (spans[0][1] - spans[0][0]) * SIZE / (SIZE - 1)
+    left, top = (low + 0.5 - side / SIZE / 2 for low, _ in spans)
+    return left, top, side
+
+
+def test_crops_keep_their_margin_at_every_scale() -> None:
+    image = ramp(240, 160)
+    found = [where(crop(image, SIZE, np.random.default_rng(seed))) for seed in range(300)]
+    left, top, side = np.array(found).T
+    # Values are rounded to whole pixels, at either end.
+    margin = MARGIN_HERE * side / SIZE
+    assert (left >= margin - 1.5).all()
+    assert (left + side <= 240 - margin + 1.5).all()
+    assert (top >= margin - 1.5).all()
+    assert (top + side <= 160 - margin + 1.5).all()
+
+
+def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
+    image = ramp(240, 240)
+    found = [where(crop(image, SIZE, np.random.default_rng(seed))) for seed in range(400)]
+    left, top, side = np.array(found).T
+    # From its own pixels to the smallest scale that leaves 8 + 28 + 8: sides from 28 to 240·28/44.
+    smallest, largest = np.log(SIZE), np.log(240 * SIZE / 44)
+    logs = np.log(side)
+    assert logs.min() >= smallest - 0.06
+    assert logs.max() <= largest + 0.02
+    spread = (largest - smallest) / 12**0.5
+    assert logs.mean() == pytest.approx((smallest + largest) / 2, abs=4 * spread / 20 + 0.01)
+    assert logs.std() == pytest.approx(spread, rel=0.1)
+    # The place, as a share of the room there is, is uniform: a quarter of all windows lies in each quarter.
+    room = 240 - side - 2 * MARGIN_HERE * side / SIZE
+    roomy = room > 60
+    share_x, share_y = ((at - MARGIN_HERE * side / SIZE)[roomy] / room[roomy] for at in (left, top))
+    for right, low in product((False, True), repeat=2):
+        quarter = ((share_x > 0.5) == right) & ((share_y > 0.5) == low)
+        assert quarter.mean() == pytest.approx(0.25, abs=4 * (0.1875 / roomy.sum()) ** 0.5)
+
+
+def test_a_photograph_just_large_enough_gives_its_centre() -> None:
+    image = ramp(44, 44)
+    for seed in range(5):
+        window = crop(image, SIZE, np.random.default_rng(seed))
+        assert np.array_equal(window, np.asarray(image)[8:36, 8:36])
+
+
+def test_a_photograph_too_small_for_the_margin_keeps_its_own_pixels_and_leaves_what_it_can() -> None:
+    image = ramp(38, 100)
+    tops = set()
+    for seed in range(40):
+        window = crop(image, SIZE, np.random.default_rng(seed))
+        # Across, half of the ten spare pixels on either side; down, the margin of 8.
+        left, top, side = where(window)
+        assert left == pytest.approx(5, abs=0.6)
+        assert side == pytest.approx(SIZE, abs=1.1)
+        assert 8 - 1 <= top <= 100 - 8 - SIZE + 1
+        tops.add(round(top))
+    assert len(tops) > 15
+
+
+def test_a_photograph_smaller_than_the_window_is_enlarged() -> None:
+    window = crop(ramp(14, 14), SIZE, np.random.default_rng(0))
+    assert window.shape == (SIZE, SIZE, 3)
+    assert np.array_equal(window, np.asarray(ramp(14, 14).resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64), st.integers(0, 2**32))
+def test_any_photograph_gives_a_window(width: int, height: int, size: int, seed: int) -> None:
+    window = crop(Image.new("RGB", (width, height), (9, 8, 7)), size, np.random.default_rng(seed))
+    assert window.shape == (size, size, 3)
+    assert window.dtype == np.uint8
+    assert np.unique(window.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
+
+
+RED, BLUE = [255, 0, 0], [0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, [[RED, BLUE]]),
+        (2, [[BLUE, RED]]),
+        (3, [[BLUE, RED]]),
+        (4, [[RED, BLUE]]),
+        (5, [[RED], [BLUE]]),
+        (6, [[RED], [BLUE]]),
+        (7, [[BLUE], [RED]]),
+        (8, [[BLUE], [RED]]),
+    ],
+)
+def test_photographs_stand_upright(orientation: int, upright: list[list[list[int]]], tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[RED, BLUE]], np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.asarray(read(tmp_path / "a.png")).tolist() == upright
+
+
+def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
+    levels = np.array([[0, 257, 128 * 257, 254 * 257 + 256, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    assert np.asarray(read(tmp_path / "a.png"))[..., 0].tolist() == [[0, 1, 128, 254, 255]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, [255] * 3),
+        ("L", 7, [7] * 3),
+        ("LA", (7, 0), [7] * 3),
+        ("RGBA", (1, 2, 3, 0), [1, 2, 3]),
+        ("P", 0, [0] * 3),
+    ],
+)
+def test_every_mode_becomes_three_channels(mode: str, colour: Any, expected: list[int], tmp_path: Path) -> None:
+    Image.new(mode, (3, 2), colour).save(tmp_path / "a.png")
+    assert np.asarray(read(tmp_path / "a.png")).tolist() == [[expected] * 3] * 2
+
+
+def encoded(suffix: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    ramp(20, 10).save(file, Image.registered_extensions()[suffix], **options)
+    return file.getvalue()
+
+
+SUFFIXES = (".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".ppm")
+HUGE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 60000, 60000, 8, 2, 0, 0, 0, 0x5B6B8D48)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an image", encoded(".jpg")[:300], encoded(".png")[:60], HUGE],
+    ids=["empty", "text", "cut JPEG", "cut PNG", "bomb"],
+)
+def test_a_file_that_cannot_be_read_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"image '.*a\.png' cannot be read \(.*\): remove or replace it") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read(tmp_path / "gone.png")
+
+
+def test_a_run_over_an_unreadable_photograph_says_which(
+    tiny: str, posbench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    fill(tmp_path / "p", 3)
+    (tmp_path / "p" / "bad.png").write_bytes(b"not an image")
+    options = ("--backbones", tiny, "--images", str(tmp_path / "p"), "--image-size", "64", "--test-count", "8")
+    answer = posbench("run", *options, "--train-count", "8", "--quiet")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("posbench: image ")
+    assert "bad.png" in answer.err.splitlines()[-1]
+    assert "Traceback" not in answer.err
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    suffix=st.sampled_from(SUFFIXES),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
+    cut_at=st.one_of(st.none(), st.integers(0, 400)),
+)
+def test_a_damaged_file_is_an_image_or_a_usage_error(
+    suffix: str, changes: list[tuple[int, int]], cut_at: int | None, tmp_path: Path
+) -> None:
+    content = bytearray(encoded(suffix))
+    for at, value in changes:
+        content[at % len(content)] = value
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content[:cut_at])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = read(path)
+        except UsageError:
+            return
+    assert image.mode == "RGB"
