@@ -163,6 +163,14 @@ def boards(rows: Sequence[Row], metric: str, *, higher_is_better: bool, by: str 
     settings: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         settings.setdefault(tuple(row[key] for key in _SETTING), []).append(row)
+    # The control reads the image, whichever taps the networks beside it are read from.
+    taps = _SETTING.index("taps")
+    for key, group in list(settings.items()):
+        others = [k for k in settings if k != key and k[:taps] + k[taps + 1 :] == key[:taps] + key[taps + 1 :]]
+        if others and all(row["padding"] == CONTROL for row in group):
+            for other in others:
+                settings[other] += group
+            del settings[key]
     return [_board(group, metric, 1 if higher_is_better else -1, by) for group in settings.values()]
 
 

@@ -20,10 +20,15 @@ def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     Returns:
         uint8 [size, size, 3].
 
+    Raises:
+        ValueError: if the size is below 17, where a quarter of it leaves no range of radii.
+
     Source:
         Lee, Mumford and Huang, Occlusion models for natural images, IJCV 2001.
     """
     smallest, largest = 4.0, size / 4
+    if largest <= smallest:
+        raise ValueError(f"dead leaves need a side of at least 17 pixels, not {size}")
     # Inverse of the distribution function of p(r) ∝ r⁻³; the mean disc area follows from the same density.
     mean_area = 2 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
     count = int(np.ceil(6 * size * size / mean_area))

@@ -134,11 +134,11 @@ def _part(component: Backbone | Padding | Target | Readout) -> Identity:
 
 
 def grid_side(image_size: int) -> int:
-    """The side of the aligned grid for a crop of `image_size` pixels."""
-    return round(image_size / CELL_PIXELS)
+    """The side of the aligned grid for a crop of `image_size` pixels, halves rounded up."""
+    return (image_size + CELL_PIXELS // 2) // CELL_PIXELS
 
 
-def tap_numbers(taps: str, count: int) -> list[int]:
+def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
     """The indices, from 0, of the taps that a cell's `taps` names, of `count` there are.
 
     Raises:
@@ -148,7 +148,7 @@ def tap_numbers(taps: str, count: int) -> list[int]:
         return list(range(count))
     numbers = [int(number) for number in taps.split("+")]
     if missing := [number for number in numbers if not 1 <= number <= count]:
-        raise UsageError(f"--taps names tap {missing[0]}, but there are {count}: give numbers from 1 to {count}")
+        raise UsageError(f"--taps names tap {missing[0]}, but {where} has {count}: give numbers from 1 to {count}")
     return [number - 1 for number in numbers]
 
 
@@ -222,7 +222,8 @@ def make_plan(chosen: Ingredients) -> Plan:
                 + (f"give --image-size {enough} or more" if enough else "it draws no map of 4×4 at any size")
             )
     for (backbone, _), taps in product(chosen.networks, chosen.taps):
-        tap_numbers(taps, backbone.taps)
+        if not backbone.weightless:
+            tap_numbers(taps, backbone.taps, f"backbone {backbone.name!r}")
     cells = [cell for job in _jobs(chosen) for cell in _cells(job, chosen)]
     return Plan(tuple(cells), tuple(chosen.metrics))
 
@@ -247,7 +248,8 @@ def _jobs(chosen: Ingredients) -> Iterator[Job]:
 
 def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
     """Cells that differ in their target alone next to each other, since they are fitted together."""
-    for readout, taps in product(chosen.readouts, chosen.taps):
+    # The control's one tap is the image, whichever taps of networks it is held against.
+    for readout, taps in product(chosen.readouts, ["all"] if job.backbone.weightless else chosen.taps):
         seeds: Sequence[int | None] = chosen.seeds if readout.stochastic else [None]
         for seed, target in product(seeds, chosen.targets):
             yield Cell(job, target, readout, taps, seed)

@@ -121,8 +121,10 @@ class Registry:
         """
         entries = self._entries[kind].get(name, [])
         if len(entries) > 1:
-            owners = " and ".join(entry.plugin.label for entry in entries)
-            raise UsageError(f"{kind} {name!r} is offered by both {owners}: uninstall one of them")
+            owners = list(dict.fromkeys(entry.plugin.label for entry in entries))
+            if len(owners) == 1:
+                raise UsageError(f"{kind} {name!r} is offered twice by {owners[0]}: a fault of that plugin")
+            raise UsageError(f"{kind} {name!r} is offered by both {' and '.join(owners)}: uninstall one of them")
         if entries:
             return entries[0]
         found = self._find_backbone(name) if kind == "backbone" else None

@@ -106,8 +106,8 @@ def _parse(name: str, value: object, where: str) -> object:
         if isinstance(value, bool):
             return value
         raise UsageError(f"{where}: expected true or false, not {value!r}")
-    if name == "taps" and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if name == "taps" and isinstance(value, list | int) and not isinstance(value, bool):
+        value = ",".join(str(number) for number in (value if isinstance(value, list) else [value]))
     if isinstance(value, Path) and kind == "Path":
         return value
     if not isinstance(value, str) or not value:
@@ -154,6 +154,10 @@ def _read(path: Path) -> dict[str, Any]:
         if name in chosen:
             raise UsageError(f"{where}: {key.value!r} is given twice: keep one")
         chosen[name] = _parse(name, _plain(value, path), f"{where}: {key.value}")
+        try:
+            Selection(**{name: chosen[name]})
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
     return chosen
 
 

@@ -129,8 +129,10 @@ def read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
+            if image.mode == "F":
+                raise ValueError("its pixels are floating-point numbers, whose range no file states")
             if image.mode.startswith("I"):
-                # Pillow clips 16-bit grey to 255 on conversion; the high byte is what an 8-bit version would hold.
+                # Pillow would clip 16-bit grey to 255; white stays white so.
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -182,6 +182,10 @@ class TestRun:
         table = rows(posbench(*RUN, "--taps", "3,1", "--paddings", "zero", "--csv", "-").out)
         assert {row["taps"] for row in table} == {"1+3"}
 
+    def test_the_control_has_but_one_tap(self, posbench: Posbench) -> None:
+        table = rows(posbench(*RUN, "--backbones", "tiny,none", "--taps", "2", "--paddings", "zero", "--csv", "-").out)
+        assert {(row["backbone"], row["taps"]) for row in table} == {("tiny", "2"), ("none", "all")}
+
     def test_a_folder_of_pictures_is_a_source(self, posbench: Posbench, tmp_path: Path) -> None:
         folder = tmp_path / "my pictures"
         (folder / "deeper").mkdir(parents=True)
@@ -272,7 +276,7 @@ class TestRun:
             (("--image-size", "0"), ("--image-size is 0",)),
             (("--train-count", "-1"), ("--train-count is -1",)),
             (("--seeds", "1,x"), ("--seeds: expected a whole number, not 'x'",)),
-            (("--taps", "4"), ("--taps names tap 4, but there are 3",)),
+            (("--taps", "4"), ("--taps names tap 4, but backbone 'tiny' has 3",)),
             (("--taps", "deep"), ("--taps 'deep'",)),
             (("--precision", "fp8"), ("unknown precision 'fp8'",)),
             (("--device", "abacus"), ("unknown device 'abacus'",)),

@@ -258,6 +258,14 @@ def test_the_control_alone_makes_a_board() -> None:
     assert board.sections["H"][0][1][0].value == 0.125
 
 
+def test_the_control_stands_beside_networks_whose_taps_were_chosen() -> None:
+    changes: dict[str, Any] = {"networks": [(NET, [TRAINED]), control()], "taps": ["1", "2"]}
+    made = rows({("net", "zero"): 0.5, ("none", "none"): 0.1}, **changes)
+    tables = boards(made, "spc", higher_is_better=True)
+    assert ["taps 1" in table.caption for table in tables] == [True, False]
+    assert [len(table.headings) for table in tables] == [2, 2]
+
+
 def test_trained_and_untrained_networks_are_never_mistaken() -> None:
     weights = [TRAINED, UNTRAINED, Weights("random:1", seed=1), Weights("file:a.pt@12345678", "1")]
     made = rows({("net", "zero"): 0.5}, networks=[(NET, weights)])

@@ -28,6 +28,11 @@ def test_an_image_of_the_asked_size_in_eight_bits() -> None:
         assert image.dtype == np.uint8
 
 
+def test_a_side_that_leaves_no_radii_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 17 pixels, not 16"):
+        dead_leaves(np.random.default_rng(0), 16)
+
+
 def test_the_seed_is_the_image() -> None:
     first, again, other = (dead_leaves(np.random.default_rng(seed), SIDE) for seed in (1, 1, 2))
     assert np.array_equal(first, again)

@@ -262,7 +262,7 @@ def test_a_folders_label_stands_in_the_identity() -> None:
     assert replace(CELL.job, train=labelled).title == "net (imagenet:net@1), zero, folder:x@12345678"
 
 
-@pytest.mark.parametrize(("size", "side"), [(224, 28), (64, 8), (225, 28), (229, 29), (288, 36), (1, 0)])
+@pytest.mark.parametrize(("size", "side"), [(224, 28), (64, 8), (225, 28), (229, 29), (36, 5), (288, 36), (1, 0)])
 def test_the_grid_is_an_eighth_of_the_image(size: int, side: int) -> None:
     assert grid_side(size) == side
     assert replace(CELL.job, image_size=size).grid == side
@@ -292,12 +292,12 @@ def test_taps_come_back_as_indices(numbers: set[int]) -> None:
 
 def test_all_taps_are_all_there_are() -> None:
     assert tap_numbers("all", 4) == [0, 1, 2, 3]
-    with pytest.raises(UsageError, match="--taps names tap 5, but there are 4: give numbers from 1 to 4"):
+    with pytest.raises(UsageError, match="--taps names tap 5, but the network has 4: give numbers from 1 to 4"):
         tap_numbers("1+5", 4)
 
 
 def test_a_tap_that_one_network_lacks_stops_the_plan() -> None:
-    with pytest.raises(UsageError, match="--taps names tap 3, but there are 2"):
+    with pytest.raises(UsageError, match="--taps names tap 3, but backbone 'shallow' has 2"):
         plan(networks=[(NET, [TRAINED]), (backbone("shallow", taps=2), [TRAINED])], taps=["3"])
 
 
@@ -306,7 +306,7 @@ def test_images_too_small_to_draw_on_are_refused_with_the_size_that_will_do() ->
     with pytest.raises(UsageError) as caught:
         plan(readouts=[ridge], image_size=32)
     assert str(caught.value) == "image size 32 is too small for readout 'ridge': give --image-size 44 or more"
-    # 44 / 8 = 5.5, rounded to the even 6, of which a 3×3 readout leaves 4.
+    # 44 / 8 = 5.5, rounded up to 6, of which a 3×3 readout leaves 4.
     assert plan(readouts=[ridge], image_size=44).cells
     with pytest.raises(UsageError):
         plan(readouts=[ridge], image_size=43)

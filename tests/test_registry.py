@@ -113,6 +113,16 @@ def test_a_bad_plugin_offers_no_backbones_by_search_either(install: Callable[...
         load_registry().get(Backbone, "resnet5000")
 
 
+def test_one_name_twice_from_one_distribution_is_told_apart(
+    install: Callable[..., None], posbench: Callable[..., Ran]
+) -> None:
+    twice = ONE_PADDING.format(name="mirror", summary="both").replace("    return [", "    return 2 * [")
+    install("posbench-a", twice)
+    used = posbench("run", "--paddings", "mirror", "--dry-run")
+    assert used.code == 2
+    assert used.err == "posbench: padding 'mirror' is offered twice by posbench-a 1.0: a fault of that plugin\n"
+
+
 def test_one_name_from_two_distributions_is_an_error_once_it_is_used(
     install: Callable[..., None], posbench: Callable[..., Ran]
 ) -> None:

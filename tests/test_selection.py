@@ -136,6 +136,8 @@ def test_an_empty_file_asks_for_nothing(text: str, read: Callable[[str], Selecti
         ("image_size: 1e3", "config.yaml:1: image_size: expected a whole number, not '1e3'"),
         ("image_size: true", "config.yaml:1: image_size: expected a whole number, not True"),
         ("image_size:", "config.yaml:1: image_size: expected a whole number, not ''"),
+        ("quiet: true\nimage_size: 0", "config.yaml:2: --image-size is 0: give 1 to 4096"),
+        ("paddings: []", "config.yaml:1: --paddings is empty: name at least one"),
         ("seeds: [a]", "config.yaml:1: seeds: expected a whole number, not 'a'"),
         ("quiet: 1", "config.yaml:1: quiet: expected true or false, not 1"),
         ("quiet: 'yes'", "config.yaml:1: quiet: expected true or false, not 'yes'"),

@@ -345,3 +345,10 @@ def test_a_damaged_file_is_an_image_or_a_usage_error(
         except UsageError:
             return
     assert image.mode == "RGB"
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "float.tiff"
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(path)
+    with pytest.raises(UsageError, match="range no file states"):
+        read(path)
