@@ -1,5 +1,6 @@
 """The command line: reads options, calls the rooms behind, prints. Imports no torch until something is computed."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+#: Characters to a line where no terminal sets a width, so that lines stay whole for whatever reads them.
+UNBOUNDED = 400
 
 StoreOption = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 CsvOption = Annotated[str | None, typer.Option("--csv", metavar="FILE|-", help="Write the rows as CSV.")]
@@ -34,6 +37,8 @@ STORE = Path("posbench.db")
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on standard error and an exit code, never a traceback."""
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = UNBOUNDED
     try:
         app()
     except PosbenchError as error:
