@@ -16,6 +16,7 @@ from posbench.components import Backbone, Metric, Padding, Target
 from posbench.engine import draw
 from posbench.features import Features, extract
 from posbench.networks import build, normalise
+from posbench.passes import Pass
 from posbench.readout import fit_ridge
 from posbench.registry import load_registry
 from posbench.scoring import flatten_degenerate, score
@@ -45,7 +46,7 @@ def windows() -> Windows:
 
 @pytest.fixture(scope="module")
 def features(network: torch.nn.Module, windows: Windows) -> Features:
-    return extract(network, backbone, None, windows.pixels, grid=GRID, precision="fp32", device="cpu")
+    return extract(Pass(network, backbone), windows, grid=GRID)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, wi
 @pytest.mark.parametrize("padding", ["zero", "circular", "reflect", "replicate"])
 def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows, padding: str) -> None:
     strategy = registry.get(Padding, padding)
-    benchmark(extract, network, backbone, strategy, windows.pixels, grid=GRID, precision="fp32", device="cpu")
+    benchmark(extract, Pass(network, backbone, strategy), windows, grid=GRID)
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")

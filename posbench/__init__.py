@@ -24,6 +24,7 @@ from posbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from posbench.leaves import dead_leaves
+    from posbench.operations import Operation
     from posbench.readout import fit_ridge
 
 __version__ = version("posbench")
@@ -37,6 +38,7 @@ __all__ = [
     "Inapplicable",
     "Metric",
     "MissingError",
+    "Operation",
     "Padding",
     "Readout",
     "Sides",
@@ -49,7 +51,11 @@ __all__ = [
 ]
 
 
-_LAZY = {"dead_leaves": "posbench.leaves", "fit_ridge": "posbench.readout"}
+_LAZY = {
+    "Operation": "posbench.operations",
+    "dead_leaves": "posbench.leaves",
+    "fit_ridge": "posbench.readout",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from posbench.features import Features
+    from posbench.operations import Operation
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
@@ -99,17 +100,42 @@ class Backbone(Component):
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
 
 
+BORDERS = ("keep", "drop", "surround")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Padding(Component):
     """What the padded operations of a network see beyond the border of their input.
 
+    With neither `pad` nor `operate`, they see what the network came with.
+
     Attributes:
         pad: takes a map [n, channels, height, width] and the cells to add at its (left, right, top, bottom), and
-            returns the larger map, its interior unchanged, of the same dtype, device and memory format. None stands for
-            the padding that the network came with.
+            returns the larger map, its interior unchanged, of the same dtype, device and memory format.
+        operate: for what no larger map expresses: takes a padded `posbench.Operation` and returns its result.
+        border: what becomes of cells that depend on padding: `keep` them; `drop` them; or `surround` the image with
+            more of the photograph that it is from, so that the network sees what is there, and padding begins further
+            out.
+
+    Raises:
+        ValueError: if both functions are given, or the border is none of the three.
     """
 
-    pad: Callable[[torch.Tensor, Sides], torch.Tensor] | None
+    pad: Callable[[torch.Tensor, Sides], torch.Tensor] | None = None
+    operate: Callable[[Operation], torch.Tensor] | None = None
+    border: str = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pad and self.operate:
+            raise ValueError(f"{self.name}: give pad or operate, not both")
+        if self.border not in BORDERS:
+            raise ValueError(f"{self.name}: border is {self.border!r}; it must be one of {', '.join(BORDERS)}")
+
+    @property
+    def native(self) -> bool:
+        """Whether operations are left as the network came."""
+        return self.pad is None and self.operate is None
 
 
 @dataclass(frozen=True, kw_only=True)

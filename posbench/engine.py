@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any, Protocol
@@ -19,8 +19,8 @@ from posbench import __version__
 from posbench.components import Metric, Target
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError
 from posbench.features import Features, extract
-from posbench.networks import build, normalise, smallest_size
-from posbench.padding import padded_operations
+from posbench.networks import build, smallest_size
+from posbench.passes import Pass
 from posbench.plan import Cell, Job, Plan, tap_numbers
 from posbench.scoring import flatten_degenerate, score
 from posbench.store import Outcome, Store, StoredScore
@@ -98,7 +98,7 @@ class Engine:
         except Exception as error:
             outcomes = [Outcome(cell.identity(), "failed", _reason(error)) for cell in cells]
         share = (time.perf_counter() - start) / len(cells)
-        outcomes = [Outcome(**(vars(outcome) | {"seconds": share})) for outcome in outcomes]
+        outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
         return JobResult(outcomes, dict(self._seconds), provenance | self._circumstances())
 
     def _compute(
@@ -109,29 +109,17 @@ class Engine:
             role: sorted(set(windows.photographs)) if source.images.photographs else len(windows)
             for role, windows, source in (("train", train, job.train), ("test", test, job.test))
         }
-        network = self._built(job)
+        run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
         with self._timed("extraction"):
-            one = torch.from_numpy(train.pixels[:1]).to(self._device)
-            if job.padding and job.padding.pad:
-                padded_operations(network, normalise(one, job.backbone))  # raises if one would escape the strategy
-            of_train, of_test = (self._extract(network, job, windows, observer) for windows in (train, test))
+            note = run.prepare(train, test)
+            of_train, of_test = (
+                extract(run, windows, grid=job.grid, progress=observer.saw) for windows in (train, test)
+            )
         return [
-            outcome
+            replace(outcome, reason=outcome.reason or note)
             for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed))
             for outcome in self._read(list(group), metrics, of_train, of_test, test)
         ]
-
-    def _extract(self, network: nn.Module, job: Job, windows: Windows, observer: Observer) -> Features:
-        return extract(
-            network,
-            job.backbone,
-            job.padding,
-            windows.pixels,
-            grid=job.grid,
-            precision=job.precision,
-            device=self._device,
-            progress=observer.saw,
-        )
 
     def _read(
         self, cells: Sequence[Cell], metrics: Sequence[Metric], train: Features, test: Features, windows: Windows
@@ -161,10 +149,12 @@ class Engine:
             )
 
     def _cut(self, job: Job) -> tuple[Windows, Windows]:
-        key = (job.train, job.test, job.n_train, job.n_test, job.image_size)
+        pieces = job.padding is not None and job.padding.border == "surround"
+        key = (job.train, job.test, job.n_train, job.n_test, job.image_size, pieces)
         if self._windows is None or self._windows[0] != key:
             with self._timed("images"):
-                self._windows = key, cut(job.train.images, job.test.images, job.n_train, job.n_test, job.image_size)
+                counts = (job.n_train, job.n_test, job.image_size)
+                self._windows = key, cut(job.train.images, job.test.images, *counts, pieces=pieces)
         return self._windows[1]
 
     def _built(self, job: Job) -> nn.Module:

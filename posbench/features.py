@@ -11,16 +11,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from posbench.components import Backbone, Padding
-from posbench.errors import PosbenchError
-from posbench.networks import normalise
-from posbench.padding import apply
-from posbench.windows import Pixels
-
-#: Images to a forward pass: enough to fill two cores, few enough that VGG-16's first maps stay below half a gigabyte.
-BATCH = 32
+from posbench.passes import Pass
+from posbench.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -72,25 +65,14 @@ def align(maps: torch.Tensor, side: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def extract(
-    network: nn.Module,
-    backbone: Backbone,
-    padding: Padding | None,
-    pixels: Pixels,
-    *,
-    grid: int,
-    precision: str,
-    device: str,
-    progress: Callable[[int], None] = lambda images: None,
+    run: Pass, windows: Windows, *, grid: int, progress: Callable[[int], None] = lambda images: None
 ) -> Features:
-    """One pass of a frozen network over images.
+    """What one pass of a frozen network makes of windows.
 
     Args:
-        network: as `networks.build` returns it, on `device`.
-        backbone: its record, for normalisation and names.
-        padding: what its padded operations see; None is what the network came with.
-        pixels: uint8 [n, height, width, 3].
+        run: the network under a padding.
+        windows: the images.
         grid: the side of the grid that taps will be aligned to.
-        precision: `fp32`, or `bf16` for autocasting to bfloat16.
         progress: told after each batch how many images it held.
 
     Raises:
@@ -98,31 +80,11 @@ def extract(
         PosbenchError: if the network returns something else than its taps, or values that are not finite.
     """
     stored: list[torch.Tensor] = []
-    for start in range(0, len(pixels), BATCH):
-        batch = torch.from_numpy(pixels[start : start + BATCH]).to(device)
-        with (
-            apply(padding, network),
-            torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            taps = network(normalise(batch, backbone))
-        _check(taps, backbone, len(batch))
+    for numbers, taps in run.batches(windows):
         coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
         if not stored:
-            stored = [tap.new_empty((len(pixels), *tap.shape[2:], tap.shape[1])) for tap in coarse]
+            stored = [tap.new_empty((len(windows), *tap.shape[2:], tap.shape[1])) for tap in coarse]
         for store, tap in zip(stored, coarse, strict=True):
-            store[start : start + len(batch)] = tap.permute(0, 2, 3, 1)
-        progress(len(batch))
+            store[torch.from_numpy(numbers)] = tap.permute(0, 2, 3, 1)
+        progress(len(numbers))
     return Features(tuple(stored), grid)
-
-
-def _check(taps: object, backbone: Backbone, images: int) -> None:
-    fits = isinstance(taps, list | tuple) and all(
-        torch.is_tensor(tap) and tap.ndim == 4 and len(tap) == images for tap in taps
-    )
-    if not fits or not isinstance(taps, list | tuple) or len(taps) != backbone.taps:
-        raise PosbenchError(
-            f"backbone {backbone.name!r} must return {backbone.taps} feature maps [n, channels, height, width]"
-        )
-    for number, tap in enumerate(taps, 1):
-        if not bool(tap.isfinite().all()):
-            raise PosbenchError(f"backbone {backbone.name!r}: tap {number} holds values that are not finite")

@@ -120,7 +120,7 @@ class Entry:
         half: half the width of its 95 % interval.
         best: no other score of this target and column is better.
         status: of the cell, or empty where nothing was asked for.
-        note: the number, from 1, of the note that says why there is no score, or that something failed beside it.
+        note: the number, from 1, of the note that says why there is no score, or what to know about it.
     """
 
     value: float | None = None
@@ -178,7 +178,7 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
     networks = sorted(dict.fromkeys(map(_network, rows)), key=lambda network: network.startswith(CONTROL + "\n"))
     # The control has no border: its one score is what every padding is held against.
     paddings = [p for p in dict.fromkeys(row["padding"] for row in rows) if p != CONTROL] or [CONTROL]
-    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["status"] != "ok"))
+    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
     lines, headings = (paddings, networks) if by == "padding" else (networks, paddings)
     sections = {}
     for target in dict.fromkeys(row["target"] for row in rows):
@@ -203,7 +203,7 @@ def _network(row: Row) -> str:
 def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
     if row is None:
         return Entry()
-    note = None if row["status"] == "ok" else reasons.index(row["reason"]) + 1
+    note = reasons.index(row["reason"]) + 1 if row["reason"] else None
     lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
     return Entry(row.get(metric), None if lo is None or hi is None else (hi - lo) / 2, status=row["status"], note=note)
 
@@ -263,11 +263,12 @@ def _caption(rows: Sequence[Row], sign: int) -> str:
 
 
 def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
-    """For each reason, the networks and paddings that it struck."""
+    """For each reason or remark, the networks and paddings that it is about."""
     struck: dict[str, dict[str, None]] = {reason: {} for reason in reasons}
     for row in rows:
-        if row["status"] != "ok":
-            struck[row["reason"]][f"{row['backbone']} × {row['padding']} {row['status']}"] = None
+        if row["reason"]:
+            status = "" if row["status"] == "ok" else f" {row['status']}"
+            struck[row["reason"]][f"{row['backbone']} × {row['padding']}{status}"] = None
     return [f"[{i}] {', '.join(where)}: {reason}" for i, (reason, where) in enumerate(struck.items(), 1)]
 
 

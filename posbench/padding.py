@@ -7,25 +7,19 @@ and the channel-wise padding of one-dimensional attention, belong to the network
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
 
 from posbench.components import Padding, Sides
 from posbench.errors import Inapplicable, PosbenchError
+from posbench.operations import NO_SIDES, Operation, Watch, parse
 
-PadFunction = Callable[[torch.Tensor, Sides], torch.Tensor]
-
-_NONE: Sides = (0, 0, 0, 0)
-_POOLS = (F.max_pool2d, torch.max_pool2d, F.avg_pool2d)
 _REFUSED = {
     torch.conv_transpose2d: "a transposed convolution",
     F.max_pool2d_with_indices: "a max-pooling that returns indices",
@@ -39,9 +33,9 @@ def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextM
         Inapplicable: if the strategy cannot serve an operation, naming its layer.
         PosbenchError: if the strategy returns a map of the wrong shape, dtype or device.
     """
-    if padding is None or padding.pad is None:
+    if padding is None or padding.native:
         return nullcontext()
-    return _Repadding(padding.name, padding.pad, network)
+    return _Repadding(padding, network)
 
 
 @dataclass(frozen=True)
@@ -77,146 +71,88 @@ class PaddedOperation:
         return left != right or top != bottom or any(rests)
 
 
-class _Repadding(TorchFunctionMode):
+class _Repadding(Watch):
     """Answers padded operations with the strategy's padding, and notes them, while the network runs."""
 
-    def __init__(self, name: str, pad: PadFunction, network: torch.nn.Module) -> None:
-        super().__init__()
+    def __init__(self, padding: Padding, network: torch.nn.Module) -> None:
+        super().__init__(network)
         self.operations: list[PaddedOperation] = []
-        self._name = name
-        self._pad = pad
-        self._network = network
-        self._layers: list[str] = []
-        self._hooks: list[RemovableHandle] = []
-        self._last_pad: torch.Tensor | None = None
-
-    def __enter__(self) -> Self:
-        for name, module in self._network.named_modules():
-            self._hooks.append(module.register_forward_pre_hook(partial(self._entered, name)))
-            self._hooks.append(module.register_forward_hook(self._left, always_call=True))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-
-    def _entered(self, name: str, *_: object) -> None:
-        self._layers.append(name)
-
-    def _left(self, *_: object) -> None:
-        self._layers.pop()
+        self._padding = padding
+        self._last_pad: tuple[torch.Tensor, Operation] | None = None
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is torch.conv2d:
-            return self._convolve(*args, **kwargs)
-        if func is F.pad:
-            return self._pad_constant(*args, **kwargs)
-        if func in _POOLS:
-            return self._pool(func, *args, **kwargs)
         if func in _REFUSED:
             raise Inapplicable(f"{self._where(_REFUSED[func])} cannot be given another padding")
-        return func(*args, **kwargs)
+        operation = parse(func, args, kwargs or {})
+        if operation is None or not operation.constant:
+            return func(*args, **(kwargs or {}))
+        return self._answer(operation)
 
-    def _convolve(
-        self,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None = None,
-        stride: int | tuple[int, ...] = 1,
-        padding: str | int | tuple[int, ...] = 0,
-        dilation: int | tuple[int, ...] = 1,
-        groups: int = 1,
-    ) -> torch.Tensor:
-        kernel = (weight.shape[-2], weight.shape[-1])
-        if isinstance(padding, str):
-            totals = [d * (k - 1) for k, d in zip(kernel, _pair(dilation), strict=True)]
-            (top, bottom), (left, right) = ((t // 2, t - t // 2) if padding == "same" else (0, 0) for t in totals)
-        else:
-            top, left = bottom, right = _pair(padding)
-        x = self._padded(x, (left, right, top, bottom), "convolution", kernel, _pair(stride), _pair(dilation))
-        return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
-
-    def _pad_constant(
-        self, x: torch.Tensor, pad: Iterable[int], mode: str = "constant", value: float | None = None
-    ) -> torch.Tensor:
-        sides = tuple(pad)
-        if mode == "constant" and x.ndim == 4 and len(sides) == 4 and min(sides) >= 0:
-            left, right, top, bottom = sides
-            padded = self._padded(x, (left, right, top, bottom), "pad", (1, 1), (1, 1), (1, 1))
-            self._last_pad = None if padded is x else padded
+    def _answer(self, operation: Operation) -> torch.Tensor:
+        last, self._last_pad = self._last_pad, None
+        if operation.sides == NO_SIDES:
+            if last is None or operation.x is not last[0]:
+                return operation.native()
+            # The pad just before was this operation's.
+            self.operations.pop()
+            operation = replace(operation, x=last[1].x, sides=last[1].sides)
+            self._note(operation)
+            if self._padding.operate:
+                return self._operated(operation)
+            return operation.native()
+        self._note(operation)
+        if operation.kind == "pad":
+            padded = operation.native() if self._padding.operate else self._padded(operation)
+            self._last_pad = padded, operation
             return padded
-        return F.pad(x, sides, mode=mode, value=value)
+        return self._operated(operation) if self._padding.operate else operation.unpadded(self._padded(operation))
 
-    def _pool(
-        self,
-        func: Any,
-        x: torch.Tensor,
-        kernel_size: int | tuple[int, ...],
-        stride: int | tuple[int, ...] | None = None,
-        padding: int | tuple[int, ...] = 0,
-        *args: Any,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        rows, columns = _pair(padding)
-        down, across = _pair(stride or kernel_size)
-        larger = self._padded(
-            x,
-            (columns, columns, rows, rows),
-            "pooling",
-            _pair(kernel_size),
-            (down, across),
-            _pair(kwargs.get("dilation", 1)),
-        )
-        pooled: torch.Tensor = func(larger, kernel_size, stride, 0, *args, **kwargs)
-        # Where the size is rounded up (ceil_mode), no window may start beyond the map: natively its far padding is not
-        # part of it, here it is.
-        return pooled[..., : -(-(x.shape[-2] + rows) // down), : -(-(x.shape[-1] + columns) // across)]
+    def _note(self, operation: Operation) -> None:
+        o = operation
+        size = (o.x.shape[2], o.x.shape[3])
+        self.operations.append(PaddedOperation(self.layer, o.kind, o.kernel, o.stride, o.dilation, o.sides, size))
 
-    def _padded(
-        self,
-        x: torch.Tensor,
-        sides: Sides,
-        operation: str,
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        dilation: tuple[int, int],
-    ) -> torch.Tensor:
-        layer = self._layers[-1] if self._layers else ""
-        if sides == _NONE:
-            if x is self._last_pad:
-                # The pad just before was this operation's.
-                sides, size = self.operations[-1].sides, self.operations[-1].size
-                self.operations[-1] = PaddedOperation(layer, operation, kernel, stride, dilation, sides, size)
-                self._last_pad = None
-            return x
-        self.operations.append(
-            PaddedOperation(layer, operation, kernel, stride, dilation, sides, (x.shape[2], x.shape[3]))
-        )
-        try:
-            # Autocasting would hand some strategies' padding back in another dtype than the map's.
-            device = x.device.type
-            autocast = torch.amp.is_autocast_available(device)
-            with torch.autocast(device, enabled=False) if autocast else nullcontext():
-                padded = self._pad(x, sides)
-        except Inapplicable as error:
-            raise Inapplicable(f"{self._where('a ' + operation)}: {error}") from error
-        left, right, top, bottom = sides
-        shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
-        if padded.shape != shape or padded.dtype != x.dtype or padded.device != x.device:
-            raise PosbenchError(
-                f"padding {self._name!r} returned {padded.dtype} {tuple(padded.shape)} on {padded.device} "
-                f"at {self._where('a ' + operation)}; expected {x.dtype} {shape} on {x.device}"
-            )
+    def _padded(self, operation: Operation) -> torch.Tensor:
+        """The operation's map, enlarged as the strategy says."""
+        x, (left, right, top, bottom) = operation.x, operation.sides
+        if self._padding.pad is None:
+            raise PosbenchError(f"padding {self._padding.name!r} has nothing to pad with")
+        # Autocasting would hand some strategies' padding back in another dtype than the map's.
+        device = x.device.type
+        autocast = torch.amp.is_autocast_available(device)
+        with self._explained(operation), torch.autocast(device, enabled=False) if autocast else nullcontext():
+            padded = self._padding.pad(x, operation.sides)
+        self._check(operation, padded, (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right))
         return padded
+
+    def _operated(self, operation: Operation) -> torch.Tensor:
+        """What a strategy that answers whole operations makes of this one."""
+        if self._padding.operate is None:
+            return operation.unpadded(self._padded(operation))
+        with self._explained(operation):
+            return self._padding.operate(operation)
+
+    @contextmanager
+    def _explained(self, operation: Operation) -> Iterator[None]:
+        """What the strategy refuses is told with the layer."""
+        try:
+            yield
+        except Inapplicable as error:
+            raise Inapplicable(f"{self._where('a ' + operation.kind)}: {error}") from error
+
+    def _check(self, operation: Operation, made: torch.Tensor, shape: tuple[int, ...]) -> None:
+        x = operation.x
+        if made.shape != shape or made.dtype != x.dtype or made.device != x.device:
+            raise PosbenchError(
+                f"padding {self._padding.name!r} returned {made.dtype} {tuple(made.shape)} on {made.device} "
+                f"at {self._where('a ' + operation.kind)}; expected {x.dtype} {shape} on {x.device}"
+            )
 
     def _where(self, operation: str) -> str:
         """The layer that runs, or what it does, where the network itself does it."""
-        return self._layers[-1] if self._layers and self._layers[-1] else operation
+        return self.layer or operation
 
 
 class _Escapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -267,16 +203,11 @@ def padded_operations(network: torch.nn.Module, x: torch.Tensor) -> list[PaddedO
     Raises:
         Inapplicable: naming the operations that escape.
     """
-    with _Repadding("the check", _copied, network) as mode, _Escapes() as escapes:
+    with (
+        _Repadding(Padding(name="check", summary="", version="1", pad=_copied), network) as mode,
+        _Escapes() as escapes,
+    ):
         network(x)
     if escapes.found:
         raise Inapplicable(f"padding cannot reach {', '.join(escapes.found)}, which this network pads with")
     return mode.operations
-
-
-def _pair(value: int | Iterable[int]) -> tuple[int, int]:
-    """(vertical, horizontal), from one number for both or from two, as torch's operations take them."""
-    if isinstance(value, int):
-        return value, value
-    numbers = tuple(value)
-    return (numbers[0], numbers[-1])

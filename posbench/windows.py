@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from posbench.components import Images
-from posbench.errors import UsageError
+from posbench.errors import Inapplicable, UsageError
 from posbench.folders import content_hash
 
 #: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
@@ -35,10 +35,13 @@ class Windows:
     Attributes:
         pixels: uint8 [n, size, size, 3], red, green, blue.
         photographs: of each image, as `NAME@hash8`; a generated image is its own.
+        pieces: if asked for, each image with what surrounds it, uint8 [size + 2·rows, size + 2·columns, 3], the image
+            in the middle; how much there is differs from photograph to photograph.
     """
 
     pixels: Pixels
     photographs: tuple[str, ...]
+    pieces: tuple[Pixels, ...] = ()
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -56,7 +59,9 @@ class Photograph:
         return f"{self.path.stem}@{self.digest[:8]}"
 
 
-def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tuple[Windows, Windows]:
+def cut(
+    train: Images, test: Images, n_train: int, n_test: int, size: int, *, pieces: bool = False
+) -> tuple[Windows, Windows]:
     """The training and test windows of a job, disjoint by photograph.
 
     A source that serves both roles has half of its photographs held out for testing. Of two sources, a photograph
@@ -66,9 +71,11 @@ def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tu
         train, test: the sources.
         n_train, n_test: how many windows of each; photographs take turns.
         size: the side of a window, in pixels.
+        pieces: keep what surrounds the windows.
 
     Raises:
         UsageError: if there are too few photographs, or one cannot be read.
+        Inapplicable: if pieces are asked for and a source has images that end at the window.
     """
     for_training, for_testing = _photographs(train), _photographs(test)
     if train.photographs and test.photographs:
@@ -81,7 +88,10 @@ def cut(train: Images, test: Images, n_train: int, n_test: int, size: int) -> tu
                 f"images {train.label or train.name!r} and {test.label or test.name!r} leave no photograph for testing "
                 "that training does not use: give at least two different photographs"
             )
-    return _windows(train, for_training, TRAIN, n_train, size), _windows(test, for_testing, TEST, n_test, size)
+    return (
+        _windows(train, for_training, TRAIN, n_train, size, pieces),
+        _windows(test, for_testing, TEST, n_test, size, pieces),
+    )
 
 
 def _photographs(images: Images) -> list[Photograph]:
@@ -100,18 +110,40 @@ def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Phot
     return shuffled[held_out:], shuffled[:held_out]
 
 
-def _windows(images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int) -> Windows:
+def _windows(
+    images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, with_pieces: bool
+) -> Windows:
+    if with_pieces and images.draw and not images.torus:
+        raise Inapplicable(f"images {images.name!r} end at the window: nothing surrounds it")
     pixels = np.empty((count, size, size, 3), np.uint8)
     names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
+    pieces: dict[int, Pixels] = {}
     if images.draw is not None:
+        around = margin(size)
         for i in range(count):
             pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
+            if with_pieces:
+                pieces[i] = np.pad(pixels[i], ((around, around), (around, around), (0, 0)), mode="wrap")
     for first, photograph in enumerate(photographs[:count]):
         with read(photograph.path) as image:
             for i in range(first, count, len(photographs)):
-                pixels[i] = crop(image, size, np.random.default_rng([role, i]))
+                piece = crop(image, size, np.random.default_rng([role, i]))
+                pixels[i] = centre(piece, size, size)
                 names[i] = photograph.name
-    return Windows(pixels, tuple(names))
+                if with_pieces:
+                    pieces[i] = piece
+    return Windows(pixels, tuple(names), tuple(piece for _, piece in sorted(pieces.items())))
+
+
+def margin(size: int) -> int:
+    """How many pixels a window of this side leaves on every side where the photograph allows."""
+    return MARGIN * size // 224
+
+
+def centre(piece: Pixels, height: int, width: int) -> Pixels:
+    """The middle [height, width, 3] of a piece; what lies around it is even."""
+    top, left = (piece.shape[0] - height) // 2, (piece.shape[1] - width) // 2
+    return piece[top : top + height, left : left + width]
 
 
 def _checked(images: Images, drawn: Pixels, size: int) -> Pixels:
@@ -140,7 +172,7 @@ def read(path: Path) -> Image.Image:
 
 
 def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
-    """One square window at a random place and scale.
+    """One square window at a random place and scale, in the middle of what surrounds it.
 
     The scale is log-uniform between the photograph's own pixels and the smallest at which the window still has its
     margin on every side. A photograph too small for the margin is taken in its own pixels, and one smaller than the
@@ -152,15 +184,18 @@ def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
         rng: chooses the place and the scale.
 
     Returns:
-        uint8 [size, size, 3].
+        uint8 [size + 2·rows, size + 2·columns, 3], rows and columns being the margin or what the photograph leaves of
+        it.
     """
-    margin = MARGIN * size / 224
     short = min(image.size)
-    roomy = size + 2 * margin
+    roomy = size + 2 * margin(size)
     scale = np.exp(rng.uniform(np.log(roomy / short), 0)) if short >= roomy else max(1.0, size / short)
     side = min(size / scale, short)
-    # Per axis, the margin shrinks to what the photograph leaves.
-    room = [min(margin / scale, (length - side) / 2) for length in image.size]
-    left, top = (rng.uniform(r, length - side - r) for r, length in zip(room, image.size, strict=True))
-    box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    pixel = side / size
+    # Per axis, the margin shrinks to the whole pixels that the photograph leaves.
+    around = [min(margin(size), int((length - side) / 2 / pixel + 1e-6)) for length in image.size]
+    shape = [size + 2 * m for m in around]
+    extent = [min(cells * pixel, length) for cells, length in zip(shape, image.size, strict=True)]
+    left, top = (rng.uniform(0, length - taken) for length, taken in zip(image.size, extent, strict=True))
+    box = (left, top, min(left + extent[0], image.width), min(top + extent[1], image.height))
+    return np.asarray(image.resize((shape[0], shape[1]), Image.Resampling.BICUBIC, box=box))

@@ -54,7 +54,7 @@ def test_a_pad_belongs_to_the_operation_that_follows() -> None:
     of_conv, of_pool = padded_operations(Same(), torch.zeros(1, 3, 8, 8))
     assert (of_conv.layer, of_conv.kernel, of_conv.stride, of_conv.sides) == ("conv", (3, 3), (2, 2), (0, 1, 0, 1))
     assert of_conv.uneven
-    assert (of_pool.layer, of_pool.operation, of_pool.uneven) == ("", "pooling", False)
+    assert (of_pool.layer, of_pool.operation, of_pool.uneven) == ("", "max-pooling", False)
 
 
 def test_what_would_escape_a_strategy_fails_loudly(posbench: Callable[..., Ran]) -> None:

@@ -11,16 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from posbench import features
+from posbench import passes
 from posbench.components import Backbone, Padding
 from posbench.errors import PosbenchError
 from posbench.features import Features, extract
 from posbench.networks import build
+from posbench.passes import Pass
 from posbench.registry import load_registry
 from posbench.weights import Weights
-from posbench.windows import Pixels
+from posbench.windows import Pixels, Windows
 
 REGISTRY = load_registry()
+
+
+def windows(pixels: Pixels) -> Windows:
+    return Windows(pixels, tuple(map(str, range(len(pixels)))))
 
 
 def some(count: int, side: int = 64) -> Pixels:
@@ -42,17 +47,17 @@ class Taps(nn.Module):
 
 def passed(network: nn.Module, pixels: Pixels, taps: int = 1, **options: Any) -> Features:
     record = Backbone(name="made", summary="", version="1", build=lambda: network, taps=taps)
-    return extract(network, record, None, pixels, **({"grid": 8, "precision": "fp32", "device": "cpu"} | options))
+    return extract(Pass(network, record), windows(pixels), **({"grid": 8} | options))
 
 
 @pytest.mark.parametrize("padding", [None, "circular"])
 @torch.no_grad()
 def test_taps_are_those_of_a_plain_loop(padding: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "BATCH", 4)
+    monkeypatch.setattr(passes, "BATCH", 4)
     record, pixels = REGISTRY.get(Backbone, "resnet18"), some(10)
     network = build(record, Weights("random:0", seed=0))
     strategy = REGISTRY.get(Padding, padding) if padding else None
-    got = extract(network, record, strategy, pixels, grid=8, precision="fp32", device="cpu")
+    got = extract(Pass(network, record, strategy), windows(pixels), grid=8)
     assert [tuple(tap.shape) for tap in got.taps] == [(10, 8, 8, 64), (10, 8, 8, 128), (10, 4, 4, 256), (10, 2, 2, 512)]
     plain = record.build().eval()
     plain.load_state_dict(network.state_dict())
@@ -77,7 +82,7 @@ def test_every_image_passes_once(count: int) -> None:
     got = passed(network, some(count, 8), progress=seen.append)
     assert network.calls == seen
     assert sum(seen) == count == len(got)
-    assert len(seen) == -(-count // features.BATCH)
+    assert len(seen) == -(-count // passes.BATCH)
 
 
 def test_pixels_are_normalised_per_channel() -> None:
@@ -99,8 +104,7 @@ def test_bfloat16_stays_near_float32() -> None:
     record, pixels = REGISTRY.get(Backbone, "resnet18"), some(2)
     network = build(record, Weights("random:0", seed=0))
     full, half = (
-        extract(network, record, None, pixels, grid=8, precision=precision, device="cpu")
-        for precision in ("fp32", "bf16")
+        extract(Pass(network, record, precision=precision), windows(pixels), grid=8) for precision in ("fp32", "bf16")
     )
     for a, b in zip(full.taps, half.taps, strict=True):
         assert (a.dtype, b.dtype) == (torch.float32, torch.bfloat16)

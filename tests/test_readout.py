@@ -21,6 +21,7 @@ from posbench.engine import draw
 from posbench.errors import PosbenchError
 from posbench.features import Features, extract
 from posbench.networks import build
+from posbench.passes import Pass
 from posbench.readout import _gather, _mix, _scatter, _unmix, fit_ridge
 from posbench.registry import load_registry
 from posbench.weights import Request, resolve
@@ -115,10 +116,7 @@ def lite0() -> tuple[Features, Features]:
     assert problem is None
     network = build(record, weights[0])
     photos = REGISTRY.images("photos")
-    train, test = (
-        extract(network, record, None, windows.pixels, grid=28, precision="fp32", device="cpu")
-        for windows in cut(photos, photos, 48, 32, 224)
-    )
+    train, test = (extract(Pass(network, record), windows, grid=28) for windows in cut(photos, photos, 48, 32, 224))
     return train, test
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from posbench.components import Images
 from posbench.errors import UsageError
 from posbench.folders import folder_images
-from posbench.windows import MARGIN, crop, cut, read
+from posbench.windows import MARGIN, centre, crop, cut, read
 from tests.conftest import Ran
 
 
@@ -161,9 +161,13 @@ def ramp(width: int, height: int) -> Image.Image:
 SIZE, MARGIN_HERE = 28, MARGIN * 28 / 224  # 8 pixels
 
 
-def where(window: NDArray[np.uint8]) -> tuple[float, float, float]:
+def window(image: Image.Image, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
+    return centre(crop(image, size, np.random.default_rng(seed)), size, size)
+
+
+def where(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
     """Left, top and side of a window of `ramp`: its pixels' centres lie half a pixel of the window within its edges."""
-    spans = [(float(window[..., c].min()), float(window[..., c].max())) for c in (0, 1)]
+    spans = [(float(pixels[..., c].min()), float(pixels[..., c].max())) for c in (0, 1)]
     side = (spans[0][1] - spans[0][0]) * SIZE / (SIZE - 1)
     left, top = (low + 0.5 - side / SIZE / 2 for low, _ in spans)
     return left, top, side
@@ -171,7 +175,7 @@ def where(window: NDArray[np.uint8]) -> tuple[float, float, float]:
 
 def test_crops_keep_their_margin_at_every_scale() -> None:
     image = ramp(240, 160)
-    found = [where(crop(image, SIZE, np.random.default_rng(seed))) for seed in range(300)]
+    found = [where(window(image, seed)) for seed in range(300)]
     left, top, side = np.array(found).T
     # Values are rounded to whole pixels, at either end.
     margin = MARGIN_HERE * side / SIZE
@@ -183,7 +187,7 @@ def test_crops_keep_their_margin_at_every_scale() -> None:
 
 def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
     image = ramp(240, 240)
-    found = [where(crop(image, SIZE, np.random.default_rng(seed))) for seed in range(400)]
+    found = [where(window(image, seed)) for seed in range(400)]
     left, top, side = np.array(found).T
     # From its own pixels to the smallest scale that leaves 8 + 28 + 8: sides from 28 to 240·28/44.
     smallest, largest = np.log(SIZE), np.log(240 * SIZE / 44)
@@ -205,17 +209,17 @@ def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
 def test_a_photograph_just_large_enough_gives_its_centre() -> None:
     image = ramp(44, 44)
     for seed in range(5):
-        window = crop(image, SIZE, np.random.default_rng(seed))
-        assert np.array_equal(window, np.asarray(image)[8:36, 8:36])
+        pixels = window(image, seed)
+        assert np.array_equal(pixels, np.asarray(image)[8:36, 8:36])
 
 
 def test_a_photograph_too_small_for_the_margin_keeps_its_own_pixels_and_leaves_what_it_can() -> None:
     image = ramp(38, 100)
     tops = set()
     for seed in range(40):
-        window = crop(image, SIZE, np.random.default_rng(seed))
+        pixels = window(image, seed)
         # Across, half of the ten spare pixels on either side; down, the margin of 8.
-        left, top, side = where(window)
+        left, top, side = where(pixels)
         assert left == pytest.approx(5, abs=0.6)
         assert side == pytest.approx(SIZE, abs=1.1)
         assert 8 - 1 <= top <= 100 - 8 - SIZE + 1
@@ -224,18 +228,18 @@ def test_a_photograph_too_small_for_the_margin_keeps_its_own_pixels_and_leaves_w
 
 
 def test_a_photograph_smaller_than_the_window_is_enlarged() -> None:
-    window = crop(ramp(14, 14), SIZE, np.random.default_rng(0))
-    assert window.shape == (SIZE, SIZE, 3)
-    assert np.array_equal(window, np.asarray(ramp(14, 14).resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
+    pixels = window(ramp(14, 14), 0)
+    assert pixels.shape == (SIZE, SIZE, 3)
+    assert np.array_equal(pixels, np.asarray(ramp(14, 14).resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64), st.integers(0, 2**32))
 def test_any_photograph_gives_a_window(width: int, height: int, size: int, seed: int) -> None:
-    window = crop(Image.new("RGB", (width, height), (9, 8, 7)), size, np.random.default_rng(seed))
-    assert window.shape == (size, size, 3)
-    assert window.dtype == np.uint8
-    assert np.unique(window.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
+    pixels = window(Image.new("RGB", (width, height), (9, 8, 7)), seed, size)
+    assert pixels.shape == (size, size, 3)
+    assert pixels.dtype == np.uint8
+    assert np.unique(pixels.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
 
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]

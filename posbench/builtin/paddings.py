@@ -10,7 +10,9 @@ from posbench import Inapplicable, Padding, Sides, hookimpl
 if TYPE_CHECKING:
     import torch
 
-    Pieces = tuple[torch.Tensor, torch.Tensor]
+    from posbench import Operation
+
+    Lines = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 #: Of the generator that `random` draws from; the same map shape always gets the same noise.
 SEED = 0
@@ -42,19 +44,30 @@ def _need_room(name: str, x: torch.Tensor, sides: Sides, reach: int) -> None:
         raise Inapplicable(f"{name} padding by {max(sides)} cells needs a larger map than {height}×{width}")
 
 
-def _extend(x: torch.Tensor, sides: Sides, pieces: Callable[[torch.Tensor, int, int, int], Pieces]) -> torch.Tensor:
-    """Lengthen the columns, then the rows, by what `pieces(map, dimension, before, after)` puts at their two ends."""
+def _extend(x: torch.Tensor, sides: Sides, fill: Callable[[Lines, int], None]) -> torch.Tensor:
+    """The map inside a larger one, whose border is filled in place: memory written once is most of padding's cost.
+
+    Args:
+        x: [n, channels, height, width].
+        sides: the cells to add.
+        fill: told the dimension along which they lie, writes the lines before and the lines after those of the map;
+            first above and below it (-2), then left and right of all that (-1), so that corners come last.
+
+    Returns:
+        [n, channels, height + top + bottom, width + left + right], of the dtype, device and memory format of x.
+    """
     import torch
 
     left, right, top, bottom = sides
+    n, channels, height, width = x.shape
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    for dim, before, after in ((-2, top, bottom), (-1, left, right)):
-        if before or after:
-            first, last = pieces(x, dim, before, after)
-            # torch.cat forgets the memory format over pieces that are empty or one cell wide.
-            whole = torch.cat([piece for piece in (first, x, last) if piece.shape[dim]], dim)
-            x = whole.contiguous(memory_format=layout)
-    return x
+    shape = (n, channels, height + top + bottom, width + left + right)
+    whole = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    columns = whole[..., left : left + width]
+    columns[..., top : top + height, :] = x
+    fill((columns[..., :top, :], columns[..., top : top + height, :], columns[..., top + height :, :]), -2)
+    fill((whole[..., :left], columns, whole[..., left + width :]), -1)
+    return whole
 
 
 def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
@@ -64,11 +77,14 @@ def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         Inapplicable: if a border is wider than the map.
     """
 
-    def pieces(x: torch.Tensor, dim: int, before: int, after: int) -> Pieces:
-        return x.narrow(dim, x.shape[dim] - before, before), x.narrow(dim, 0, after)
+    def fill(lines: Lines, dim: int) -> None:
+        before, inner, after = lines
+        size = inner.shape[dim]
+        before[:] = inner.narrow(dim, size - before.shape[dim], before.shape[dim])
+        after[:] = inner.narrow(dim, 0, after.shape[dim])
 
     _need_room("circular", x, sides, 0)
-    return _extend(x, sides, pieces)
+    return _extend(x, sides, fill)
 
 
 def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
@@ -78,11 +94,14 @@ def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         Inapplicable: if a border is wider than the map.
     """
 
-    def pieces(x: torch.Tensor, dim: int, before: int, after: int) -> Pieces:
-        return x.narrow(dim, 0, before).flip(dim), x.narrow(dim, x.shape[dim] - after, after).flip(dim)
+    def fill(lines: Lines, dim: int) -> None:
+        before, inner, after = lines
+        size = inner.shape[dim]
+        before[:] = inner.narrow(dim, 0, before.shape[dim]).flip(dim)
+        after[:] = inner.narrow(dim, size - after.shape[dim], after.shape[dim]).flip(dim)
 
     _need_room("symmetric", x, sides, 0)
-    return _extend(x, sides, pieces)
+    return _extend(x, sides, fill)
 
 
 def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
@@ -97,47 +116,91 @@ def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         shape = (-1, 1) if dim == -2 else (-1,)
         return edge + torch.tensor(steps, dtype=x.dtype, device=x.device).view(shape) * (edge - inner)
 
-    def pieces(x: torch.Tensor, dim: int, before: int, after: int) -> Pieces:
-        size = x.shape[dim]
-        if size < 2:
+    def fill(lines: Lines, dim: int) -> None:
+        before, inner, after = lines
+        size, near, far = inner.shape[dim], before.shape[dim], after.shape[dim]
+        if size < 2 and near + far:
             raise Inapplicable("extrapolate needs two cells to draw a line through, and this map has one")
-        first, second, previous, last = (x.narrow(dim, at, 1) for at in (0, 1, size - 2, size - 1))
-        return line(first, second, dim, range(before, 0, -1)), line(last, previous, dim, range(1, after + 1))
+        if near:
+            before[:] = line(inner.narrow(dim, 0, 1), inner.narrow(dim, 1, 1), dim, range(near, 0, -1))
+        if far:
+            last, previous = inner.narrow(dim, size - 1, 1), inner.narrow(dim, size - 2, 1)
+            after[:] = line(last, previous, dim, range(1, far + 1))
 
-    return _extend(x, sides, pieces)
-
-
-def _framed(x: torch.Tensor, sides: Sides, frame: torch.Tensor) -> torch.Tensor:
-    """The map inside a larger one that is given, and overwritten."""
-    left, _, top, _ = sides
-    frame[..., top : top + x.shape[-2], left : left + x.shape[-1]] = x
-    return frame
-
-
-def _larger(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """An uninitialised map with room for the borders, in the layout of x."""
-    import torch.nn.functional as F
-
-    return F.pad(x, sides)
+    return _extend(x, sides, fill)
 
 
 def mean(x: torch.Tensor, sides: Sides) -> torch.Tensor:
     """Every added cell holds its channel's mean over the map, image by image. Any float dtype."""
-    frame = _larger(x, sides)
-    frame[:] = x.mean(dim=(-2, -1), keepdim=True)
-    return _framed(x, sides, frame)
+    average = x.mean(dim=(-2, -1), keepdim=True)
+
+    def fill(lines: Lines, dim: int) -> None:
+        lines[0][:] = lines[2][:] = average
+
+    return _extend(x, sides, fill)
 
 
 def random(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Added cells are normal, with their channel's mean and spread over the map, seeded. Any float dtype."""
+    """Added cells are normal, with their channel's mean and spread over the map, seeded. Any float dtype.
+
+    Gradients pass to the map's own cells; its mean and spread count as constants.
+    """
     import torch
 
-    frame = _larger(x, sides)
     generator = torch.Generator(device=x.device).manual_seed(SEED)
-    noise = torch.randn(frame.shape, generator=generator, device=x.device, dtype=torch.float32)
-    spread = x.float().std(dim=(-2, -1), correction=0, keepdim=True)
-    frame[:] = noise * spread + x.float().mean(dim=(-2, -1), keepdim=True)
-    return _framed(x, sides, frame)
+    average, spread = _moments(x)
+
+    def fill(lines: Lines, dim: int) -> None:
+        for cells in (lines[0], lines[2]):
+            noise = torch.randn(cells.shape, generator=generator, device=x.device)
+            cells[:] = noise * spread + average
+
+    return _extend(x, sides, fill)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and standard deviation of each channel of each image, float32 [n, channels, 1, 1]."""
+    import torch
+
+    with torch.no_grad():
+        average = x.mean(dim=(-2, -1), keepdim=True, dtype=torch.float32)
+        # Image by image through one small buffer, as writing a second map would cost more than all the arithmetic.
+        buffer = torch.empty_like(x[:1], dtype=torch.float32)
+        powers = [
+            torch.sub(image, centre, out=buffer).square_().mean(dim=(-2, -1), keepdim=True)
+            for image, centre in zip(x[:, None], average[:, None], strict=True)
+        ]
+        return average, torch.cat(powers).sqrt()
+
+
+def partial(operation: Operation) -> torch.Tensor:
+    """A convolution or average over the cells that are there: where k of a window's n cells are in the map, n / k times
+    what zero padding gives, before the bias. Max-pooling ignores padding as it is. Any float dtype.
+    """
+    import torch.nn.functional as F
+
+    if operation.kind == "max-pooling":
+        return operation.native()
+    if operation.kind == "convolution":
+        made, bias = operation.native(), operation.bias
+    else:
+        # Also where the network itself leaves padding out of its average, which would then be done twice.
+        made, bias = operation.unpadded(F.pad(operation.x, operation.sides)), None
+    left, _, top, _ = operation.sides
+    axes = zip((-2, -1), (top, left), operation.kernel, operation.stride, operation.dilation, strict=True)
+    for dim, before, kernel, stride, dilation in axes:
+        share = _share_inside(operation.x.shape[dim], made.shape[dim], kernel, stride, dilation, before)
+        cut = [i for i, part in enumerate(share) if part < 1]
+        for i in cut:
+            line = made.select(dim, i)
+            offset = 0 if bias is None else bias[:, None]
+            line.copy_((line - offset) * (1 / share[i] if share[i] else 0) + offset)
+    return made
+
+
+def _share_inside(size: int, outputs: int, kernel: int, stride: int, dilation: int, before: int) -> list[float]:
+    """Of each window along one axis, the share of its cells that lies in a map of this size."""
+    return [sum(0 <= i * stride - before + j * dilation < size for j in range(kernel)) / kernel for i in range(outputs)]
 
 
 @hookimpl
@@ -154,7 +217,28 @@ def posbench_paddings() -> Iterable[Padding]:
         ("random", "normal, with each channel's mean and spread, seeded", nguyen, random),
         ("extrapolate", "the line through the last two cells", "smooth extension of wavelet transforms", extrapolate),
     )
-    return [
+    yield from (
         Padding(name=name, summary=summary, version="1", source=source, pad=pad)
         for name, summary, source, pad in strategies
-    ]
+    )
+    yield Padding(
+        name="partial",
+        summary="partial convolution: over the cells that are there, scaled up",
+        version="1",
+        source="Liu et al., Partial Convolution based Padding, arXiv 1811.11718",
+        operate=partial,
+    )
+    yield Padding(
+        name="valid",
+        summary="none: cells that padding reaches are dropped",
+        version="1",
+        source="Islam, Jia & Bruce, ICLR 2020, Table 4, for VGG-16",
+        border="drop",
+    )
+    yield Padding(
+        name="surround",
+        summary="none in sight: the window's true surroundings in its photograph",
+        version="1",
+        source="Lin et al., Unveiling the Mask of Position-Information Pattern, arXiv 2206.01202",
+        border="surround",
+    )
