@@ -27,8 +27,15 @@ Map = NDArray[np.float64]
 
 REGISTRY = load_registry()
 #: What numpy calls the built-in strategies.
-NUMPY: dict[str, Any] = {"zero": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge"}
-COPYING = ["circular", "reflect", "replicate"]
+NUMPY: dict[str, Any] = {
+    "zero": "constant",
+    "circular": "wrap",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+    "mean": "mean over the map",
+}
+COPYING = ["circular", "reflect", "symmetric", "replicate", "mean"]
 
 
 def strategy(name: str) -> Padding:
@@ -36,6 +43,9 @@ def strategy(name: str) -> Padding:
 
 
 def padded(x: Map, rows: tuple[int, int], columns: tuple[int, int], name: str) -> Map:
+    if name == "mean":
+        larger = np.pad(x - x.mean((2, 3), keepdims=True), ((0, 0), (0, 0), rows, columns))
+        return larger + x.mean((2, 3), keepdims=True)
     return np.pad(x, ((0, 0), (0, 0), rows, columns), mode=NUMPY[name])
 
 
@@ -212,12 +222,14 @@ def build(name: str) -> nn.Module:
 
 
 NETWORKS = ["resnet18", "tf_efficientnet_lite0", "convnext_atto", "mobilenetv3_small_050", "regnety_002"]
+MORE_NETWORKS = ["vgg11", "densenet121", "inception_v3", "repvgg_a0", "dla34", "hrnet_w18_small"]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, *MORE_NETWORKS])
 @torch.no_grad()
 def test_zero_leaves_a_network_bit_identical(network: str) -> None:
-    built, x = build(network), torch.randn(2, 3, 97, 130)
+    odd = network not in ("dla34", "hrnet_w18_small")  # which add maps of one size only if the image divides by 32
+    built, x = build(network), torch.randn(2, 3, *((97, 130) if odd else (96, 128)))
     before = built(x)
     with apply(strategy("zero"), built):
         named = built(x)
@@ -397,3 +409,102 @@ def test_every_padded_convolution_of_a_timm_network_is_reached() -> None:
     with torch.no_grad(), apply(Padding(name="counting", summary="", version="1", pad=pad), network):
         network(torch.zeros(1, 3, 64, 64))
     assert len(seen) == len(sites) == 18
+
+
+def windowed(
+    x: Map, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], sides: Sides
+) -> list[tuple[int, int, Map, NDArray[np.bool_]]]:
+    """Every window of a map with cells added around it: its place, what it holds, and which of it is in the map."""
+    left, right, top, bottom = sides
+    around = ((top, bottom), (left, right))
+    larger = np.pad(x, ((0, 0), (0, 0), *around))
+    inside = np.pad(np.ones(x.shape[2:], bool), around)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    counts = [(n - r) // s + 1 for n, r, s in zip(larger.shape[2:], reach, stride, strict=True)]
+    found = []
+    for row, column in itertools.product(*map(range, counts)):
+        rows = slice(row * stride[0], row * stride[0] + reach[0], dilation[0])
+        columns = slice(column * stride[1], column * stride[1] + reach[1], dilation[1])
+        found.append((row, column, larger[:, :, rows, columns], inside[rows, columns]))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(3, 8), st.integers(3, 8)),
+    kernel=pairs,
+    stride=pairs,
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([1, 2, 4]),
+    around=st.tuples(*[st.integers(0, 3)] * 4),
+    apart=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_partial_convolution_is_its_formula(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    around: Sides,
+    apart: bool,
+    bias: bool,
+    seed: int,
+) -> None:
+    # Liu et al., arXiv 1811.11718, eq. 2: the sum over those of the window's cells that are in the map, times the
+    # window's size over their number, + bias; where there are none, the bias.
+    sides = around if apart else (around[0], around[0], around[1], around[1])
+    left, right, top, bottom = sides
+    assume(size[0] + top + bottom > dilation[0] * (kernel[0] - 1))
+    assume(size[1] + left + right > dilation[1] * (kernel[1] - 1))
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(4, 4, kernel, stride, 0 if apart else (top, left), dilation, groups, bias=bias).double()
+    network = nn.Sequential(nn.ZeroPad2d(sides), layer) if apart else layer
+    x = maps(seed, *size)
+    got = under("partial", network, x)
+    weight, per_group = layer.weight.detach().numpy(), 4 // groups
+    expected = np.zeros_like(got)
+    for row, column, window, inside in windowed(x.numpy(), kernel, stride, dilation, sides):
+        for channel in range(4):
+            first = channel // per_group * per_group
+            total = (window[:, first : first + per_group] * weight[channel]).sum((1, 2, 3))
+            ratio = inside.size / inside.sum() if inside.any() else 0
+            expected[:, channel, row, column] = total * ratio + (layer.bias[channel].item() if bias else 0)
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_partial_pooling_is_over_the_cells_that_are_there(counted: bool) -> None:
+    x = maps(0, 7, 8)
+    average = under("partial", nn.AvgPool2d(3, 2, 1, count_include_pad=counted), x)
+    greatest = under("partial", nn.MaxPool2d(3, 2, 1), x)
+    for row, column, window, inside in windowed(x.numpy(), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1)):
+        np.testing.assert_allclose(average[:, :, row, column], window[:, :, inside].mean(2), atol=1e-12)
+        np.testing.assert_allclose(greatest[:, :, row, column], window[:, :, inside].max(2), atol=1e-12)
+
+
+def test_partial_convolution_of_a_constant_map_has_no_border() -> None:
+    # Every window that is scaled up holds the same as one that need not be, if the kernel is even over its cells.
+    layer = nn.Conv2d(2, 3, 3, padding=1).double()
+    nn.init.constant_(layer.weight, 0.5)
+    got = under("partial", layer, torch.ones(1, 2, 5, 6, dtype=torch.float64))
+    assert np.allclose(got, got[:, :, 2:3, 2:3])
+
+
+@torch.no_grad()
+def test_partial_convolution_in_mixed_precision() -> None:
+    layer, x = nn.Conv2d(3, 4, 3, padding=1), torch.randn(1, 3, 8, 8)
+    with apply(strategy("partial"), layer):
+        full = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = layer(x)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
+
+
+def test_one_operation_is_answered_by_one_function() -> None:
+    with pytest.raises(ValueError, match="give pad or operate, not both"):
+        Padding(name="two", summary="", version="1", pad=too_large, operate=lambda operation: operation.native())
+    with pytest.raises(ValueError, match="border is 'crop'; it must be one of keep, drop, surround"):
+        Padding(name="two", summary="", version="1", border="crop")
