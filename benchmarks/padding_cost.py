@@ -2,16 +2,15 @@
 
     python benchmarks/padding_cost.py [--backbones A,B] [--precisions fp32,bf16] [--rounds N]
 
-Prints a Markdown table. Each entry is the median, over rounds, of the time of a pass under the strategy over the mean of
-the passes under `zero` just before and after it: the same 224-pixel images, memory in channels-last order, features thrown
-away. `surround` runs larger images and is not expected near 1.
+Prints a Markdown table of the fastest pass under each strategy over the fastest under `zero`, strategies taking turns: the
+same 224-pixel images, memory in channels-last order, features thrown away. `surround` runs larger images and is not
+expected near 1; a strategy that cannot be applied at this size has no entry.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import time
 
 import torch
@@ -40,31 +39,25 @@ def seconds(run: Pass, windows: Windows) -> float:
     return time.perf_counter() - start
 
 
-def ratio(run: Pass, zero: Pass, windows: Windows, rounds: int) -> float | None:
-    """A strategy's time over that of `zero`; None where it cannot be applied."""
-    try:
-        run.prepare(windows)
-    except Inapplicable:
-        return None
-    seconds(run, windows)
-    found = []
-    for _ in range(rounds):
-        before, own, after = (seconds(one, windows) for one in (zero, run, zero))
-        found.append(2 * own / (before + after))
-    return statistics.median(found)
-
-
 def column(backbone: str, precision: str, rounds: int, images: int, device: str) -> list[str]:
     """The entries of one network: milliseconds an image under `zero`, then the ratio of each strategy."""
     record = REGISTRY.get(Backbone, backbone)
     network = build(record, Weights("random:0", seed=0)).to(device)
     leaves = REGISTRY.images("leaves")
     windows = cut(leaves, leaves, images, 1, SIZE, pieces=True)[0]
-    runs = [Pass(network, record, strategy, precision, device) for strategy in STRATEGIES]
-    seconds(runs[0], windows)
-    plain = statistics.median(seconds(runs[0], windows) for _ in range(3)) / images * 1000
-    ratios = [ratio(run, runs[0], windows, rounds) for run in runs]
-    return [f"{plain:.1f} ms", *("–" if r is None else f"{r:.2f}" for r in ratios)]
+    runs = []
+    for strategy in STRATEGIES:
+        run = Pass(network, record, strategy, precision, device)
+        try:
+            run.prepare(windows)
+            runs.append(run)
+        except Inapplicable:
+            continue
+    times = [[seconds(run, windows) for run in runs] for _ in range(rounds + 1)][1:]  # the first round warms up
+    fastest = {run.padding: min(column) for run, column in zip(runs, zip(*times, strict=True), strict=True)}
+    zero = fastest[STRATEGIES[0]]
+    ratios = [f"{fastest[s] / zero:.2f}" if s in fastest else "–" for s in STRATEGIES]
+    return [f"{zero / images * 1000:.1f} ms", *ratios]
 
 
 def main() -> None:
@@ -77,10 +70,9 @@ def main() -> None:
     device = resolve_device("auto")
     pairs = [(b, p) for p in options.precisions.split(",") for b in options.backbones.split(",")]
     columns = [column(b, p, options.rounds, options.images, device) for b, p in pairs]
-    name = (
-        torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    )
-    print(f"{name}, torch {torch.__version__}, {options.images} images a pass, {options.rounds} rounds\n")
+    cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    machine = torch.cuda.get_device_name() if device == "cuda" else cpu
+    print(f"{machine}, torch {torch.__version__}, {options.images} images a pass, {options.rounds} rounds\n")
     print("| padding | " + " | ".join(f"{b}, {p}" for b, p in pairs) + " |")
     print("|---|" + "---:|" * len(pairs))
     lines = ["`zero`, an image", *(strategy.name for strategy in STRATEGIES)]

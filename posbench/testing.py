@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
+from torch import nn
 
 from posbench.components import Padding, Sides
 from posbench.errors import Inapplicable
+from posbench.padding import apply
+from posbench.receptive import Following
 
 _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1, 3), (0, 0, 0, 0))
 
@@ -18,19 +22,24 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
     For borders of 0 to 3 cells, even and uneven: the result has the right size, the dtype, device and memory format of
     the map, its values in the interior, and finite ones beyond; the input is left as it was; the same input gives the
     same result whatever torch's random state is, which stays undisturbed; and gradients reach the input where they are
-    asked for. A strategy without a function (`pad=None`) has nothing to check.
+    asked for. A strategy that answers whole operations is given convolutions and poolings instead: the result has the
+    size, dtype and device of the native one, and its values wherever the window does not touch padding; the rest as
+    above. A strategy with neither function has nothing to check.
 
     Raises:
         AssertionError: naming what was broken, and for which map and borders.
         Inapplicable: if the strategy refuses a map of 8×9 cells, which is larger than any of these borders.
     """
+    if padding.operate:
+        for dtype, layer in product((torch.float32, torch.float64), _layers()):
+            _check_operation(padding, layer.to(device, dtype), dtype, device)
     if padding.pad is None:
         return
     layouts = (torch.contiguous_format, torch.channels_last)
     for dtype, layout, sides in product((torch.float32, torch.bfloat16, torch.float64), layouts, _SIDES):
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, 5, 8, 9, generator=generator).to(device, dtype).contiguous(memory_format=layout)
-        _check_one(padding, x, sides, f"{padding.name}: {dtype}, {layout}, sides {sides}")
+        _check_pad(padding.pad, x, sides, f"{padding.name}: {dtype}, {layout}, sides {sides}")
     tiny = torch.randn(1, 2, 1, 1, device=device)
     try:
         padding.pad(tiny, (1, 1, 1, 1))
@@ -38,33 +47,71 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
         return  # refusing a map too small is part of the contract; any other exception is not
 
 
-def _check_one(padding: Padding, x: torch.Tensor, sides: Sides, where: str) -> None:
-    if padding.pad is None:
-        return
+def _expect(fact: bool, where: str, what: str) -> None:
+    if not fact:
+        raise AssertionError(f"{where}: {what}")
+
+
+def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
     left, right, top, bottom = sides
     n, channels, height, width = x.shape
-    before, state = x.clone(), torch.random.get_rng_state()
-    padded = padding.pad(x, sides)
-
-    def expect(fact: bool, what: str) -> None:
-        if not fact:
-            raise AssertionError(f"{where}: {what}")
-
+    padded = _check_function(lambda x: pad(x, sides), x, where)
     shape = (n, channels, height + top + bottom, width + left + right)
-    expect(torch.equal(x, before), "the input was changed")
-    expect(padded.shape == shape, f"the result is {tuple(padded.shape)}, not {shape}")
-    expect(padded.dtype == x.dtype, f"the result is {padded.dtype}")
-    expect(padded.device == x.device, f"the result is on {padded.device}")
+    _expect(padded.shape == shape, where, f"the result is {tuple(padded.shape)}, not {shape}")
+    _expect(padded.dtype == x.dtype, where, f"the result is {padded.dtype}")
     if sides != (0, 0, 0, 0):
         layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        expect(padded.is_contiguous(memory_format=layout), "the memory format changed")
+        _expect(padded.is_contiguous(memory_format=layout), where, "the memory format changed")
     inner = padded[..., top : top + height, left : left + width]
-    expect(torch.equal(inner, x), "the interior was changed")
-    expect(bool(padded.isfinite().all()), "some values are not finite")
-    expect(torch.equal(torch.random.get_rng_state(), state), "torch's random state was disturbed")
+    _expect(torch.equal(inner, x), where, "the interior was changed")
+
+
+def _layers() -> list[nn.Module]:
+    """Padded operations of several kinds, for six channels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [
+            nn.Conv2d(6, 4, 3, padding=1),
+            nn.Conv2d(6, 6, (5, 3), stride=2, padding=(2, 1), groups=3, bias=False),
+            nn.Conv2d(6, 4, 3, dilation=2, padding=2),
+            nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(6, 4, 3, stride=2)),
+            nn.MaxPool2d(3, 2, 1),
+            nn.AvgPool2d(3, 1, 1),
+        ]
+
+
+def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, device: str) -> None:
+    where, size = f"{padding.name}: {dtype}, {layer}", 12
+    x = torch.randn(2, 6, size, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    network = nn.Sequential(layer).requires_grad_(False)
+
+    def answered(x: torch.Tensor) -> torch.Tensor:
+        with apply(padding, network):
+            return network(x)  # type: ignore[no-any-return]
+
+    made = _check_function(answered, x, where)
+    with Following(network, size) as following:
+        native = network(following.mark(x.clone()))
+    view = following.view(native)
+    assert view is not None, "all of these layers are followed"  # noqa: S101  no claim about the strategy
+    _expect(made.shape == native.shape, where, f"the result is {tuple(made.shape)}, not {tuple(native.shape)}")
+    _expect(made.dtype == native.dtype, where, f"the result is {made.dtype}")
+    inner = (..., *view.free(size, native.shape))
+    _expect(torch.allclose(made[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed")
+
+
+def _check_function(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str) -> torch.Tensor:
+    """What a function makes of a map, checked for all that does not depend on what it is for."""
+    before, state = x.clone(), torch.random.get_rng_state()
+    made = function(x)
+    _expect(torch.equal(x, before), where, "the input was changed")
+    _expect(made.device == x.device, where, f"the result is on {made.device}")
+    _expect(bool(made.isfinite().all()), where, "some values are not finite")
+    _expect(torch.equal(torch.random.get_rng_state(), state), where, "torch's random state was disturbed")
     torch.rand(1)
-    expect(torch.equal(padding.pad(x, sides), padded), "the same input gave another result")
+    _expect(torch.equal(function(x), made), where, "the same input gave another result")
     torch.random.set_rng_state(state)
     wanted = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(padding.pad(wanted, sides).double().sum(), wanted)
-    expect(bool((gradient != 0).any()), "no gradient reaches the input")
+    (gradient,) = torch.autograd.grad(function(wanted).double().sum(), wanted)
+    _expect(bool((gradient != 0).any()), where, "no gradient reaches the input")
+    return made
