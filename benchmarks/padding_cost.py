@@ -2,9 +2,9 @@
 
     python benchmarks/padding_cost.py [--backbones A,B] [--precisions fp32,bf16] [--rounds N]
 
-Prints a Markdown table of the fastest pass under each strategy over the fastest under `zero`, strategies taking turns: the
-same 224-pixel images, memory in channels-last order, features thrown away. `surround` runs larger images and is not
-expected near 1; a strategy that cannot be applied at this size has no entry.
+Prints a Markdown table of the fastest pass under each strategy over the fastest under `zero`, strategies taking turns
+on the same 224-pixel images: memory in channels-last order, features thrown away. `surround` runs larger images and is
+not expected near 1; a strategy that cannot be applied at this size has no entry.
 """
 
 from __future__ import annotations

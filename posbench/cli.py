@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,16 +14,18 @@ from rich.console import Console
 
 from posbench import __version__
 from posbench.components import Backbone, Metric, Target
-from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError, unknown
+from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError, one_line, unknown
+from posbench.folders import user_path
 from posbench.registry import KINDS, Registry, load_registry, plural
 from posbench.selection import Selection, select
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="How much absolute position do a network's features carry, and is it the padding that tells them?",
 )
+#: What a wrong option raises; typer does not export it by name.
+UsageException: Any = typer.BadParameter.__base__
 out = Console()
 err = Console(stderr=True)
 #: Characters to a line where no terminal sets a width, so that lines stay whole for whatever reads them.
@@ -40,10 +43,24 @@ def main() -> None:
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = UNBOUNDED
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except PosbenchError as error:
-        err.print(f"posbench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        sys.exit(_told(error, error.exit_code))
+    except UsageException as error:
+        sys.exit(_told(error.format_message(), UsageError.exit_code))
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough; what is left is not for anyone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        sys.exit(_told(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}", 1))
+    sys.exit(code)
+
+
+def _told(message: object, code: int) -> int:
+    _say(f"posbench: {message}", "red")
+    return code
 
 
 def _say(message: str, style: str = "") -> None:
@@ -59,10 +76,14 @@ def _registry() -> Registry:
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         typer.echo(f"posbench {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _names(what: str) -> Any:
@@ -117,17 +138,17 @@ def run(
     if selection.dry_run:
         _show_plan(plan, selection, gathered.device)
         return
-    _check_outputs(csv=selection.csv, json=selection.json)
+    _check_outputs(selection.store, csv=selection.csv, json=selection.json)
     from posbench.store import Store
 
     with Store(selection.store) as opened:
-        _compute(plan, opened, selection, gathered.device)
+        failed = _compute(plan, opened, selection, gathered.device)
         records = opened.records(cell.id for cell in plan.cells)
     from posbench.leaderboard import row
 
     rows = [row(record) for record in records]
     _publish(rows, plan.metrics[0], csv=selection.csv, json=selection.json)
-    if any(record.outcome.status == "failed" for record in records):
+    if failed or any(record.outcome.status == "failed" for record in records):
         raise typer.Exit(1)
 
 
@@ -141,6 +162,13 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
         with Store(selection.store) as store:
             pending = plan.pending(store.finished(plan.metrics))
     waiting = {job.id for job, _ in plan.jobs(pending)}
+    if selection.json:
+        jobs = [
+            {"job_id": job.id, "to_do": job.id in waiting, **job.identity(), "cells": [cell.id for cell in cells]}
+            for job, cells in plan.jobs()
+        ]
+        typer.echo(json_text({"jobs": jobs, "passes": plan.passes(pending), "device": device}, indent=1))
+        return
     lines = [
         [
             job.backbone.name,
@@ -161,11 +189,11 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
     )
 
 
-def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
-    """Compute what is missing, with a progress bar, and say what it took."""
+def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
+    """Compute what is missing, with a progress bar, and say what it took; returns whether anything failed."""
     pending = plan.pending(set() if selection.force else store.finished(plan.metrics))
     if not pending:
-        return
+        return False
     from posbench import engine, render
 
     jobs = [job for job, _ in plan.jobs(pending)]
@@ -173,11 +201,13 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
         with render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress:
-            for _, result in engine.run(
+            for job, result in engine.run(
                 plan, pending, store, device=device, fail_fast=selection.fail_fast, observer=progress
             ):
                 seconds.update(result.seconds)
                 states[result.status] += 1
+                for reason in dict.fromkeys(o.reason for o in result.outcomes if o.status == "failed"):
+                    _say(f"posbench: {job.title}: {reason}", "red")
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted after {states.total()} of {len(jobs)} jobs; they are stored in {str(store.path)!r}, "
@@ -191,16 +221,21 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> None:
             f"{states.total()} jobs computed{spoilt}, {resumed} found in {str(store.path)!r}; "
             f"{time.perf_counter() - started:.1f} s" + (f" ({stages})" if stages else "")
         )
+    return states["failed"] > 0
 
 
-def _check_outputs(*, csv: str | None, json: bool, markdown: str | None = None) -> None:
+def _check_outputs(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
     """Find out before a long run, not after it, that its table has nowhere to go."""
     if [csv, markdown].count("-") + json > 1:
         raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
+    taken = {store.resolve(): "--store"}
     for option, name in (("--csv", csv), ("--markdown", markdown)):
         if name in (None, "-"):
             continue
-        path = Path(str(name))
+        path = user_path(str(name))
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
+        taken[path.resolve()] = option
         if path.is_dir():
             raise UsageError(f"{option} {name!r} is a folder: name a file")
         if not path.parent.is_dir():
@@ -330,10 +365,12 @@ def leaderboard(
 
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
-    _check_outputs(csv=csv, json=json, markdown=markdown)
+    _check_outputs(store, csv=csv, json=json, markdown=markdown)
     rows = _rows(store)
-    chosen = _registry().get(Metric, metric or "spc")
-    if rows and not any(chosen.name in row for row in rows):
+    registry = _registry()
+    present = [name for name in registry.names("metric") if any(name in row for row in rows)]
+    chosen = registry.get(Metric, metric or next(iter(present), "spc"))
+    if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
     _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown)
 
@@ -352,28 +389,32 @@ def show(
 
     with Store(store, must_exist=True) as opened:
         record = opened.find(cell)
-        provenance = opened.provenance(record.job_id)
+        provenance = opened.provenance(record.run_id)
     values = row(record)
     lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     if record.outcome.mean_map:
         flat = np.frombuffer(record.outcome.mean_map, "<f4")
         side = round(len(flat) ** 0.5)
-        pairs = [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(values["target"], side)]
+        pairs = [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(record.outcome.identity, side)]
         out.print()
         out.print(render.maps(pairs, coloured=out.color_system is not None))
     out.print()
     out.print(render.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
 
 
-def _target_map(name: str, side: int) -> list[tuple[str, list[list[float]]]]:
-    """The target as it was asked for, if its plugin is still installed."""
-    registry = _registry()
-    if name not in registry.names("target"):
+def _target_map(identity: dict[str, Any], side: int) -> list[tuple[str, list[list[float]]]]:
+    """The target as it was asked for, if that version of it is still installed."""
+    name, registry = identity["target"]["name"], _registry()
+    if name not in registry.names("target") or registry.get(Target, name).version != identity["target"]["version"]:
         return []
     from posbench.engine import draw
 
-    return [(f"target {name}", draw(registry.get(Target, name), side).tolist())]
+    try:
+        return [(f"target {name}", draw(registry.get(Target, name), side).tolist())]
+    except Exception as error:
+        _say(f"posbench: target {name} cannot be drawn ({one_line(error)})", "yellow")
+        return []
 
 
 def _flat(value: object) -> str:

@@ -127,6 +127,8 @@ class Padding(Component):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.name == "none":
+            raise ValueError("a padding cannot be called none: that stands for a network without a border")
         if self.pad and self.operate:
             raise ValueError(f"{self.name}: give pad or operate, not both")
         if self.border not in BORDERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,14 +17,14 @@ from torch import nn
 
 from posbench import __version__
 from posbench.components import Metric, Target
-from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError
+from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError, one_line
 from posbench.features import Features, extract
 from posbench.networks import build, smallest_size
 from posbench.passes import Pass
 from posbench.plan import Cell, Job, Plan, tap_numbers
 from posbench.scoring import flatten_degenerate, score
 from posbench.store import Outcome, Store, StoredScore
-from posbench.windows import Windows, cut
+from posbench.windows import Windows, check_photographs, cut
 
 #: Targets are drawn at this side, as the paper's pictures are, and resized to the readout's grid.
 DRAWN_AT = 256
@@ -70,6 +70,9 @@ class Engine:
         self._network: tuple[tuple[str, str, str], nn.Module] | None = None
         self._windows: tuple[tuple[object, ...], tuple[Windows, Windows]] | None = None
         self._seconds: dict[str, float] = {}
+        if device == "cuda":
+            # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
+            torch.backends.cudnn.allow_tf32 = False
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -92,11 +95,8 @@ class Engine:
             outcomes = self._compute(job, cells, metrics, observer, provenance)
         except (UsageError, MissingError):
             raise
-        except Inapplicable as error:
-            outcomes = [Outcome(cell.identity(), "skipped", str(error)) for cell in cells]
-        # Components are other people's code and may raise anything; the run goes on, and the reason is kept.
         except Exception as error:
-            outcomes = [Outcome(cell.identity(), "failed", _reason(error)) for cell in cells]
+            outcomes = _struck(cells, error)
         share = (time.perf_counter() - start) / len(cells)
         outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
         return JobResult(outcomes, dict(self._seconds), provenance | self._circumstances())
@@ -118,16 +118,39 @@ class Engine:
         return [
             replace(outcome, reason=outcome.reason or note)
             for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed))
-            for outcome in self._read(list(group), metrics, of_train, of_test, test)
+            for outcome in self._attempt(list(group), metrics, of_train, of_test, test)
         ]
 
-    def _read(
+    def _attempt(
         self, cells: Sequence[Cell], metrics: Sequence[Metric], train: Features, test: Features, windows: Windows
+    ) -> list[Outcome]:
+        """One readout of all its targets; a target or a readout that fails takes no other with it."""
+        targets, outcomes = {}, {}
+        for cell in cells:
+            try:
+                targets[cell] = draw(cell.target, cell.readout.grid(cell.job.grid))
+            except Exception as error:
+                outcomes[cell] = _struck([cell], error)[0]
+        try:
+            found = list(self._read(targets, metrics, train, test, windows)) if targets else []
+        except Exception as error:
+            found = _struck(list(targets), error)
+        outcomes |= dict(zip(targets, found, strict=True))
+        return [outcomes[cell] for cell in cells]
+
+    def _read(
+        self,
+        drawn: Mapping[Cell, torch.Tensor],
+        metrics: Sequence[Metric],
+        train: Features,
+        test: Features,
+        windows: Windows,
     ) -> Iterator[Outcome]:
-        """Fit one readout to all targets of its cells, and score each."""
+        """Fit one readout to the targets of all its cells, and score each."""
+        cells = list(drawn)
         job, readout = cells[0].job, cells[0].readout
         taps = tap_numbers(cells[0].taps, job.backbone.taps)
-        targets = torch.stack([draw(cell.target, readout.grid(job.grid)) for cell in cells]).to(self._device)
+        targets = torch.stack(list(drawn.values())).to(self._device)
         with self._timed("readout"):
             fitted = readout.fit(train.of_taps(taps), targets, cells[0].seed or 0)
             predictions = fitted.predict(test.of_taps(taps))
@@ -193,8 +216,17 @@ def _scores(
     return scores, problems
 
 
+def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
+    """What becomes of cells in which a component raised.
+
+    Components are other people's code and may raise anything: the run goes on, and the reason is kept.
+    """
+    status = "skipped" if isinstance(error, Inapplicable) else "failed"
+    return [Outcome(cell.identity(), status, _reason(error)) for cell in cells]
+
+
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {error}"
+    return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def draw(target: Target, side: int) -> torch.Tensor:
@@ -235,9 +267,12 @@ def run(
         Each computed job, once it is stored.
 
     Raises:
-        UsageError: before any job runs, if a network cannot take images this small; or if the store cannot be written.
+        UsageError: before any job runs, if a network cannot take images this small, or photographs are too few or no
+            images; or if the store cannot be written.
     """
     check_image_size(cells)
+    for train, test, n_test in {(cell.job.train, cell.job.test, cell.job.n_test) for cell in cells}:
+        check_photographs(train.images, test.images, n_test)
     engine = Engine(device)
     for job, members in plan.jobs(cells):
         observer.started(job)

@@ -37,9 +37,13 @@ class Inapplicable(PosbenchError):  # noqa: N818  nothing went wrong
     """
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an exception says, or its type if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+LONGEST = 300
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line and not without end; its type if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

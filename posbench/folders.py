@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,15 +45,37 @@ def folder_images(folder: Path) -> Images:
 
 
 def content_digest(files: Iterable[Path]) -> str:
-    """SHA-256 of what a set of files holds, whatever they are called and in whatever order they come."""
-    digests = sorted(content_hash(path) for path in files)
+    """SHA-256 of what a set of files holds, whatever they are called, how often and in whatever order they come."""
+    digests = sorted({content_hash(path) for path in files})
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; read again only if the file has changed."""
-    status = path.stat()
-    return _content_hash(path, status.st_mtime_ns, status.st_size)
+    """SHA-256 of a file's content, in hexadecimal; read again only if the file has changed.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        return _content_hash(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}): remove or replace it") from error
+
+
+def user_path(text: str) -> Path:
+    """A path as a user wrote it, with `~` resolved.
+
+    Raises:
+        UsageError: if no file could be called so.
+    """
+    try:
+        path = Path(text).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{text[:80]!r} cannot be a path: {error}") from error
+    return path
 
 
 @cache

@@ -148,8 +148,7 @@ class Board:
     notes: list[str]
 
 
-#: What must agree for two scores to stand on one board.
-_SETTING = ("images", "test_images", "readout", "taps", "image_size", "precision", "score_at", "n_train", "n_test")
+_SETTING = ("images", "test_images", "readout", "image_size", "precision", "score_at", "n_train", "n_test")
 BY = ("padding", "backbone")
 CONTROL = "none"
 
@@ -160,18 +159,24 @@ def boards(rows: Sequence[Row], metric: str, *, higher_is_better: bool, by: str 
     Args:
         by: `padding` for a line a padding and a column a network, or `backbone` the other way round.
     """
-    settings: dict[tuple[Any, ...], list[Row]] = {}
+    # The control has no border and one tap: it stands beside every padding and every choice of taps.
+    controls = [row for row in rows if row["padding"] == CONTROL]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        settings.setdefault(tuple(row[key] for key in _SETTING), []).append(row)
-    # The control reads the image, whichever taps the networks beside it are read from.
-    taps = _SETTING.index("taps")
-    for key, group in list(settings.items()):
-        others = [k for k in settings if k != key and k[:taps] + k[taps + 1 :] == key[:taps] + key[taps + 1 :]]
-        if others and all(row["padding"] == CONTROL for row in group):
-            for other in others:
-                settings[other] += group
-            del settings[key]
-    return [_board(group, metric, 1 if higher_is_better else -1, by) for group in settings.values()]
+        if row["padding"] != CONTROL:
+            groups.setdefault((row["taps"], *_setting(row)), []).append(row)
+    beside = {key[1:] for key in groups}
+    for key, group in groups.items():
+        group += [row for row in controls if _setting(row) == key[1:]]
+    for row in controls:
+        if _setting(row) not in beside:
+            groups.setdefault((row["taps"], *_setting(row)), []).append(row)
+    return [_board(group, metric, 1 if higher_is_better else -1, by) for group in groups.values()]
+
+
+def _setting(row: Row) -> tuple[Any, ...]:
+    """What must agree, beside the taps, for two scores to stand on one board."""
+    return tuple(row[key] for key in _SETTING)
 
 
 def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
@@ -180,9 +185,12 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
     paddings = [p for p in dict.fromkeys(row["padding"] for row in rows) if p != CONTROL] or [CONTROL]
     reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
     lines, headings = (paddings, networks) if by == "padding" else (networks, paddings)
-    sections = {}
+    sections, superseded = {}, 0
     for target in dict.fromkeys(row["target"] for row in rows):
-        at = {(_network(row), row["padding"]): row for row in rows if row["target"] == target}
+        # One name may stand for several versions of a component: the newest result is the one that a reader wants.
+        found = sorted((row for row in rows if row["target"] == target), key=lambda row: str(row["created"]))
+        at = {(_network(row), row["padding"]): row for row in found}
+        superseded += len(found) - len(at)
 
         def entry(line: str, heading: str, at: Mapping[tuple[str, str], Row] = at) -> Entry:
             network, padding = (heading, line) if by == "padding" else (line, heading)
@@ -190,7 +198,10 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
 
         grid = [(line, [entry(line, heading) for heading in headings]) for line in lines]
         sections[target] = _mark_best(_best_first(grid, sign), sign)
-    return Board(_title(rows[0], metric), _caption(rows, sign), by, headings, sections, _notes(rows, reasons))
+    notes = _notes(rows, reasons)
+    if superseded:
+        notes.append(f"{superseded} older results, of other versions of these components, are in the CSV alone")
+    return Board(_title(rows[0], metric), _caption(rows, sign), by, headings, sections, notes)
 
 
 def _network(row: Row) -> str:
@@ -252,11 +263,11 @@ def _caption(rows: Sequence[Row], sign: int) -> str:
     first = rows[0]
     photographs = max((row["n_test_photos"] or 0 for row in rows), default=0)
     independent = "images" if photographs == first["n_test"] else "photographs"
-    interval = (
-        f"±: 95 % interval over {photographs} test {independent}" if photographs > 1 else "no interval: one photograph"
+    interval = {0: "", 1: "no interval: one photograph; "}.get(
+        photographs, f"±: 95 % interval over {photographs} test {independent}; "
     )
     return (
-        f"{'higher' if sign > 0 else 'lower'} is better; {interval}; "
+        f"{'higher' if sign > 0 else 'lower'} is better; {interval}"
         f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px; "
         f"readout {first['readout']}, taps {first['taps']}, {first['precision']}"
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import MissingError, first_line
+from posbench.errors import MissingError, one_line
 from posbench.leaves import dead_leaves
 from posbench.weights import Weights
 
@@ -54,7 +54,7 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     # What an untrusted file makes a parser raise has no common base.
     except Exception as error:
-        raise MissingError(f"weights {path.name!r} cannot be read ({first_line(error)})") from error
+        raise MissingError(f"weights {path.name!r} cannot be read ({one_line(error)})") from error
     # Training scripts wrap the tensors with their optimiser's, and DataParallel prefixes their names.
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -89,7 +89,9 @@ def needed(network: nn.Module) -> set[str]:
         sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     network.zero_grad(set_to_none=True)
-    owners = {name.rpartition(".")[0] for name in names}
+    # A normalisation may have statistics and no parameters.
+    bare = {name for name, module in network.named_modules() if next(module.parameters(recurse=False), None) is None}
+    owners = {name.rpartition(".")[0] for name in names} | bare
     return names | {
         name
         for name, buffer in network.named_buffers()

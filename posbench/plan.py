@@ -224,7 +224,9 @@ def make_plan(chosen: Ingredients) -> Plan:
     for (backbone, _), taps in product(chosen.networks, chosen.taps):
         if not backbone.weightless:
             tap_numbers(taps, backbone.taps, f"backbone {backbone.name!r}")
-    cells = [cell for job in _jobs(chosen) for cell in _cells(job, chosen)]
+    # Two names may stand for one thing, such as two paths of a folder.
+    jobs = {job.id: job for job in _jobs(chosen)}
+    cells = [cell for job in jobs.values() for cell in _cells(job, chosen)]
     return Plan(tuple(cells), tuple(chosen.metrics))
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pluggy
 
 from posbench import hookspecs
 from posbench.components import Backbone, Component, Images, Metric, Padding, Readout, Target
-from posbench.errors import PosbenchError, UsageError, unknown
+from posbench.errors import PosbenchError, UsageError, one_line, unknown
 
 #: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
 KINDS: dict[str, type[Component]] = {
@@ -86,7 +85,7 @@ class Registry:
             found = list(self._offered(key))
         # A plugin may even call sys.exit() on import; only an interrupt from the keyboard is not its fault.
         except (Exception, SystemExit) as error:
-            plugin.error = f"{type(error).__name__}: {error}"
+            plugin.error = f"{type(error).__name__}: {one_line(error)}"
             if self._manager.has_plugin(key):
                 self._manager.unregister(name=key)
             return
@@ -162,10 +161,10 @@ class Registry:
         """
         if name in self._entries["images"]:
             return self.get(Images, name)
-        path = Path(name).expanduser()
-        if path.is_dir():
-            from posbench.folders import folder_images
+        from posbench.folders import folder_images, user_path
 
+        path = user_path(name)
+        if path.is_dir():
             return folder_images(path)
         if len(path.parts) > 1 or path.exists():
             state = "is a file, not a folder" if path.exists() else "does not exist"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from posbench.errors import UsageError, nearest
+from posbench.folders import user_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +109,15 @@ def _parse(name: str, value: object, where: str) -> object:
         raise UsageError(f"{where}: expected true or false, not {value!r}")
     if name == "taps" and isinstance(value, list | int) and not isinstance(value, bool):
         value = ",".join(str(number) for number in (value if isinstance(value, list) else [value]))
-    if isinstance(value, Path) and kind == "Path":
-        return value
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str | Path) or not str(value):
         raise UsageError(f"{where}: expected text, not {value!r}")
-    return Path(value) if kind == "Path" else value
+    if kind != "Path" and (name != "csv" or value == "-"):
+        return value
+    try:
+        path = user_path(str(value))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return path if kind == "Path" else str(path)
 
 
 def _whole(value: object, where: str) -> int:
@@ -148,7 +153,9 @@ def _read(path: Path) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for key, value in root.value:
         where = f"{path}:{key.start_mark.line + 1}"
-        name = str(key.value).replace("-", "_")
+        if not isinstance(key, yaml.ScalarNode):
+            raise UsageError(f"{where}: expected an option, such as paddings, for a key")
+        name = key.value.replace("-", "_")
         if name not in _KINDS:
             raise UsageError(f"{where}: unknown key {key.value!r}{nearest(name, _KINDS)}")
         if name in chosen:
@@ -177,6 +184,8 @@ def _scalar(node: yaml.Node, path: Path) -> object:
     ):
         raise UsageError(f"{where}: expected a plain value or a list of plain values")
     kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        raise UsageError(f"{where}: a key without a value: give it one, or leave it out for the default")
     if kind == "int" and len(node.value) <= 20:
         value: int = loader.construct_yaml_int(node)
         # YAML 1.1 reads 010 as 8 and 1:30 as 90.

@@ -21,8 +21,9 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x706F7362  # "posb"
 _SCHEMA = (
     """
-CREATE TABLE jobs (
-    job_id TEXT PRIMARY KEY,
+CREATE TABLE runs (
+    run_id INTEGER PRIMARY KEY,      -- one each time that a job is computed
+    job_id TEXT NOT NULL,
     provenance TEXT NOT NULL,        -- JSON: versions, machine, photographs, seconds by stage
     created TEXT NOT NULL            -- UTC, ISO 8601
 ) STRICT
@@ -30,7 +31,7 @@ CREATE TABLE jobs (
     """
 CREATE TABLE cells (
     cell_id TEXT PRIMARY KEY,        -- SHA-256 of identity
-    job_id TEXT NOT NULL REFERENCES jobs,
+    run_id INTEGER NOT NULL REFERENCES runs,
     identity TEXT NOT NULL,          -- canonical JSON
     status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
     reason TEXT NOT NULL,
@@ -42,7 +43,6 @@ CREATE TABLE cells (
     posbench_version TEXT NOT NULL
 ) STRICT
 """,
-    "CREATE INDEX cells_of_job ON cells (job_id)",
     """
 CREATE TABLE scores (
     cell_id TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
@@ -56,13 +56,10 @@ CREATE TABLE scores (
 ) STRICT, WITHOUT ROWID
 """,
 )
-#: Saving a cell again replaces all but what a run that got less far cannot tell.
 _UPSERT = """
 INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
-    status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
-    n_test_photos = coalesce(excluded.n_test_photos, n_test_photos),
-    degenerate = coalesce(excluded.degenerate, degenerate),
-    mean_map = coalesce(excluded.mean_map, mean_map),
+    run_id = excluded.run_id, status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
+    n_test_photos = excluded.n_test_photos, degenerate = excluded.degenerate, mean_map = excluded.mean_map,
     created = excluded.created, posbench_version = excluded.posbench_version
 """
 
@@ -106,7 +103,7 @@ class Record:
     """A stored cell: its outcome, and when and by what it was made."""
 
     cell_id: str
-    job_id: str
+    run_id: int
     outcome: Outcome
     created: str
     posbench_version: str
@@ -127,7 +124,8 @@ class Store:
         if must_exist and not path.is_file():
             raise UsageError(f"there is no store at {str(path)!r}: `posbench run` makes one, or name it with --store")
         with self._explained():
-            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+            # An absolute path, as SQLite would take `:memory:` for no file at all.
+            self._connection = sqlite3.connect(path.absolute(), timeout=60, isolation_level=None)
         try:
             with self._explained():
                 self._connection.execute("PRAGMA foreign_keys = ON")
@@ -196,23 +194,25 @@ class Store:
         """Store a finished job: all its cells or, should anything go wrong, none.
 
         A cell that was there before is replaced; its scores by other metrics, or by other versions of these, are kept.
+        A result is not replaced by a failure to compute it again.
 
         Raises:
             UsageError: if the file cannot be written.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "
-                "provenance = excluded.provenance, created = excluded.created",
-                (job.id, json.dumps(provenance), now),
-            )
+            run = self._connection.execute(
+                "INSERT INTO runs (job_id, provenance, created) VALUES (?, ?, ?)", (job.id, json.dumps(provenance), now)
+            ).lastrowid
             for cell, outcome in zip(cells, outcomes, strict=True):
+                before = self._connection.execute("SELECT status FROM cells WHERE cell_id = ?", (cell.id,)).fetchone()
+                if before == ("ok",) and outcome.status != "ok" and not outcome.scores:
+                    continue
                 self._connection.execute(
                     _UPSERT,
                     (
                         cell.id,
-                        job.id,
+                        run,
                         json.dumps(outcome.identity, sort_keys=True),
                         outcome.status,
                         outcome.reason,
@@ -269,14 +269,14 @@ class Store:
         for cell_id, metric, version, value, lo, hi, by_photograph in rows:
             score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
             scores.setdefault(cell_id, []).append(score)
-        for cell_id, job_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in cells:
+        for cell_id, run_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in cells:
             known = (status, reason, photographs, degenerate, seconds, mean_map, scores.get(cell_id, []))
-            yield Record(cell_id, job_id, Outcome(json.loads(identity), *known), *made)
+            yield Record(cell_id, run_id, Outcome(json.loads(identity), *known), *made)
 
-    def provenance(self, job_id: str) -> dict[str, Any]:
-        """How a stored job was made."""
+    def provenance(self, run_id: int) -> dict[str, Any]:
+        """How the cells of one run were made."""
         with self._explained():
-            (text,) = self._connection.execute("SELECT provenance FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+            (text,) = self._connection.execute("SELECT provenance FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         return dict(json.loads(text))
 
     def finished(self, metrics: Iterable[Metric]) -> set[str]:

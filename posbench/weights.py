@@ -12,8 +12,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from posbench.components import Backbone, Checkpoint
-from posbench.errors import MissingError, UsageError, first_line
-from posbench.folders import content_hash
+from posbench.errors import MissingError, UsageError, one_line
+from posbench.folders import content_hash, user_path
 
 MODES = ("auto", "pretrained", "random")
 
@@ -35,10 +35,6 @@ class Weights:
     path: Path | None = field(default=None, compare=False)
     checkpoint: Checkpoint | None = field(default=None, compare=False)
     seed: int | None = None
-
-    @property
-    def trained(self) -> bool:
-        return self.seed is None and self.label != NONE.label
 
 
 NONE = Weights("none")
@@ -71,7 +67,7 @@ class Request:
                 continue
             if name in files:
                 raise UsageError(f"--weights names two files for {name!r}: give one")
-            files[name] = Path(path).expanduser()
+            files[name] = user_path(path)
             if not files[name].is_file():
                 raise UsageError(f"--weights {option}: there is no file {path!r}")
         for mode in modes:
@@ -97,9 +93,12 @@ def resolve(
         The weights, and why trained ones could not be had where `auto` fell back on random ones.
 
     Raises:
+        UsageError: if a file is given for a backbone without weights.
         MissingError: if trained weights are required and cannot be had.
     """
     if backbone.weightless:
+        if backbone.name in request.files:
+            raise UsageError(f"--weights names a file for {backbone.name!r}, which has no weights: leave it out")
         return [NONE], None
     random = [Weights(f"random:{seed}", seed=seed) for seed in seeds]
     if backbone.name in request.files:
@@ -136,8 +135,9 @@ def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str
     for checkpoint, fetch in remote:
         try:
             path = fetch()
-        except OSError as error:  # what the hub's client raises for a refusal, a dropped connection or a full disk
-            problems.append(f"{checkpoint.label}: {first_line(error)}")
+        # What the hub's client raises for a refusal or a dropped connection has no common base.
+        except Exception as error:
+            problems.append(f"{checkpoint.label}: {one_line(error)}")
             continue
         return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
     return None, "; ".join(problems)

@@ -6,7 +6,8 @@ Pillow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,31 @@ def cut(
         UsageError: if there are too few photographs, or one cannot be read.
         Inapplicable: if pieces are asked for and a source has images that end at the window.
     """
+    for_training, for_testing = _split(train, test, n_test)
+    return (
+        _windows(train, for_training, TRAIN, n_train, size, pieces),
+        _windows(test, for_testing, TEST, n_test, size, pieces),
+    )
+
+
+def check_photographs(train: Images, test: Images, n_test: int) -> None:
+    """Find out, before anything is computed, whether there are photographs for both roles and all begin as images do.
+
+    Raises:
+        UsageError: if not.
+    """
+    for photographs in _split(train, test, n_test):
+        for photograph in photographs:
+            with _explained(photograph.path), Image.open(photograph.path):
+                pass
+
+
+def _split(train: Images, test: Images, n_test: int) -> tuple[list[Photograph], list[Photograph]]:
+    """The photographs for training and for testing; none for a source that draws its images.
+
+    Raises:
+        UsageError: if there are too few.
+    """
     for_training, for_testing = _photographs(train), _photographs(test)
     if train.photographs and test.photographs:
         if train.label == test.label and train.name == test.name:
@@ -86,12 +112,9 @@ def cut(
         if not for_training or not for_testing:
             raise UsageError(
                 f"images {train.label or train.name!r} and {test.label or test.name!r} leave no photograph for testing "
-                "that training does not use: give at least two different photographs"
+                "that training does not use: give at least two different photographs, or other --test-images"
             )
-    return (
-        _windows(train, for_training, TRAIN, n_train, size, pieces),
-        _windows(test, for_testing, TEST, n_test, size, pieces),
-    )
+    return for_training, for_testing
 
 
 def _photographs(images: Images) -> list[Photograph]:
@@ -158,15 +181,21 @@ def read(path: Path) -> Image.Image:
     Raises:
         UsageError: if the file is no image that Pillow can decode, or is suspiciously large.
     """
+    with _explained(path), Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers, whose range no file states")
+        if image.mode.startswith("I"):
+            # Pillow would clip 16-bit grey to 255; white stays white so.
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+        return image.convert("RGB")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what Pillow raises about a file into one line that names it."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode == "F":
-                raise ValueError("its pixels are floating-point numbers, whose range no file states")
-            if image.mode.startswith("I"):
-                # Pillow would clip 16-bit grey to 255; white stays white so.
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            return image.convert("RGB")
+        yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"image {str(path)!r} cannot be read ({error}): remove or replace it") from error
 

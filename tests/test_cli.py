@@ -347,7 +347,7 @@ class TestRun:
         posbench(*RUN, "--paddings", "zero")
         with sqlite3.connect("posbench.db") as store:
             # As a file that may be read but not written refuses, whoever runs the tests.
-            store.execute("CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
+            store.execute("CREATE TRIGGER no BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
         ran = posbench(*RUN, "--quiet", "--weights", "random")
         told(ran, 2, "'posbench.db'", "--store")
 

@@ -19,6 +19,7 @@ from posbench.builtin.readouts import ridge
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
 from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
+from posbench.folders import folder_images
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
 from posbench.store import Record, Store
@@ -222,7 +223,7 @@ def test_what_raises_fails_its_own_jobs_and_the_others_finish(components: str, s
     failed = [record for record in records if record.outcome.status == "failed"]
     assert len(failed) == {"target": 1}.get(components, 2)
     where = "metric spc: " if components == "metric" else ""
-    assert {record.outcome.reason for record in failed} == {where + "ValueError: out of order\nfor good"}
+    assert {record.outcome.reason for record in failed} == {where + "ValueError: out of order for good"}
     assert all(not record.outcome.scores for record in failed)
     if len(records) > len(failed):
         assert [record.outcome.status for record in records] == ["failed", "failed", "ok", "ok"]
@@ -341,7 +342,7 @@ def test_provenance_names_versions_photographs_and_stages(store: Store) -> None:
     photos = load_registry().images("photos")
     source = Source(photos, "0" * 64)
     (record, *_) = go(plan(sources=[(source, source)], n_train=8, n_test=10), store)
-    provenance = store.provenance(record.job_id)
+    provenance = store.provenance(record.run_id)
     train, test = (set(provenance["photographs"][role]) for role in ("train", "test"))
     assert len(train) == 7
     assert len(test) == record.outcome.n_test_photos == 8
@@ -398,6 +399,43 @@ def test_a_metric_that_fails_spoils_nothing_that_was_stored(store: Store) -> Non
     go(plan(metrics=[SPC, replace(MAE, score=failing)]), store)
     for old, new in zip(before, store.records(record.cell_id for record in before), strict=True):
         assert value(new) == value(old)
+
+
+def test_a_target_that_fails_takes_no_other_with_it(store: Store) -> None:
+    bad = Target(name="bad", summary="", version="1", draw=failing)
+    records = go(plan(targets=[H, bad, V]), store)
+    assert [record.outcome.status for record in records] == ["ok", "failed", "ok"]
+    assert [value(record) for record in records[::2]] == [value(r) for r in go(plan(targets=[H, V]), store)]
+
+
+@pytest.mark.parametrize(("fit", "status"), [(failing, "failed"), (inapplicable, "skipped")])
+def test_a_readout_that_fails_takes_no_other_with_it(fit: Any, status: str, store: Store) -> None:
+    bad = replace(RIDGE, name="bad", fit=fit)
+    records = go(plan(readouts=[RIDGE, bad]), store)
+    assert [record.outcome.status for record in records] == ["ok", "ok", status, status]
+    assert store.finished([SPC]) >= {record.cell_id for record in records[:2]}
+
+
+def test_every_test_source_is_scored_on_its_own_images(store: Store) -> None:
+    def bright(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        return rng.integers(128, 256, (size, size, 3), dtype=np.uint8)
+
+    other = Source(Images(name="bright", summary="", version="1", draw=bright))
+    together = go(plan(sources=[(SPECKLE, SPECKLE), (SPECKLE, other)], targets=[H]), store)
+    with Store(store.path.with_name("alone.db")) as fresh:
+        alone = go(plan(sources=[(SPECKLE, other)], targets=[H]), fresh)
+    assert value(together[1]) == value(alone[0]) != value(together[0])
+
+
+def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    for i in range(3):
+        (tmp_path / "torn" / f"{i}.png").write_bytes(b"no picture %d" % i)
+    torn = Source(folder_images(tmp_path / "torn"), "0" * 64)
+    with pytest.raises(UsageError, match=r"image .* cannot be read"):
+        go(plan(sources=[(SPECKLE, SPECKLE), (torn, torn)]), store)
+    assert store.records() == []
+    assert not passes
 
 
 def test_images_too_small_are_refused_before_anything_runs(store: Store) -> None:

@@ -36,7 +36,9 @@ def test_the_label_is_the_name_and_the_content(tmp_path: Path) -> None:
 
 def test_names_order_and_depth_do_not_matter(tmp_path: Path) -> None:
     first = folder_images(fill(tmp_path / "x" / "dogs", {"a.png": b"1", "b.png": b"2"}))
-    second = folder_images(fill(tmp_path / "y" / "dogs", {"z/b.jpg": b"1", "a.JPEG": b"2", "readme.txt": b"3"}))
+    second = folder_images(
+        fill(tmp_path / "y" / "dogs", {"z/b.jpg": b"1", "a.JPEG": b"2", "copy.png": b"2", "readme.txt": b"3"})
+    )
     assert first.label == second.label
 
 
@@ -45,7 +47,7 @@ def test_names_order_and_depth_do_not_matter(tmp_path: Path) -> None:
     [
         {"a.png": b"1"},
         {"a.png": b"1", "b.png": b"3"},
-        {"a.png": b"1", "b.png": b"2", "c.png": b"2"},
+        {"a.png": b"1", "b.png": b"2", "c.png": b"3"},
         {"a.png": b"12", "b.png": b""},
     ],
 )

@@ -56,10 +56,10 @@ def test_an_outcome_comes_back_as_it_was(path: Path) -> None:
         store.save(job, cells, outcomes, {"torch": "2", "seconds": {"images": 0.1}})
     with Store(path, must_exist=True) as store:
         records = store.records()
-        assert store.provenance(job.id) == {"torch": "2", "seconds": {"images": 0.1}}
+        (run,) = {record.run_id for record in records}
+        assert store.provenance(run) == {"torch": "2", "seconds": {"images": 0.1}}
     assert [record.outcome for record in records] == outcomes
     assert [record.cell_id for record in records] == [cell.id for cell in cells]
-    assert {record.job_id for record in records} == {job.id}
     assert {record.posbench_version for record in records} == {__version__}
     assert all(record.created.endswith("+00:00") for record in records)
 
@@ -128,8 +128,39 @@ def test_saving_again_replaces_a_cell_and_leaves_the_others(path: Path) -> None:
         save(store, made)
         store.save(job, cells[:1], [scored(cells[0], 0.75, None)], {"again": True})
         found = {record.cell_id: record.outcome for record in store.records()}
-        assert store.provenance(job.id) == {"again": True}
+        # Each cell tells how it was itself made.
+        first, second = (store.provenance(record.run_id) for record in store.records())
+        assert (first, second) == ({"again": True}, {"job": job.title})
     assert found == {cells[0].id: scored(cells[0], 0.75, None), cells[1].id: scored(cells[1])}
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_a_result_is_not_replaced_by_a_failure_to_compute_it_again(status: str, path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        save(store, made)
+        before = store.records()
+        store.save(job, cells, [Outcome(cell.identity(), status, "boom") for cell in cells], {})
+        assert store.records() == before
+
+
+def test_a_failure_is_replaced_by_what_came_of_the_next_attempt(path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        store.save(job, cells, [Outcome(cell.identity(), "failed", "boom") for cell in cells], {})
+        store.save(job, cells, [Outcome(cell.identity(), "failed", "bang") for cell in cells], {})
+        assert {record.outcome.reason for record in store.records()} == {"bang"}
+        save(store, made)
+        assert {record.outcome.status for record in store.records()} == {"ok"}
+
+
+def test_memory_is_a_file_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Store(Path(":memory:")) as store:
+        save(store, two())
+    assert (tmp_path / ":memory:").is_file()
 
 
 def test_a_metric_added_later_stands_beside_those_before(path: Path) -> None:
@@ -201,7 +232,7 @@ def test_a_save_that_fails_half_way_leaves_the_store_as_before(broken: dict[str,
         with pytest.raises(ValueError, match="shorter"):
             store.save(job, cells, outcomes[:1], {"second": True})
         assert store.records() == before
-        assert store.provenance(job.id) == {"first": True}
+        assert store.provenance(before[0].run_id) == {"first": True}
         store.save(job, cells, [scored(cell, 0.25) for cell in cells], {})
         assert len(store.records()) == 3
     with Store(path) as store:
@@ -323,7 +354,7 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
     with Store(path) as store:
         save(store, made)
         records = store.records()
-        titles = [store.provenance(record.job_id)["job"] for record in records]
+        titles = [store.provenance(record.run_id)["job"] for record in records]
     assert titles == [cell.job.title for cell in made.cells]
     assert len(set(titles)) == 4
     assert replace(records[0], created="") != replace(records[1], created="")
