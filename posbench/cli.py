@@ -127,6 +127,7 @@ def run(
     """
     options = {name: value for name, value in locals().items() if name != "config"}
     selection = select(config, options)
+    _check_outputs(selection.store, csv=selection.csv, json=selection.json)
     registry = _registry()
     from posbench.ingredients import gather
     from posbench.plan import make_plan
@@ -138,7 +139,6 @@ def run(
     if selection.dry_run:
         _show_plan(plan, selection, gathered.device)
         return
-    _check_outputs(selection.store, csv=selection.csv, json=selection.json)
     from posbench.store import Store
 
     with Store(selection.store) as opened:

@@ -182,6 +182,61 @@ class TestRun:
         table = rows(posbench(*RUN, "--taps", "3,1", "--paddings", "zero", "--csv", "-").out)
         assert {row["taps"] for row in table} == {"1+3"}
 
+    def test_the_store_is_never_overwritten_by_a_table(self, posbench: Posbench) -> None:
+        assert posbench(*RUN, "--paddings", "zero").code == 0
+        for arguments in ((*RUN, "--csv", "./posbench.db"), ("leaderboard", "--markdown", "posbench.db")):
+            told(posbench(*arguments), 2, "is the file of --store: name another")
+        told(posbench("leaderboard", "--csv", "a.txt", "--markdown", "a.txt"), 2, "is the file of --csv")
+        assert posbench("leaderboard").code == 0
+
+    def test_a_plan_as_json_is_json_alone(self, posbench: Posbench) -> None:
+        ran = posbench(*RUN, "--dry-run", "--json")
+        plan = json.loads(ran.out)
+        assert [job["padding"]["name"] for job in plan["jobs"]] == ["zero", "circular"]
+        assert [job["to_do"] for job in plan["jobs"]] == [True, True]
+        assert plan["passes"] == 2
+        assert not Path("posbench.db").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "pieces"),
+        [
+            (("run", "--image-size", "abc"), ("--image-size", "integer")),
+            (("run", "--nosuch"), ("--nosuch",)),
+            (("show",), ("Missing argument",)),
+            (("nosuch",), ("nosuch",)),
+            (("run", "--images", "~nosuch/x"), ("'~nosuch/x' cannot be a path",)),
+            (("run", "--store", "x" * 300), ("--store", "cannot be a path")),
+        ],
+    )
+    def test_wrong_usage_is_one_line(
+        self, arguments: tuple[str, ...], pieces: tuple[str, ...], posbench: Posbench
+    ) -> None:
+        told(posbench(*arguments), 2, *pieces)
+
+    def test_alone_it_shows_its_help(self, posbench: Posbench) -> None:
+        ran = posbench()
+        assert ran.code == 0
+        assert "leaderboard" in ran.out
+
+    def test_a_board_of_any_metric_that_is_there(self, posbench: Posbench) -> None:
+        assert posbench(*RUN, "--metrics", "mae").code == 0
+        assert "mae on leaves" in posbench("leaderboard").out
+        assert len(rows(posbench("leaderboard", "--csv", "-").out)) > 0
+        told(posbench("leaderboard", "--metric", "spc"), 2, "holds no spc")
+
+    def test_a_padding_called_as_the_control_is_left_out(self, posbench: Posbench, install: Install) -> None:
+        install(
+            "posbench-named",
+            """
+            from posbench import Padding, hookimpl
+
+            @hookimpl
+            def posbench_paddings():
+                return [Padding(name="none", summary="", version="1", pad=lambda x, sides: x)]
+            """,
+        )
+        assert "cannot be called none" in " ".join(posbench("plugins").out.split())
+
     def test_the_control_has_but_one_tap(self, posbench: Posbench) -> None:
         table = rows(posbench(*RUN, "--backbones", "tiny,none", "--taps", "2", "--paddings", "zero", "--csv", "-").out)
         assert {(row["backbone"], row["taps"]) for row in table} == {("tiny", "2"), ("none", "all")}

@@ -266,6 +266,30 @@ def test_the_control_stands_beside_networks_whose_taps_were_chosen() -> None:
     assert [len(table.headings) for table in tables] == [2, 2]
 
 
+def test_the_control_stands_on_every_board_whatever_its_taps() -> None:
+    networks: dict[str, Any] = {"networks": [(NET, [TRAINED]), control()]}
+    scores: dict[tuple[str, ...], float | str | None] = {("net", "zero"): 0.5, ("none", "none"): 0.1}
+    one = [r for r in rows(scores, **networks, taps=["1"]) if r["backbone"] == "net"]
+    every = rows(scores, **networks, taps=["all"])
+    for table in boards(one + every, "spc", higher_is_better=True):
+        assert [heading.partition("\n")[0] for heading in table.headings] == ["net", "none"]
+
+
+def test_of_several_versions_the_newest_result_is_shown_and_the_others_are_told_of() -> None:
+    older, newer = (rows({("net", "zero"): score})[0] for score in (0.9, 0.2))
+    older["created"], newer["created"] = "2025-01-01T00:00:00+00:00", "2025-01-02T00:00:00+00:00"
+    for both in ([older, newer], [newer, older]):
+        (table,) = boards(both, "spc", higher_is_better=True)
+        assert [entry.value for _, entries in table.sections["H"] for entry in entries] == [0.2]
+        assert "1 older results, of other versions of these components, are in the CSV alone" in table.notes
+
+
+def test_a_board_without_scores_claims_no_interval() -> None:
+    made = rows({("net", "zero"): "skipped: no room"})
+    (table,) = boards(made, "spc", higher_is_better=True)
+    assert "interval" not in table.caption
+
+
 def test_trained_and_untrained_networks_are_never_mistaken() -> None:
     weights = [TRAINED, UNTRAINED, Weights("random:1", seed=1), Weights("file:a.pt@12345678", "1")]
     made = rows({("net", "zero"): 0.5}, networks=[(NET, weights)])

@@ -350,3 +350,16 @@ def test_the_smallest_size_steps_by_32() -> None:
     assert smallest_size(backbone(NeedsRoom, 1), 99) == 128
     assert smallest_size(backbone(NeedsRoom, 1), 100) == 100
     assert smallest_size(backbone(Never, 1), 64) is None
+
+
+def test_statistics_of_a_normalisation_without_parameters_are_needed() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4, affine=False)
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [self.norm(self.conv(x))]
+
+    assert needed(Bare().eval()) == {"conv.weight", "conv.bias", "norm.running_mean", "norm.running_var"}

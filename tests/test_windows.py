@@ -356,3 +356,12 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(path)
     with pytest.raises(UsageError, match="range no file states"):
         read(path)
+
+
+def test_crops_of_one_photograph_differ(tmp_path: Path) -> None:
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    folder = folder_images(tmp_path)
+    train, _ = cut(folder, folder, 6, 1, 16)
+    assert len({window.tobytes() for window in train.pixels}) == 6
