@@ -105,7 +105,7 @@ def run(
         typer.Option(metavar="auto|pretrained|random|NAME=PATH", help="Which weights; may be repeated. [auto]"),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Draw random weights and readouts. [0]")] = None,
-    taps: Annotated[str | None, typer.Option(metavar="all|1,3", help="Feature maps to read from. [all]")] = None,
+    taps: Annotated[str | None, typer.Option(metavar="all|each|1,3", help="Feature maps to read from. [all]")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of a crop, in pixels. [224]")] = None,
     train_count: Annotated[int | None, typer.Option(help="Training crops. [256]")] = None,
     test_count: Annotated[int | None, typer.Option(help="Test crops. [64]")] = None,

@@ -24,6 +24,9 @@ CELL_PIXELS = 8
 #: A readout's map must have this side at least: a rank correlation over fewer cells says little.
 SMALLEST_MAP = 4
 
+#: In place of numbers, stands for each of a backbone's taps by itself.
+EACH = "each"
+
 Identity = dict[str, Any]
 
 
@@ -153,17 +156,17 @@ def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
 
 
 def parse_taps(text: str) -> list[str]:
-    """The `taps` of the cells that `--taps` asks for: `all`, or numbers for one readout on a subset.
+    """The `taps` that `--taps` asks for: `all`, `each`, or numbers for one readout on a subset.
 
     Raises:
         UsageError: if the text is neither.
     """
-    if text == "all":
-        return ["all"]
+    if text in ("all", EACH):
+        return [text]
     numbers = [number.strip() for number in text.split(",")]
     # Python refuses to read numbers of thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 for number in numbers):
-        raise UsageError(f"--taps {text!r} is neither all nor numbers such as 1,3")
+        raise UsageError(f"--taps {text!r} is neither all, each nor numbers such as 1,3")
     return ["+".join(str(number) for number in sorted({int(number) for number in numbers}))]
 
 
@@ -222,7 +225,7 @@ def make_plan(chosen: Ingredients) -> Plan:
                 + (f"give --image-size {enough} or more" if enough else "it draws no map of 4×4 at any size")
             )
     for (backbone, _), taps in product(chosen.networks, chosen.taps):
-        if not backbone.weightless:
+        if not backbone.weightless and taps != EACH:
             tap_numbers(taps, backbone.taps, f"backbone {backbone.name!r}")
     # Two names may stand for one thing, such as two paths of a folder.
     jobs = {job.id: job for job in _jobs(chosen)}
@@ -251,7 +254,9 @@ def _jobs(chosen: Ingredients) -> Iterator[Job]:
 def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
     """Cells that differ in their target alone next to each other, since they are fitted together."""
     # The control's one tap is the image, whichever taps of networks it is held against.
-    for readout, taps in product(chosen.readouts, ["all"] if job.backbone.weightless else chosen.taps):
+    every = [str(number) for number in range(1, job.backbone.taps + 1)]
+    asked = [tap for taps in chosen.taps for tap in (every if taps == EACH else [taps])]
+    for readout, taps in product(chosen.readouts, ["all"] if job.backbone.weightless else asked):
         seeds: Sequence[int | None] = chosen.seeds if readout.stochastic else [None]
         for seed, target in product(seeds, chosen.targets):
             yield Cell(job, target, readout, taps, seed)

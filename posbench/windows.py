@@ -6,6 +6,7 @@ Pillow.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Windows:
 
     Attributes:
         pixels: uint8 [n, size, size, 3], red, green, blue.
-        photographs: of each image, as `NAME@hash8`; a generated image is its own.
+        photographs: of each image, as `NAME@hash8`; a generated image is its own, unless it equals another.
         pieces: if asked for, each image with what surrounds it, uint8 [size + 2·rows, size + 2·columns, 3], the image
             in the middle; how much there is differs from photograph to photograph.
     """
@@ -142,9 +143,11 @@ def _windows(
     names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
     pieces: dict[int, Pixels] = {}
     if images.draw is not None:
-        around = margin(size)
+        around, drawn = margin(size), dict[bytes, str]()
         for i in range(count):
             pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
+            # Equal images are one photograph: a hundred black ones say no more than one.
+            names[i] = drawn.setdefault(hashlib.sha256(pixels[i].tobytes()).digest(), names[i])
             if with_pieces:
                 pieces[i] = np.pad(pixels[i], ((around, around), (around, around), (0, 0)), mode="wrap")
     for first, photograph in enumerate(photographs[:count]):

@@ -280,7 +280,7 @@ def test_taps_are_numbers_in_order_once(text: str, expected: str) -> None:
     "text", ["", ",", "1,", "0", "1,0", "-1", "+1", "1.5", "a", "All", "1+2", "٣", "²", "9" * 5000]
 )
 def test_what_are_no_taps(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--taps '.*' is neither all nor numbers such as 1,3"):
+    with pytest.raises(UsageError, match=r"--taps '.*' is neither all, each nor numbers such as 1,3"):
         parse_taps(text)
 
 
@@ -299,6 +299,17 @@ def test_all_taps_are_all_there_are() -> None:
 def test_a_tap_that_one_network_lacks_stops_the_plan() -> None:
     with pytest.raises(UsageError, match="--taps names tap 3, but backbone 'shallow' has 2"):
         plan(networks=[(NET, [TRAINED]), (backbone("shallow", taps=2), [TRAINED])], taps=["3"])
+
+
+def test_each_tap_by_itself_is_a_cell_of_each_backbone() -> None:
+    made = plan(
+        networks=[(NET, [TRAINED]), (backbone("deep", taps=4), [TRAINED])], taps=["each"], targets=[target("H")]
+    )
+    assert [(cell.job.backbone.name, cell.taps) for cell in made.cells] == [
+        *(("net", str(number)) for number in range(1, NET.taps + 1)),
+        *(("deep", str(number)) for number in range(1, 5)),
+    ]
+    assert parse_taps("each") == ["each"]
 
 
 def test_images_too_small_to_draw_on_are_refused_with_the_size_that_will_do() -> None:

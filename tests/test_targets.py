@@ -55,3 +55,12 @@ def test_every_target_is_resized_to_the_grid_without_aligned_corners(name: str) 
     rows = full[low] * (1 - part)[:, None] + full[high] * part[:, None]
     expected = rows[:, low] * (1 - part) + rows[:, high] * part
     assert drawn == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["HS", "VS"])
+def test_signed_stripes_are_on_the_scale_of_the_published_errors(name: str) -> None:
+    registry = load_registry()
+    plain, signed = (registry.get(Target, n).draw(256) for n in (name, f"{name}-signed"))
+    assert np.allclose(signed, 2 * plain - 1)
+    # Islam, Jia & Bruce, Table 1: the best constant's error, which the readout without a network makes, is .628.
+    assert abs(np.abs(signed - signed.mean()).mean() - 0.628) < 0.01

@@ -20,6 +20,7 @@ from PIL import Image
 from posbench.components import Images
 from posbench.errors import UsageError
 from posbench.folders import folder_images
+from posbench.registry import load_registry
 from posbench.windows import MARGIN, centre, crop, cut, read
 from tests.conftest import Ran
 
@@ -365,3 +366,25 @@ def test_crops_of_one_photograph_differ(tmp_path: Path) -> None:
     folder = folder_images(tmp_path)
     train, _ = cut(folder, folder, 6, 1, 16)
     assert len({window.tobytes() for window in train.pixels}) == 6
+
+
+def test_equal_images_are_one_photograph() -> None:
+    registry = load_registry()
+    train, test = cut(registry.images("black"), registry.images("noise"), 5, 4, 32)
+    assert set(train.photographs) == {"black-train-0"}
+    assert not train.pixels.any()
+    assert len(set(test.photographs)) == 4
+    white, _ = cut(registry.images("white"), registry.images("black"), 1, 1, 32)
+    assert (white.pixels == 255).all()
+
+
+def test_noise_is_independent_between_cells_and_channels() -> None:
+    noise = load_registry().images("noise")
+    (images, _) = cut(noise, noise, 20, 1, 64)
+    values = images.pixels / 255
+    # Clipping at two standard deviations moves the spread from .25 to .24.
+    assert values.mean() == pytest.approx(0.5, abs=0.004)
+    assert values.std() == pytest.approx(0.24, abs=0.005)
+    standard = (values - values.mean()) / values.std()
+    for other in (np.roll(standard, 1, 1), np.roll(standard, 1, 2), np.roll(standard, 1, 3)):
+        assert abs((standard * other).mean()) < 0.01

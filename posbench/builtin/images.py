@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+ISLAM = "Islam, Jia & Bruce, ICLR 2020"
 SCIKIT_IMAGE = (
     "astronaut.png",
     "brick.png",
@@ -59,6 +60,24 @@ def leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     return dead_leaves(rng, size)
 
 
+def constant(value: int) -> Callable[[np.random.Generator, int], NDArray[np.uint8]]:
+    """Images of one grey value."""
+
+    def draw(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        import numpy as np
+
+        return np.full((size, size, 3), value, np.uint8)
+
+    return draw
+
+
+def noise(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Independent normal values, mean ½ and standard deviation ¼ of the range, clipped to it. uint8 [size, size, 3]."""
+    import numpy as np
+
+    return (rng.normal(0.5, 0.25, (size, size, 3)).clip(0, 1) * 255).round().astype(np.uint8)
+
+
 @hookimpl
 def posbench_images() -> Iterable[Images]:
     return [
@@ -76,5 +95,13 @@ def posbench_images() -> Iterable[Images]:
             source="Lee, Mumford & Huang, IJCV 2001",
             draw=leaves,
             torus=True,
+        ),
+        *(
+            Images(name=name, summary=summary, version="1", source=ISLAM, draw=draw, torus=True)
+            for name, summary, draw in (
+                ("black", "black images", constant(0)),
+                ("white", "white images", constant(255)),
+                ("noise", "independent normal values", noise),
+            )
         ),
     ]

@@ -5,7 +5,7 @@ The formulas were fitted to the 256×256 pictures that the authors ship and agre
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from posbench import Target, hookimpl
@@ -59,6 +59,15 @@ def vertical_stripes(size: int) -> Pattern:
     return horizontal_stripes(size).T.copy()
 
 
+def signed(draw: Callable[[int], Pattern]) -> Callable[[int], Pattern]:
+    """A pattern in [0, 1] on the scale [−1, 1], which the paper's errors for stripes are on."""
+
+    def drawn(size: int) -> Pattern:
+        return 2 * draw(size) - 1
+
+    return drawn
+
+
 @hookimpl
 def posbench_targets() -> Iterable[Target]:
     return [
@@ -69,5 +78,7 @@ def posbench_targets() -> Iterable[Target]:
             ("G", "Gaussian around the centre", gaussian),
             ("HS", "horizontal stripes, 2.5 periods", horizontal_stripes),
             ("VS", "vertical stripes, 2.5 periods", vertical_stripes),
+            ("HS-signed", "HS from −1 to 1, the scale of the paper's errors", signed(horizontal_stripes)),
+            ("VS-signed", "VS from −1 to 1, the scale of the paper's errors", signed(vertical_stripes)),
         )
     ]
