@@ -109,6 +109,9 @@ def run(
     image_size: Annotated[int | None, typer.Option(help="Side of a crop, in pixels. [224]")] = None,
     train_count: Annotated[int | None, typer.Option(help="Training crops. [256]")] = None,
     test_count: Annotated[int | None, typer.Option(help="Test crops. [64]")] = None,
+    score_at: Annotated[
+        str | None, typer.Option(metavar="grid|image", help="Score on the readout's grid, or at image size. [grid]")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")
     ] = None,

@@ -159,8 +159,12 @@ class Engine:
             raise PosbenchError(f"readout {readout.name!r} must predict maps of shape {expected}")
         for i, cell in enumerate(cells):
             with self._timed("scoring"):
-                maps, degenerate = flatten_degenerate(predictions[:, i], targets[i])
-                scores, problems = _scores(metrics, maps, targets[i], windows.photographs)
+                maps, target = predictions[:, i], targets[i]
+                if cell.score_at == "image":
+                    maps = resize(maps, job.image_size)
+                    target = draw(cell.target, job.image_size).to(self._device)
+                maps, degenerate = flatten_degenerate(maps, target)
+                scores, problems = _scores(metrics, maps, target, windows.photographs)
             yield Outcome(
                 cell.identity(),
                 "failed" if problems else "ok",
@@ -230,7 +234,9 @@ def _reason(error: Exception) -> str:
 
 
 def draw(target: Target, side: int) -> torch.Tensor:
-    """A target at the side of a readout's grid, float32 [side, side]: drawn at 256×256 and resized, as the paper's are.
+    """A target at the side of the maps that it is held against, float32 [side, side].
+
+    It is drawn at 256×256, as the paper's pictures are, and resized.
 
     Raises:
         PosbenchError: if the target draws something else than a finite [256, 256] array.
@@ -238,7 +244,15 @@ def draw(target: Target, side: int) -> torch.Tensor:
     drawn = torch.as_tensor(target.draw(DRAWN_AT)).float()
     if drawn.shape != (DRAWN_AT, DRAWN_AT) or not bool(drawn.isfinite().all()):
         raise PosbenchError(f"target {target.name!r} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
-    return F.interpolate(drawn[None, None], size=(side, side), mode="bilinear", align_corners=False)[0, 0]
+    return resize(drawn[None], side)[0]
+
+
+def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Maps [n, height, width] resized to [n, side, side], bilinear, not corner on corner.
+
+    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
+    """
+    return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
 
 
 def check_image_size(cells: Sequence[Cell]) -> None:

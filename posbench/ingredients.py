@@ -61,6 +61,7 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             sources=_sources(selection, registry),
             seeds=selection.seeds,
             taps=parse_taps(selection.taps),
+            score_at=selection.score_at,
             n_train=selection.train_count,
             n_test=selection.test_count,
             image_size=selection.image_size,

@@ -270,6 +270,7 @@ def _caption(rows: Sequence[Row], sign: int) -> str:
         f"{'higher' if sign > 0 else 'lower'} is better; {interval}"
         f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px; "
         f"readout {first['readout']}, taps {first['taps']}, {first['precision']}"
+        + ("" if first["score_at"] == "grid" else f", scored at {first['score_at']} size")
     )
 
 

@@ -109,6 +109,7 @@ class Cell:
     Attributes:
         taps: `all`, or the numbers of the taps joined by `+`, counted from 1.
         seed: of a stochastic readout; None for one that needs none.
+        score_at: `grid`, or `image` for maps and targets resized to the image's size before they are scored.
     """
 
     job: Job
@@ -182,6 +183,7 @@ class Ingredients:
     sources: Sequence[tuple[Source, Source]]
     seeds: Sequence[int]
     taps: Sequence[str]
+    score_at: str = "grid"
     n_train: int
     n_test: int
     image_size: int
@@ -259,4 +261,4 @@ def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
     for readout, taps in product(chosen.readouts, ["all"] if job.backbone.weightless else asked):
         seeds: Sequence[int | None] = chosen.seeds if readout.stochastic else [None]
         for seed, target in product(seeds, chosen.targets):
-            yield Cell(job, target, readout, taps, seed)
+            yield Cell(job, target, readout, taps, seed, chosen.score_at)

@@ -36,6 +36,7 @@ class Selection:
     image_size: int = 224
     train_count: int = 256
     test_count: int = 64
+    score_at: str = "grid"
     precision: str = "auto"
     device: str = "auto"
     store: Path = Path("posbench.db")
@@ -55,12 +56,15 @@ class Selection:
                 raise UsageError(f"{_option(name)} is empty: name at least one, or leave it out for the default")
         if self.backbones == () or self.test_images == ():
             raise UsageError("an empty list was given: name at least one, or leave the option out for the default")
+        if self.score_at not in SCORE_AT:
+            raise UsageError(f"--score-at {self.score_at!r}: choose {' or '.join(SCORE_AT)}")
         if min(self.seeds) < 0:
             raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
         if max(self.seeds) > LARGEST_SEED:
             raise UsageError(f"--seeds {max(self.seeds)} is too large: give at most {LARGEST_SEED}")
 
 
+SCORE_AT = ("grid", "image")
 LARGEST_SEED = 2**64 - 1  # what torch's generators take
 LARGEST = {"image_size": 4096, "train_count": 10_000_000, "test_count": 10_000_000}
 _KINDS = {field.name: str(field.type) for field in fields(Selection)}

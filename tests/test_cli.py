@@ -202,6 +202,7 @@ class TestRun:
         [
             (("run", "--image-size", "abc"), ("--image-size", "integer")),
             (("run", "--nosuch"), ("--nosuch",)),
+            (("run", "--score-at", "pixel"), ("--score-at 'pixel': choose grid or image",)),
             (("show",), ("Missing argument",)),
             (("nosuch",), ("nosuch",)),
             (("run", "--images", "~nosuch/x"), ("'~nosuch/x' cannot be a path",)),

@@ -438,6 +438,30 @@ def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: 
     assert not passes
 
 
+def test_scores_at_image_size_are_those_of_resized_maps(store: Store) -> None:
+    (small,) = go(plan(targets=[H], metrics=[SPC, MAE]), store)
+    (large,) = go(plan(targets=[H], metrics=[SPC, MAE], score_at="image"), store)
+    assert small.cell_id != large.cell_id
+    assert large.outcome.mean_map == small.outcome.mean_map
+
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def spy(maps: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append((maps, target))
+        return maps.mean(dim=(1, 2))
+
+    for at in ("grid", "image"):
+        go(plan(targets=[H], metrics=[replace(SPC, name=f"spy-{at}", score=spy)], score_at=at), store)
+    (maps, _), (large_maps, large_target) = seen
+    assert maps.shape == (6, 6, 6)
+    assert large_maps.shape == (6, 64, 64)
+    # 6 cells onto 64: halves of the outer cells repeat their value, and between centres it is a line.
+    assert torch.allclose(large_maps[:, 0, 0], maps[:, 0, 0], atol=1e-6)
+    # The target is drawn afresh at 64 of its 256 pixels: each is the mean of the middle two of four.
+    ramp = torch.linspace(0, 1, 256, dtype=torch.float64)
+    assert torch.allclose(large_target[0], ramp.view(64, 4)[:, 1:3].mean(1), atol=1e-6)
+
+
 def test_images_too_small_are_refused_before_anything_runs(store: Store) -> None:
     vgg = load_registry().get(Backbone, "vgg16")
     networks = [(NET, [Weights("random:0", seed=0)]), (vgg, [Weights("random:0", seed=0)])]
