@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import Inapplicable, PosbenchError, UsageError
+from posbench.errors import Inapplicable, PosbenchError, UsageError, one_line
 from posbench.padding import PaddedOperation, padded_operations
 
 #: How many pixels up and down to look for an image size at which all padding is even.
@@ -49,6 +49,4 @@ def _operations(network: nn.Module, name: str, size: int) -> list[PaddedOperatio
     except Inapplicable as error:
         raise PosbenchError(f"backbone {name!r}: {error}") from error
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"backbone {name!r} cannot take an image of {size} px: {str(error).splitlines()[0]}"
-        ) from error
+        raise UsageError(f"backbone {name!r} cannot take an image of {size} px: {one_line(error)}") from error

@@ -38,7 +38,10 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         elif weights.seed is not None:
             prepare_random(network, backbone)
     network.requires_grad_(False)
-    return network.to(memory_format=torch.channels_last)
+    for tensor in network.parameters():
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:

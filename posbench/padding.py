@@ -31,7 +31,7 @@ def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextM
 
     Raises (from operations inside the context):
         Inapplicable: if the strategy cannot serve an operation, naming its layer.
-        PosbenchError: if the strategy returns a map of the wrong shape, dtype or device.
+        PosbenchError: if `pad` returns a map of the wrong shape, dtype or device.
     """
     if padding is None or padding.native:
         return nullcontext()
@@ -91,17 +91,16 @@ class _Repadding(Watch):
         return self._answer(operation)
 
     def _answer(self, operation: Operation) -> torch.Tensor:
-        last, self._last_pad = self._last_pad, None
+        last = self._last_pad
         if operation.sides == NO_SIDES:
             if last is None or operation.x is not last[0]:
                 return operation.native()
-            # The pad just before was this operation's.
-            self.operations.pop()
+            # The pad just before was this operation's, and perhaps that of others that read the same map.
+            if self.operations[-1].operation == "pad":
+                self.operations.pop()
             operation = replace(operation, x=last[1].x, sides=last[1].sides)
             self._note(operation)
-            if self._padding.operate:
-                return self._operated(operation)
-            return operation.native()
+            return self._operated(operation) if self._padding.operate else operation.native()
         self._note(operation)
         if operation.kind == "pad":
             padded = operation.native() if self._padding.operate else self._padded(operation)
@@ -156,29 +155,36 @@ class _Repadding(Watch):
 
 
 class _Escapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notices operations that still pad, below the functions that a strategy replaces."""
+    """Notices operations that still pad, below the functions that a strategy replaces, and in which layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[str, None] = {}
+        self._watch = watch
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         names = (argument.name for argument in func._schema.arguments)
         if _pads_map(func.__name__, {**dict(zip(names, args, strict=False)), **(kwargs or {})}):
-            self.found[func.__name__] = None
+            self.found[f"{func.__name__} in {self._watch.layer or 'the network itself'}"] = None
         return func(*args, **(kwargs or {}))
 
 
 def _pads_map(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether a basic operation, with the arguments given, pads a map of two dimensions with a constant."""
+    """Whether a basic operation, with the arguments given, pads with a constant what may be a map."""
     x = next(iter(given.values()), None)
-    own = name.startswith(("reflection", "replication")) or given.get("mode", "constant") != "constant"
-    if own or not torch.is_tensor(x) or x.ndim != 4:
+    if not torch.is_tensor(x) or name.startswith(("reflection", "replication")):
         return False
-    cells = given.get("padding", given.get("pad", 0))
-    return cells == "same" if isinstance(cells, str) else any(cells) if isinstance(cells, list | tuple) else bool(cells)
+    if "pad" in given and given.get("mode", "constant") == "constant":
+        # Of [n, channels, height, width], the first four numbers are of the last two dimensions.
+        return any(given["pad"][:4] if x.ndim == 4 else given["pad"])
+    cells = given.get("padding", 0)
+    if x.ndim == 3 and x.shape[1] == 1:
+        return False  # attention over channels, which stand in a row
+    if isinstance(cells, str):
+        return cells == "same" and any(side > 1 for side in given["weight"].shape[2:])
+    return any(cells) if isinstance(cells, list | tuple) else bool(cells)
 
 
 def _copied(x: torch.Tensor, sides: Sides) -> torch.Tensor:
@@ -205,9 +211,10 @@ def padded_operations(network: torch.nn.Module, x: torch.Tensor) -> list[PaddedO
     """
     with (
         _Repadding(Padding(name="check", summary="", version="1", pad=_copied), network) as mode,
-        _Escapes() as escapes,
+        _Escapes(mode) as escapes,
     ):
         network(x)
     if escapes.found:
-        raise Inapplicable(f"padding cannot reach {', '.join(escapes.found)}, which this network pads with")
+        first, *others = escapes.found
+        raise Inapplicable(f"padding cannot reach {first}" + (f" and {len(others)} more operations" if others else ""))
     return mode.operations

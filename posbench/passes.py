@@ -6,6 +6,7 @@ all, and `surround` runs each window inside a larger piece of its photograph and
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -69,7 +70,13 @@ class Pass:
         padding = self.padding or _NATIVE
         image = windows[0].pixels[:1]
         if not padding.native or padding.border == "drop":
-            padded_operations(self.network, self._normalised(image))  # raises if one would escape the strategy
+            found = padded_operations(self.network, self._normalised(image))  # raises if one would escape the strategy
+            alone = [operation.layer for operation in found if operation.operation == "pad"]
+            if padding.operate and alone:
+                raise Inapplicable(
+                    f"{alone[0] or 'the network itself'} pads a map that no convolution or pooling reads as it is, "
+                    f"and {padding.name} answers only these"
+                )
         if padding.border == "drop":
             self._check_free(image.shape[1])
             self._prove_free(image)
@@ -146,27 +153,38 @@ class Pass:
         Raises:
             Inapplicable: if not, with the smallest image in which there are.
         """
-        gone, needed = self._gone(size)
+        image = np.zeros((1, size, size, 3), np.uint8)
+        following = Following(self.network, size)
+        maps = self._maps(following, self._taps(image, following))
+        gone = [what for what, view, shape in maps if not _any_free(view, size, shape)]
         if not gone:
             return
-        # Some networks pad an odd map otherwise than an even one, so what should do is tried.
-        sizes = range(needed, min(needed + TRIED, LARGEST + 1))
-        enough = next((larger for larger in sizes if not self._gone(larger)[0]), None)
+        needed = max(max(view.rows.needs(), view.columns.needs()) for _, view, _ in maps)
+        # Some networks pad a map of another size otherwise, so what should do is tried, from shapes alone.
+        step = max(view.rows.stride for _, view, _ in maps)
+        network = copy.deepcopy(self.network).to("meta")
+        sizes = range(max(size + 1, needed - step), min(needed + TRIED, LARGEST + 1))
+        enough = next((larger for larger in sizes if self._leaves_free(network, larger)), None)
         raise Inapplicable(
             f"padding reaches every cell of {gone[0]} at {size} px: "
             + (f"give --image-size {enough} or more" if enough else f"it takes an image of {needed} px or more")
         )
 
-    def _gone(self, size: int) -> tuple[list[str], int]:
-        """The maps without a free cell in an image of this size, and the size that should leave every map one."""
-        image = np.zeros((1, size, size, 3), np.uint8)
-        following = Following(self.network, size)
-        taps = self._taps(image, following)
+    def _leaves_free(self, network: nn.Module, size: int) -> bool:
+        """Whether a network without memory takes an image of this size and has free cells in every map."""
+        with Following(network, size) as following:
+            try:
+                taps = network(following.mark(torch.empty(1, 3, size, size, device="meta")))
+            except Exception:
+                return False  # some networks take no image of this size, and say so in ways of their own
+        return all(_any_free(view, size, shape) for _, view, shape in self._maps(following, taps))
+
+    def _maps(self, following: Following, taps: Taps) -> list[tuple[str, View, tuple[int, ...]]]:
+        """The taps, and the maps that the network pools whole: what each is, what its cells see, and its shape."""
         pairs = zip(self._views(following, taps), taps, strict=True)
         maps = [(f"tap {number}", view, tuple(tap.shape)) for number, (view, tap) in enumerate(pairs, 1)]
-        maps += [(f"what {layer or 'the network'} pools", view, shape) for layer, view, shape in following.reductions]
-        gone = [what for what, view, shape in maps if any(s.start == s.stop for s in view.free(size, shape))]
-        return gone, max(max(view.rows.needs(), view.columns.needs()) for _, view, _ in maps)
+        pooled = following.reductions
+        return maps + [(f"what {layer or 'the network'} pools", view, shape) for layer, view, shape in pooled]
 
     def _prove_free(self, image: Pixels) -> None:
         """Check that what padding holds makes no difference to the cells that are kept.
@@ -271,6 +289,10 @@ class Layout:
             top, left = rows // view.rows.stride, columns // view.columns.stride
             found.append(tap[..., top : top + height, left : left + width])
         return found
+
+
+def _any_free(view: View, size: int, shape: tuple[int, ...]) -> bool:
+    return all(part.start < part.stop for part in view.free(size, shape))
 
 
 def _margins(piece: Pixels, size: int, stride: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -61,6 +62,14 @@ class View:
     columns: Span
     dims: tuple[int, int] = (-2, -1)
 
+    @property
+    def stride(self) -> tuple[int, int]:
+        return self.rows.stride, self.columns.stride
+
+    def joined(self, other: View) -> View:
+        """The view of what is computed from two maps cell by cell."""
+        return View(self.rows.joined(other.rows), self.columns.joined(other.columns), self.dims)
+
     def free(self, size: int, shape: Sequence[int]) -> tuple[slice, slice]:
         """The (rows, columns) of a map of this shape that depend on nothing beyond an image of `size` pixels a side."""
         down, across = self.dims
@@ -73,6 +82,23 @@ _REDUCTIONS = frozenset(
         *(torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum, torch.amax, torch.Tensor.amax),
         *(torch.norm, torch.Tensor.norm, torch.linalg.vector_norm, torch.var_mean, torch.std, torch.Tensor.std),
         *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
+    }
+)
+#: Functions that put statistics over a whole map into every cell.
+_NORMALISATIONS = frozenset({F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm})
+#: Functions that mix or move cells though the map keeps its size.
+_MIXING = frozenset(
+    {
+        *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.einsum, F.grid_sample),
+        *(torch.Tensor.mT.__get__, torch.Tensor.T.__get__),  # type: ignore[attr-defined]
+        *(F.scaled_dot_product_attention, torch.roll, torch.Tensor.roll),
+    }
+)
+#: Functions along one dimension, or some.
+_ALONG = frozenset(
+    {
+        *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.cumsum, torch.Tensor.cumsum),
+        *(torch.flip, torch.Tensor.flip, F.normalize),
     }
 )
 _PERMUTATIONS = frozenset({torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose})
@@ -95,7 +121,7 @@ class Following(Watch):
         mixtures: the layers in which cells were mixed in ways that are not followed.
 
     Raises (from operations inside the context):
-        Inapplicable: if `free_only` is asked for and a reduction is over one axis alone.
+        Inapplicable: if `free_only` is asked for and a reduction leaves more than one cell.
     """
 
     def __init__(self, network: torch.nn.Module, size: int, *, free_only: bool = False) -> None:
@@ -129,9 +155,16 @@ class Following(Watch):
             for made in _tensors(result):
                 _set(made, _MIXED if mixed else None)
             return result
+        if func is torch.Tensor.__setitem__:
+            self._written(*args)
+            return result
         if func in _PERMUTATIONS:
             return _set(result, _permuted(func, args, kwargs, seen[0][1]))
         views = [(made, _inherited(made, seen)) for made in _tensors(result)]
+        if func in _NORMALISATIONS or _normalises_cells(func, args, kwargs, seen[0]):
+            self.mixtures.append(self.layer)  # a little of every cell is in each, which still has a place
+        elif func in _MIXING or _works_along(func, args, kwargs, seen[0]):
+            views = [(made, None) for made, _ in views]
         lost = any(view is None for _, view in views)
         if lost and func in _REDUCTIONS:
             return self._reduced(func, args, kwargs, *seen[0])
@@ -140,6 +173,18 @@ class Following(Watch):
         for made, view in views:
             _set(made, view or _MIXED)
         return result
+
+    def _written(self, target: torch.Tensor, index: object, value: object) -> None:
+        """Cells of one map written into another, which then sees what both saw; only whole maps are followed."""
+        written = getattr(value, _VIEW, None)
+        if written is None:
+            return
+        own, fits = self.view(target), torch.is_tensor(value) and value.shape[-2:] == target.shape[-2:]
+        if not isinstance(written, View) or not fits or (own and own.stride != written.stride):
+            self.mixtures.append(self.layer)
+            _set(target, _MIXED)
+        else:
+            _set(target, own.joined(written) if own else written)
 
     def _slid(self, operation: Operation) -> torch.Tensor:
         view = self.view(operation.x)
@@ -161,7 +206,7 @@ class Following(Watch):
         part = x[tuple(where)]
         made = func(*(part if a is x else a for a in args), **{k: part if a is x else a for k, a in kwargs.items()})
         if any(m.ndim == x.ndim and (m.shape[view.dims[0]], m.shape[view.dims[1]]) != (1, 1) for m in _tensors(made)):
-            raise Inapplicable(f"{self.layer or 'the network'} pools a map along one axis alone")
+            raise Inapplicable(f"{self.layer or 'the network'} pools a map to more than one cell")
         return made
 
 
@@ -190,27 +235,35 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 
 def _inherited(made: torch.Tensor, seen: Sequence[tuple[torch.Tensor, View]]) -> View | None:
     """What a tensor sees whose height and width stand where those of its operands do, cell by cell."""
-    joined: View | None = None
     for x, view in seen:
         fits = made.ndim == x.ndim or (view.dims == (-2, -1) and made.ndim > 2)
         if not fits or any(made.shape[dim] != x.shape[dim] for dim in view.dims):
             return None
-        if joined is not None and (joined.dims, joined.rows.stride, joined.columns.stride) != (
-            view.dims,
-            view.rows.stride,
-            view.columns.stride,
-        ):
-            return None
-        rows, columns = (
-            (view.rows, view.columns)
-            if joined is None
-            else (
-                joined.rows.joined(view.rows),
-                joined.columns.joined(view.columns),
-            )
-        )
-        joined = View(rows, columns, view.dims)
-    return joined
+    views = [view for _, view in seen]
+    alike = all((view.dims, view.stride) == (views[0].dims, views[0].stride) for view in views)
+    return reduce(View.joined, views) if alike else None
+
+
+def _works_along(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: tuple[torch.Tensor, View]) -> bool:
+    """Whether a function of one dimension, such as softmax, is given one of a map's height and width."""
+    x, view = first
+    if func is F.linear:
+        return -1 in view.dims
+    if func not in _ALONG:
+        return False
+    dim = kwargs.get("dim", kwargs.get("dims", args[1] if len(args) > 1 else None))
+    dims = [dim] if isinstance(dim, int) else dim
+    return dims is None or any((d - x.ndim if d >= 0 else d) in view.dims for d in dims)
+
+
+def _normalises_cells(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: tuple[torch.Tensor, View]
+) -> bool:
+    """Whether a layer normalisation takes its statistics over a map's cells."""
+    if func is not F.layer_norm:
+        return False
+    shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+    return any(dim >= -len(shape) for dim in first[1].dims)
 
 
 def _permuted(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], view: View) -> View:

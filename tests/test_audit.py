@@ -66,9 +66,9 @@ def test_what_would_escape_a_strategy_fails_loudly(posbench: Callable[..., Ran])
         operations(Backbone(name="unfolds", summary="", version="1", build=Unfolds, taps=1), 32)
     answer = posbench("audit", "volo_d1_224")
     assert (answer.code, answer.out) == (1, "")
-    assert (
-        answer.err
-        == "posbench: backbone 'volo_d1_224': padding cannot reach im2col.default, which this network pads with\n"
+    assert answer.err == (
+        "posbench: backbone 'volo_d1_224': padding cannot reach im2col.default in network.0.0.attn.unfold "
+        "and 7 more operations\n"
     )
 
 
@@ -83,3 +83,10 @@ def test_the_command_shows_each_operation(posbench: Callable[..., Ran]) -> None:
     assert "conv1           convolution  7×7     2×2     3, 3, 3, 3" in answer.out
     assert "18 padded operations at 64 px, 5 of them uneven" in answer.out
     assert "33 px and 65 px" in answer.out
+
+
+def test_a_size_that_a_network_refuses_without_a_word_is_one_line(posbench: Callable[..., Ran]) -> None:
+    answer = posbench("audit", "halonet26t")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "cannot take an image of 224 px" in answer.err

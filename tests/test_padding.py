@@ -20,7 +20,7 @@ from torch import nn
 
 from posbench.components import Backbone, Padding, Sides
 from posbench.errors import Inapplicable, PosbenchError
-from posbench.padding import apply
+from posbench.padding import apply, padded_operations
 from posbench.registry import load_registry
 
 Map = NDArray[np.float64]
@@ -333,15 +333,9 @@ def test_transposed_convolutions_are_inapplicable() -> None:
         under("circular", nn.ConvTranspose2d(1, 1, 3, padding=1), torch.zeros(1, 1, 5, 5))
 
 
-def test_a_pooling_that_returns_indices_is_padded_or_refused() -> None:
-    layer, x = nn.MaxPool2d(3, 1, 1, return_indices=True), maps(0, 7, 7).abs().neg()
-    try:
-        with apply(strategy("circular"), layer):
-            values, _ = layer(x)
-    except Inapplicable:
-        return
-    expected = pooled(padded(x.numpy(), (1, 1), (1, 1), "circular"), 3, 1, (7, 7), np.max)
-    np.testing.assert_allclose(values, expected)
+def test_a_pooling_that_returns_indices_is_refused() -> None:
+    with pytest.raises(Inapplicable, match="returns indices"):
+        under("circular", nn.MaxPool2d(3, 1, 1, return_indices=True), maps(0, 7, 7))
 
 
 def too_large(x: torch.Tensor, sides: Sides) -> torch.Tensor:
@@ -472,6 +466,52 @@ def test_partial_convolution_is_its_formula(
             ratio = inside.size / inside.sum() if inside.any() else 0
             expected[:, channel, row, column] = total * ratio + (layer.bias[channel].item() if bias else 0)
     np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize(("size", "stride"), [(6, 2), (7, 3), (8, 3)])
+def test_partial_pooling_of_rounded_size_is_over_the_cells_that_are_there(ceil: bool, size: int, stride: int) -> None:
+    x = maps(0, size, size)
+    layer = nn.AvgPool2d(4, stride, 1, ceil_mode=ceil, divisor_override=None if ceil else 5)
+    got = under("partial", layer, x)
+    for row, column in itertools.product(*map(range, got.shape[2:])):
+        top, left = (max(0, at * stride - 1) for at in (row, column))
+        window = x[:, :, top : row * stride + 3, left : column * stride + 3]
+        np.testing.assert_allclose(got[:, :, row, column], window.mean((2, 3)), atol=1e-12)
+
+
+@torch.no_grad()
+def test_partial_answers_every_padded_operation_of_a_network() -> None:
+    for name in ("resnet18", "tf_efficientnet_lite0"):
+        network, x = build(name), torch.randn(1, 3, 64, 64)
+        answered: list[str] = []
+
+        def operate(operation: Any, answered: list[str] = answered) -> torch.Tensor:
+            answered.append(operation.kind)
+            return operation.native()  # type: ignore[no-any-return]
+
+        with apply(Padding(name="counting", summary="", version="1", operate=operate), network):
+            network(x)
+        assert len(answered) == len(padded_operations(network, x)) > 15
+
+
+def test_a_map_that_two_operations_read_is_answered_twice() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = F.pad(x, (1, 1, 1, 1))
+            return self.conv(y) - self.conv(y)
+
+    assert not under("partial", Two(), maps(0, 6, 6)).any()
+
+
+@torch.no_grad()
+def test_one_cell_windows_called_same_need_no_padding() -> None:
+    layer = nn.Conv2d(3, 4, 1, padding="same")
+    assert padded_operations(layer, torch.randn(1, 3, 6, 6)) == []
 
 
 @pytest.mark.parametrize("counted", [False, True])

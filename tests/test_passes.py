@@ -143,6 +143,19 @@ def test_a_gate_without_free_cells_is_found_too() -> None:
         Pass(network, record, VALID).prepare(windows(some(1, 64)))
     (size,) = re.findall(r"--image-size (\d+)", str(caught.value))
     assert Pass(network, record, VALID).prepare(windows(some(1, int(size)))) == ""
+    with pytest.raises(Inapplicable):
+        Pass(network, record, VALID).prepare(windows(some(1, int(size) - 1)))
+
+
+@pytest.mark.parametrize(("name", "size", "enough"), [("tf_mobilenetv3_small_100", 112, 640), ("dla34", 128, 639)])
+def test_the_smallest_size_where_padding_or_the_network_depends_on_the_size(name: str, size: int, enough: int) -> None:
+    # TensorFlow-style padding is another at odd sizes, and DLA refuses most.
+    network, record = timm(name)
+    with pytest.raises(Inapplicable, match=f"--image-size {enough} or more"):
+        Pass(network, record, VALID).prepare(windows(some(1, size)))
+    assert Pass(network, record, VALID).prepare(windows(some(1, enough))) == ""
+    with pytest.raises((Inapplicable, RuntimeError)):
+        Pass(network, record, VALID).prepare(windows(some(1, enough - 1)))
 
 
 def test_attention_over_cells_is_not_cut_off_silently() -> None:
@@ -153,7 +166,7 @@ def test_attention_over_cells_is_not_cut_off_silently() -> None:
 
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             y = self.conv(x)
-            return [y * y.softmax(dim=2)]  # keeps the shape, and mixes every cell of a column
+            return [y * y.sort(dim=2).values]  # keeps the shape, and mixes every cell of a column
 
     network, record = made(Attention)
     with pytest.raises(Inapplicable, match="padding reaches all cells of tap 1 in ways that cannot be cut off"):
@@ -243,6 +256,45 @@ def test_gates_that_see_the_margin_are_told() -> None:
     network, record = made(lambda: Residual(gated=True), taps=2)
     note = Pass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
     assert note == "margin 8 px; 1 operation sees all of the margin, the first in the network itself"
+
+
+def test_normalisation_over_the_margin_is_told() -> None:
+    def make() -> nn.Module:
+        class Taps(nn.Sequential):
+            def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+                return [super().forward(x)]
+
+        return Taps(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4))
+
+    network, record = made(make)
+    note = Pass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
+    assert note == "margin 8 px; 1 operation sees all of the margin, the first in 1"
+    with pytest.raises(Inapplicable, match="in ways that cannot be cut off"):
+        Pass(network, record, VALID).prepare(windows(some(1, 32)))
+
+
+def test_a_strategy_that_answers_operations_refuses_a_pad_that_none_reads() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [self.conv(nn.functional.pad(x, (1, 1, 1, 1)).relu())]
+
+    network, record = made(Apart)
+    images = windows(some(1, 16))
+    with pytest.raises(Inapplicable, match="pads a map that no convolution or pooling reads as it is, and partial"):
+        Pass(network, record, REGISTRY.get(Padding, "partial")).prepare(images)
+    assert Pass(network, record, REGISTRY.get(Padding, "reflect")).prepare(images) == ""
+
+
+def test_a_network_with_three_dimensional_convolutions_is_built_and_refused() -> None:
+    network, record = timm("lambda_resnet26t")
+    images = windows(some(1, 256))
+    assert Pass(network, record).prepare(images) == ""
+    with pytest.raises(Inapplicable, match=r"padding cannot reach conv.* in stages.2.1.self_attn.conv_lambda"):
+        Pass(network, record, REGISTRY.get(Padding, "circular")).prepare(images)
 
 
 def test_pieces_hold_the_same_windows_that_every_padding_sees(tmp_path: Any) -> None:

@@ -146,6 +146,12 @@ def test_what_works_cell_by_cell_is_followed(function: object) -> None:
         lambda net, x: F.interpolate(net.conv(x), scale_factor=2),
         lambda net, x: net.conv(x)[:, :, 1:, 1:],
         lambda net, x: F.pixel_shuffle(net.conv(x)[:, :1].expand(1, 4, -1, -1), 2),
+        lambda net, x: net.conv(x).softmax(dim=2),
+        lambda net, x: net.conv(x).flip(3),
+        lambda net, x: net.conv(x).roll(1, 2),
+        lambda net, x: net.conv(x) @ torch.ones(7, 7),
+        lambda net, x: F.linear(net.conv(x), torch.ones(7, 7)),
+        lambda net, x: net.conv(x).cumsum(-1),
     ],
 )
 def test_what_mixes_cells_is_not_guessed_at(function: object) -> None:
@@ -154,6 +160,17 @@ def test_what_mixes_cells_is_not_guessed_at(function: object) -> None:
         made = network(following.mark(torch.randn(1, 3, 9, 7)))
     assert following.view(made) is None
     assert following.mixtures
+
+
+def test_channels_written_into_a_map_are_followed() -> None:
+    def written(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[:, :2] = net.conv(net.conv(x))[:, :2]  # type: ignore[operator]
+        return y.softmax(dim=1)
+
+    _, view = followed(Calls(written), 9, 7)
+    assert view is not None
+    assert (view.rows, view.columns) == (Span(1, -2, 2), Span(1, -2, 2))
 
 
 def test_gates_read_the_free_cells_alone() -> None:
@@ -169,7 +186,7 @@ def test_gates_read_the_free_cells_alone() -> None:
     assert [layer for layer, *_ in following.reductions] == [""]
 
 
-def test_pooling_along_one_axis_is_refused() -> None:
+def test_pooling_to_more_than_one_cell_is_refused() -> None:
     network = Calls(lambda net, x: net.conv(x) * net.conv(x).mean(3, keepdim=True))
-    with pytest.raises(Inapplicable, match="along one axis alone"), Following(network, 6, free_only=True) as following:
+    with pytest.raises(Inapplicable, match="to more than one cell"), Following(network, 6, free_only=True) as following:
         network(following.mark(torch.randn(1, 3, 6, 6)))

@@ -177,24 +177,26 @@ def partial(operation: Operation) -> torch.Tensor:
     """A convolution or average over the cells that are there: where k of a window's n cells are in the map, n / k times
     what zero padding gives, before the bias. Max-pooling ignores padding as it is. Any float dtype.
     """
+    import torch
     import torch.nn.functional as F
 
     if operation.kind == "max-pooling":
         return operation.native()
-    if operation.kind == "convolution":
-        made, bias = operation.native(), operation.bias
-    else:
-        # Also where the network itself leaves padding out of its average, which would then be done twice.
-        made, bias = operation.unpadded(F.pad(operation.x, operation.sides)), None
+    if operation.kind == "average-pooling":
+        # What the network's own average makes of a map of ones is the share of each window that is inside.
+        total = operation.unpadded(F.pad(operation.x, operation.sides))
+        share = operation.unpadded(F.pad(torch.ones_like(operation.x[:1, :1]), operation.sides))
+        return torch.where(share > 0, total / share, 0.0)
+    made, bias = operation.native(), operation.bias
     left, _, top, _ = operation.sides
     axes = zip((-2, -1), (top, left), operation.kernel, operation.stride, operation.dilation, strict=True)
     for dim, before, kernel, stride, dilation in axes:
-        share = _share_inside(operation.x.shape[dim], made.shape[dim], kernel, stride, dilation, before)
-        cut = [i for i, part in enumerate(share) if part < 1]
-        for i in cut:
-            line = made.select(dim, i)
-            offset = 0 if bias is None else bias[:, None]
-            line.copy_((line - offset) * (1 / share[i] if share[i] else 0) + offset)
+        inside = _share_inside(operation.x.shape[dim], made.shape[dim], kernel, stride, dilation, before)
+        for i, part in enumerate(inside):
+            if part < 1:
+                line = made.select(dim, i)
+                offset = 0 if bias is None else bias[:, None]
+                line.copy_((line - offset) * (1 / part if part else 0) + offset)
     return made
 
 
