@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from posbench.components import Backbone, Metric, Padding, Target
-from posbench.engine import draw
 from posbench.features import Features, extract
+from posbench.maps import pattern, resize
 from posbench.networks import build, normalise
 from posbench.passes import Pass
 from posbench.readout import fit_ridge
@@ -51,7 +51,7 @@ def features(network: torch.nn.Module, windows: Windows) -> Features:
 
 @pytest.fixture(scope="module")
 def targets() -> torch.Tensor:
-    return torch.stack([draw(registry.get(Target, name), GRID - 2) for name in ("H", "V", "G", "HS", "VS")])
+    return torch.stack([resize(pattern(registry.get(Target, name)), GRID - 2) for name in ("H", "V", "G", "HS", "VS")])
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")

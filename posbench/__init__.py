@@ -25,7 +25,10 @@ from posbench.hookspecs import hookimpl
 if TYPE_CHECKING:
     from posbench.leaves import dead_leaves
     from posbench.operations import Operation
+    from posbench.penalty import fit_ridge_cv
     from posbench.readout import fit_ridge
+    from posbench.sgd import fit_sgd
+    from posbench.training import Training
 
 __version__ = version("posbench")
 
@@ -43,18 +46,24 @@ __all__ = [
     "Readout",
     "Sides",
     "Target",
+    "Training",
     "UsageError",
     "__version__",
     "dead_leaves",
     "fit_ridge",
+    "fit_ridge_cv",
+    "fit_sgd",
     "hookimpl",
 ]
 
 
 _LAZY = {
     "Operation": "posbench.operations",
+    "Training": "posbench.training",
     "dead_leaves": "posbench.leaves",
     "fit_ridge": "posbench.readout",
+    "fit_ridge_cv": "posbench.penalty",
+    "fit_sgd": "posbench.sgd",
 }
 
 

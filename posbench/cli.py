@@ -411,10 +411,10 @@ def _target_map(identity: dict[str, Any], side: int) -> list[tuple[str, list[lis
     name, registry = identity["target"]["name"], _registry()
     if name not in registry.names("target") or registry.get(Target, name).version != identity["target"]["version"]:
         return []
-    from posbench.engine import draw
+    from posbench.maps import pattern, resize
 
     try:
-        return [(f"target {name}", draw(registry.get(Target, name), side).tolist())]
+        return [(f"target {name}", resize(pattern(registry.get(Target, name)), side).tolist())]
     except Exception as error:
         _say(f"posbench: target {name} cannot be drawn ({one_line(error)})", "yellow")
         return []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from posbench.features import Features
     from posbench.operations import Operation
+    from posbench.training import Training
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
@@ -204,12 +205,12 @@ class Readout(Component):
     """The small model that draws the targets from frozen features; it is fitted on training images alone.
 
     Attributes:
-        fit: takes the training features, the target maps float32 [targets, grid, grid] and a seed, and returns the
-            fitted readout. Targets share nothing but the features: fitting several is the same as fitting each alone.
+        fit: takes a `posbench.Training` (features, target patterns, photographs, seed) and returns the fitted readout.
+            Targets share nothing but the features: fitting several is the same as fitting each alone.
         grid: the side of the maps that it draws, from the side of the grid that the taps are aligned to.
         stochastic: whether the seed matters; if not, there is one cell whatever seeds were asked for.
     """
 
-    fit: Callable[[Features, torch.Tensor, int], Fitted]
+    fit: Callable[[Training], Fitted]
     grid: Callable[[int], int]
     stochastic: bool = False

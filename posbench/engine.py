@@ -12,22 +12,20 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from posbench import __version__
-from posbench.components import Metric, Target
+from posbench.components import Fitted, Metric
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError, one_line
 from posbench.features import Features, extract
+from posbench.maps import pattern, resize
 from posbench.networks import build, smallest_size
 from posbench.passes import Pass
-from posbench.plan import Cell, Job, Plan, tap_numbers
+from posbench.plan import Cell, Identity, Job, Plan, tap_numbers
 from posbench.scoring import flatten_degenerate, score
 from posbench.store import Outcome, Store, StoredScore
-from posbench.windows import Windows, check_photographs, cut
-
-#: Targets are drawn at this side, as the paper's pictures are, and resized to the readout's grid.
-DRAWN_AT = 256
+from posbench.training import Training
+from posbench.windows import TEST, TRAIN, Windows, check_photographs, deal, windows
 
 
 class Observer(Protocol):
@@ -62,13 +60,33 @@ class JobResult:
         return min((outcome.status for outcome in self.outcomes), key=["failed", "skipped", "ok"].index)
 
 
+#: Of training, and of testing.
+Both = tuple[Windows, Windows]
+
+
+@dataclass
+class Trained:
+    """What jobs that differ in their test images alone share.
+
+    Attributes:
+        job: their `Job.training`.
+        features: of the training images.
+        readouts: fitted on them, by what they were fitted for.
+    """
+
+    job: Identity
+    features: Features
+    readouts: dict[tuple[object, ...], Fitted] = field(default_factory=dict)
+
+
 class Engine:
     """Computes jobs on one device, keeping between jobs what the next one is likely to share."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._network: tuple[tuple[str, str, str], nn.Module] | None = None
-        self._windows: tuple[tuple[object, ...], tuple[Windows, Windows]] | None = None
+        self._windows: dict[tuple[object, ...], Windows] = {}
+        self._trained: Trained | None = None
         self._seconds: dict[str, float] = {}
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
@@ -110,79 +128,107 @@ class Engine:
             for role, windows, source in (("train", train, job.train), ("test", test, job.test))
         }
         run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
+        if self._trained and self._trained.job != job.training:
+            self._trained = None  # let go of the last features before the next take their memory
         with self._timed("extraction"):
             note = run.prepare(train, test)
-            of_train, of_test = (
-                extract(run, windows, grid=job.grid, progress=observer.saw) for windows in (train, test)
-            )
+            if self._trained is None:
+                of_train = extract(run, train, grid=job.grid, progress=observer.saw)
+                self._trained = Trained(job.training, of_train)
+            else:
+                observer.saw(len(train))
+            of_test = extract(run, test, grid=job.grid, progress=observer.saw)
         return [
             replace(outcome, reason=outcome.reason or note)
             for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed))
-            for outcome in self._attempt(list(group), metrics, of_train, of_test, test)
+            for outcome in self._attempt(list(group), metrics, self._trained, of_test, (train, test))
         ]
 
     def _attempt(
-        self, cells: Sequence[Cell], metrics: Sequence[Metric], train: Features, test: Features, windows: Windows
+        self, cells: Sequence[Cell], metrics: Sequence[Metric], trained: Trained, test: Features, windows: Both
     ) -> list[Outcome]:
         """One readout of all its targets; a target or a readout that fails takes no other with it."""
-        targets, outcomes = {}, {}
+        patterns, outcomes = {}, {}
         for cell in cells:
             try:
-                targets[cell] = draw(cell.target, cell.readout.grid(cell.job.grid))
+                patterns[cell] = pattern(cell.target)
             except Exception as error:
                 outcomes[cell] = _struck([cell], error)[0]
         try:
-            found = list(self._read(targets, metrics, train, test, windows)) if targets else []
+            found = list(self._read(patterns, metrics, trained, test, windows)) if patterns else []
         except Exception as error:
-            found = _struck(list(targets), error)
-        outcomes |= dict(zip(targets, found, strict=True))
+            found = _struck(list(patterns), error)
+        outcomes |= dict(zip(patterns, found, strict=True))
         return [outcomes[cell] for cell in cells]
 
     def _read(
         self,
         drawn: Mapping[Cell, torch.Tensor],
         metrics: Sequence[Metric],
-        train: Features,
+        trained: Trained,
         test: Features,
-        windows: Windows,
+        windows: Both,
     ) -> Iterator[Outcome]:
-        """Fit one readout to the targets of all its cells, and score each."""
+        """Fit one readout to the targets of all its cells, unless that is done, and score each."""
         cells = list(drawn)
-        job, readout = cells[0].job, cells[0].readout
+        job, readout, seed = cells[0].job, cells[0].readout, cells[0].seed
         taps = tap_numbers(cells[0].taps, job.backbone.taps)
-        targets = torch.stack(list(drawn.values())).to(self._device)
+        patterns = torch.stack(list(drawn.values())).to(self._device)
         with self._timed("readout"):
-            fitted = readout.fit(train.of_taps(taps), targets, cells[0].seed or 0)
-            predictions = fitted.predict(test.of_taps(taps))
-        expected = (len(windows), *targets.shape)
+            key = (readout, *taps, seed, *(cell.target for cell in cells))
+            if key not in trained.readouts:
+                trained.readouts[key] = readout.fit(
+                    Training(
+                        features=trained.features.of_taps(taps),
+                        photographs=windows[0].photographs,
+                        patterns=patterns,
+                        image_size=job.image_size,
+                        seed=seed or 0,
+                    )
+                )
+            predictions = trained.readouts[key].predict(test.of_taps(taps))
+        side = readout.grid(job.grid)
+        expected = (len(windows[1]), len(cells), side, side)
         if not torch.is_tensor(predictions) or predictions.shape != expected:
             raise PosbenchError(f"readout {readout.name!r} must predict maps of shape {expected}")
+        photographs = windows[1].photographs
         for i, cell in enumerate(cells):
             with self._timed("scoring"):
-                maps, target = predictions[:, i], targets[i]
-                if cell.score_at == "image":
-                    maps = resize(maps, job.image_size)
-                    target = draw(cell.target, job.image_size).to(self._device)
+                scored_at = side if cell.score_at == "grid" else job.image_size
+                target = resize(patterns[i], scored_at)
+                maps = predictions[:, i] if scored_at == side else resize(predictions[:, i], scored_at)
                 maps, degenerate = flatten_degenerate(maps, target)
-                scores, problems = _scores(metrics, maps, target, windows.photographs)
+                scores, problems = _scores(metrics, maps, target, photographs)
             yield Outcome(
                 cell.identity(),
                 "failed" if problems else "ok",
                 "; ".join(problems),
-                n_test_photos=len(set(windows.photographs)),
+                n_test_photos=len(set(photographs)),
                 degenerate=degenerate,
                 mean_map=predictions[:, i].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
                 scores=scores,
             )
 
-    def _cut(self, job: Job) -> tuple[Windows, Windows]:
+    def _cut(self, job: Job) -> Both:
+        """The windows of both roles; test windows are kept while their training images stay the same."""
         pieces = job.padding is not None and job.padding.border == "surround"
-        key = (job.train, job.test, job.n_train, job.n_test, job.image_size, pieces)
-        if self._windows is None or self._windows[0] != key:
-            with self._timed("images"):
-                counts = (job.n_train, job.n_test, job.image_size)
-                self._windows = key, cut(job.train.images, job.test.images, *counts, pieces=pieces)
-        return self._windows[1]
+        common = (job.train, job.n_train, job.n_test, job.image_size, pieces)
+        if common not in self._windows:
+            self._windows.clear()
+        with self._timed("images"):
+            for_training, for_testing = deal(
+                job.train.images, job.test.images, job.n_test, (job.train.halved, job.test.halved)
+            )
+            if common not in self._windows:
+                self._windows[common] = windows(
+                    job.train.images, for_training, TRAIN, job.n_train, job.image_size, pieces=pieces
+                )
+            key = (*common, job.test)
+            if key not in self._windows:
+                self._windows[key] = windows(
+                    job.test.images, for_testing, TEST, job.n_test, job.image_size, pieces=pieces
+                )
+        return self._windows[common], self._windows[key]
 
     def _built(self, job: Job) -> nn.Module:
         key = (job.backbone.name, job.weights.label, job.weights.digest)
@@ -233,28 +279,6 @@ def _reason(error: Exception) -> str:
     return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
 
 
-def draw(target: Target, side: int) -> torch.Tensor:
-    """A target at the side of the maps that it is held against, float32 [side, side].
-
-    It is drawn at 256×256, as the paper's pictures are, and resized.
-
-    Raises:
-        PosbenchError: if the target draws something else than a finite [256, 256] array.
-    """
-    drawn = torch.as_tensor(target.draw(DRAWN_AT)).float()
-    if drawn.shape != (DRAWN_AT, DRAWN_AT) or not bool(drawn.isfinite().all()):
-        raise PosbenchError(f"target {target.name!r} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
-    return resize(drawn[None], side)[0]
-
-
-def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps [n, height, width] resized to [n, side, side], bilinear, not corner on corner.
-
-    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
-    """
-    return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
-
-
 def check_image_size(cells: Sequence[Cell]) -> None:
     """Find out before any job runs whether the networks can take images this small.
 
@@ -286,7 +310,7 @@ def run(
     """
     check_image_size(cells)
     for train, test, n_test in {(cell.job.train, cell.job.test, cell.job.n_test) for cell in cells}:
-        check_photographs(train.images, test.images, n_test)
+        check_photographs(train.images, test.images, n_test, (train.halved, test.halved))
     engine = Engine(device)
     for job, members in plan.jobs(cells):
         observer.started(job)

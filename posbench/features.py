@@ -41,14 +41,14 @@ class Features:
         """The same images, with the taps at these indices alone."""
         return Features(tuple(self.taps[i] for i in indices), self.grid)
 
-    def of_images(self, start: int, stop: int) -> Features:
-        """The images from `start` to before `stop`; shares their memory."""
-        return Features(tuple(tap[start:stop] for tap in self.taps), self.grid)
+    def of_images(self, numbers: slice | Sequence[int]) -> Features:
+        """The images of these numbers; those of a slice share their memory."""
+        return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
 
     def batches(self, size: int) -> Iterator[Features]:
         """All images, `size` at a time."""
         for start in range(0, len(self), size):
-            yield self.of_images(start, start + size)
+            yield self.of_images(slice(start, start + size))
 
     def aligned(self) -> torch.Tensor:
         """All taps resized to the grid, float32 [n, channels, grid, grid]: large, so ask a few images at a time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Any
 
@@ -24,8 +24,8 @@ CELL_PIXELS = 8
 #: A readout's map must have this side at least: a rank correlation over fewer cells says little.
 SMALLEST_MAP = 4
 
-#: In place of numbers, stands for each of a backbone's taps by itself.
-EACH = "each"
+#: In place of numbers: all of a backbone's taps together, and each by itself.
+ALL, EACH = "all", "each"
 
 Identity = dict[str, Any]
 
@@ -38,17 +38,24 @@ def identify(identity: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of images and the hash of what it holds; generated images have none beyond their version."""
+    """A source of images.
+
+    Attributes:
+        digest: SHA-256 of what it holds; generated images have none beyond their version.
+        halved: half of its photographs are for testing, since the same run trains and tests on it.
+    """
 
     images: Images
     digest: str = ""
+    halved: bool = False
 
     @property
     def label(self) -> str:
         return self.images.label or self.images.name
 
     def identity(self) -> Identity:
-        return {"label": self.label, "version": self.images.version, "sha256": self.digest}
+        identity = {"label": self.label, "version": self.images.version, "sha256": self.digest}
+        return identity | ({"halved": True} if self.halved else {})
 
 
 @dataclass(frozen=True)
@@ -96,10 +103,16 @@ class Job:
         return identify(self.identity())
 
     @property
+    def training(self) -> Identity:
+        """What its training features depend on: jobs that agree in it differ in their test images alone."""
+        return {key: value for key, value in self.identity().items() if key != "test_images"}
+
+    @property
     def title(self) -> str:
         """The job in a few words, for messages."""
         padding = self.padding.name if self.padding else "none"
-        return f"{self.backbone.name} ({self.weights.label}), {padding}, {self.train.label}"
+        images = self.train.label if self.train == self.test else f"{self.train.label} → {self.test.label}"
+        return f"{self.backbone.name} ({self.weights.label}), {padding}, {images}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,7 @@ def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
     Raises:
         UsageError: if a number is not among them.
     """
-    if taps == "all":
+    if taps == ALL:
         return list(range(count))
     numbers = [int(number) for number in taps.split("+")]
     if missing := [number for number in numbers if not 1 <= number <= count]:
@@ -157,17 +170,17 @@ def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
 
 
 def parse_taps(text: str) -> list[str]:
-    """The `taps` that `--taps` asks for: `all`, `each`, or numbers for one readout on a subset.
+    """The `taps` that `--taps` asks for: `all`, `each`, both, or numbers for one readout on a subset.
 
     Raises:
         UsageError: if the text is neither.
     """
-    if text in ("all", EACH):
-        return [text]
     numbers = [number.strip() for number in text.split(",")]
+    if set(numbers) <= {ALL, EACH}:
+        return list(dict.fromkeys(numbers))
     # Python refuses to read numbers of thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 for number in numbers):
-        raise UsageError(f"--taps {text!r} is neither all, each nor numbers such as 1,3")
+        raise UsageError(f"--taps {text!r} is none of all, each, all,each and numbers such as 1,3")
     return ["+".join(str(number) for number in sorted({int(number) for number in numbers}))]
 
 
@@ -235,22 +248,38 @@ def make_plan(chosen: Ingredients) -> Plan:
     return Plan(tuple(cells), tuple(chosen.metrics))
 
 
+def _halved(sources: Sequence[tuple[Source, Source]]) -> Iterator[tuple[Source, Source]]:
+    """The pairs of training and test source; photographs that serve both roles anywhere are halved everywhere."""
+    trained, tested = ({identify(source.identity()) for source in role} for role in zip(*sources, strict=True))
+
+    def marked(source: Source) -> Source:
+        both = identify(source.identity()) in trained & tested
+        return replace(source, halved=both and source.images.photographs is not None)
+
+    for train, test in sources:
+        yield marked(train), marked(test)
+
+
 def _jobs(chosen: Ingredients) -> Iterator[Job]:
-    """Jobs that share a network, then those that share images, next to each other, so that both can be kept."""
+    """Jobs that share what is costly next to each other: a network, then training images, then their features."""
+    tests: dict[Source, list[Source]] = {}
+    for train, test in _halved(chosen.sources):
+        tests.setdefault(train, []).append(test)
     for backbone, weights in chosen.networks:
         paddings: Sequence[Padding | None] = [None] if backbone.weightless else chosen.paddings
-        for weight, (train, test), padding in product(weights, chosen.sources, paddings):
-            yield Job(
-                backbone,
-                weight,
-                padding,
-                train,
-                test,
-                chosen.n_train,
-                chosen.n_test,
-                chosen.image_size,
-                chosen.precision,
-            )
+        for weight, train, padding in product(weights, tests, paddings):
+            for test in tests[train]:
+                yield Job(
+                    backbone,
+                    weight,
+                    padding,
+                    train,
+                    test,
+                    chosen.n_train,
+                    chosen.n_test,
+                    chosen.image_size,
+                    chosen.precision,
+                )
 
 
 def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
@@ -258,7 +287,9 @@ def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
     # The control's one tap is the image, whichever taps of networks it is held against.
     every = [str(number) for number in range(1, job.backbone.taps + 1)]
     asked = [tap for taps in chosen.taps for tap in (every if taps == EACH else [taps])]
-    for readout, taps in product(chosen.readouts, ["all"] if job.backbone.weightless else asked):
-        seeds: Sequence[int | None] = chosen.seeds if readout.stochastic else [None]
+    for readout, taps in product(chosen.readouts, [ALL] if job.backbone.weightless else asked):
+        # The seed that draws a network also draws the readouts on it.
+        drawn = chosen.seeds if job.weights.seed is None else [job.weights.seed]
+        seeds: Sequence[int | None] = drawn if readout.stochastic else [None]
         for seed, target in product(seeds, chosen.targets):
             yield Cell(job, target, readout, taps, seed, chosen.score_at)

@@ -1,9 +1,9 @@
 """The linear probe: ridge regression from standardised features to target maps, by conjugate gradients.
 
-The readout is a k×k convolution without padding over all taps, aligned to one grid. Its Gram matrix would have (k²C)²
-entries and cost many times the network itself; here it is only ever multiplied by. Each multiplication mixes the
-channels of a tap at the tap's own resolution and resizes the few results, which is the same as resizing the channels
-first.
+The readout is a k×k convolution over all taps, aligned to one grid, without padding unless it is asked for. Its Gram
+matrix would have (k²C)² entries and cost many times the network itself; here it is only ever multiplied by. Each
+multiplication mixes the channels of a tap at the tap's own resolution and resizes the few results, which is the same as
+resizing the channels first.
 
 Throughout, `q` stands for the k·k·targets results of mixing, ordered so: a map of them holds, for every offset within
 the kernel and every target, what that offset's weights make of the channels.
@@ -46,22 +46,26 @@ class LinearReadout:
         weight: one tensor a tap, float32 [channels, q], for features in their own scale.
         bias: float32 [targets].
         kernel: k.
+        padding: cells of zeros around the aligned features.
         steps: the conjugate-gradient steps that the fit took.
     """
 
     weight: Weight
     bias: torch.Tensor
     kernel: int
+    padding: int
     steps: int
 
     def predict(self, features: Features) -> torch.Tensor:
-        """The drawn maps, float32 [n, targets, side, side] with side = grid − k + 1."""
-        maps = [_gather(_mix(batch, self.weight), self.kernel) for batch in _batches(features)]
+        """The drawn maps, float32 [n, targets, side, side] with side = grid + 2·padding − k + 1."""
+        maps = [_gather(_mix(batch, self.weight), self.kernel, self.padding) for batch in _batches(features)]
         return (torch.cat(maps) + self.bias).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
-def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty: float) -> LinearReadout:
+def fit_ridge(
+    features: Features, targets: torch.Tensor, *, kernel: int, penalty: float, padding: int = 0
+) -> LinearReadout:
     """The k×k convolution that draws the targets best, penalised in the scale of standardised channels.
 
     With channels centred and scaled to unit variance over all cells of the aligned grid and all images, it minimises,
@@ -70,9 +74,11 @@ def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty
 
     Args:
         features: of the training images.
-        targets: float32 [targets, side, side] with side = grid − kernel + 1.
+        targets: float32 [targets, side, side] with side = grid + 2·padding − kernel + 1.
         kernel: k, odd.
         penalty: λ > 0.
+        padding: cells of zeros around the aligned features, in their own scale and not the standardised one, as a
+            convolution on them would add.
 
     Raises:
         PosbenchError: if it has not converged within 500 steps.
@@ -80,12 +86,12 @@ def fit_ridge(features: Features, targets: torch.Tensor, *, kernel: int, penalty
     Source:
         Hoerl & Kennard, Technometrics 1970; Hestenes & Stiefel 1952 for the solver and its estimate of the error.
     """
-    problem = _Problem(features, targets, kernel, penalty)
+    problem = _Problem(features, targets, kernel, penalty, padding)
     solution, steps = _conjugate_gradients(problem)
     weight = problem.unscaled(solution)
     mean = Features(tuple(map(torch.add, problem.mean.taps, problem.shift)), features.grid)
-    drawn = _gather(_mix(mean, weight), kernel).mean(dim=(0, 1, 2))
-    return LinearReadout(weight, targets.mean(dim=(1, 2)) - drawn, kernel, steps)
+    drawn = _gather(_mix(mean, weight), kernel, padding).mean(dim=(0, 1, 2))
+    return LinearReadout(weight, targets.mean(dim=(1, 2)) - drawn, kernel, padding, steps)
 
 
 class _Problem:
@@ -94,17 +100,20 @@ class _Problem:
     Weights are held as one tensor [C, q] over the channels of all taps together.
     """
 
-    def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float) -> None:
-        self.shift = _shift(features)
+    def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float, padding: int) -> None:
+        # What is shifted is no longer zero where padding is.
+        self.shift = tuple(torch.zeros_like(part) for part in _shift(features)) if padding else _shift(features)
         features = self.features = _shifted(features, self.shift)
-        self.kernel = kernel
+        self.kernel, self.padding = kernel, padding
         self.mean, self.scale, covariance = _statistics(features, torch.cat(self.shift))
         self.rows = len(features) * targets[0].numel()
         self.penalty = penalty * self.rows
         centred = (targets - targets.mean(dim=(1, 2), keepdim=True)).permute(1, 2, 0)[None]
         self.variance = centred.square().sum(dim=(0, 1, 2)).double() * len(features)
         # Every image is to be answered with the same map, so only the mean image matters here.
-        self.right = self._standardised(_unmix(self.mean, _scatter(centred, kernel, features.grid))) * len(features)
+        self.right = self._standardised(_unmix(self.mean, _scatter(centred, kernel, features.grid, padding))) * len(
+            features
+        )
         self._prepare(covariance)
 
     def unscaled(self, weight: torch.Tensor) -> Weight:
@@ -118,11 +127,12 @@ class _Problem:
         """(XᵀX + λN) w, in one visit to the features."""
         own = self.unscaled(weight)
         # Centring the columns of X is the same as centring what it draws.
-        offset = _gather(_mix(self.mean, own), self.kernel).mean(dim=(0, 1, 2))
+        offset = _gather(_mix(self.mean, own), self.kernel, self.padding).mean(dim=(0, 1, 2))
         total = [torch.zeros_like(part) for part in own]
         for batch in _batches(self.features):
-            drawn = _gather(_mix(batch, own), self.kernel) - offset
-            for part, more in zip(total, _unmix(batch, _scatter(drawn, self.kernel, batch.grid)), strict=True):
+            drawn = _gather(_mix(batch, own), self.kernel, self.padding) - offset
+            parts = _unmix(batch, _scatter(drawn, self.kernel, batch.grid, self.padding))
+            for part, more in zip(total, parts, strict=True):
                 part += more
         return self._standardised(total) + self.penalty * weight
 
@@ -223,27 +233,30 @@ def _unmix(features: Features, maps: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def _gather(mixed: torch.Tensor, kernel: int) -> torch.Tensor:
+def _gather(mixed: torch.Tensor, kernel: int, padding: int) -> torch.Tensor:
     """The convolution's result [n, side, side, targets]: each offset's mixtures, read at that offset."""
+    if padding:
+        mixed = F.pad(mixed, (0, 0, *[padding] * 4))
     side = mixed.shape[1] - kernel + 1
     offsets = mixed.view(*mixed.shape[:3], kernel, kernel, -1)
     views = [offsets[:, y : y + side, x : x + side, y, x] for y, x in product(range(kernel), repeat=2)]
     return torch.stack(views).sum(0)
 
 
-def _scatter(drawn: torch.Tensor, kernel: int, grid: int) -> torch.Tensor:
+def _scatter(drawn: torch.Tensor, kernel: int, grid: int, padding: int) -> torch.Tensor:
     """The adjoint of `_gather`: [n, grid, grid, q]."""
     n, side, _, targets = drawn.shape
-    offsets = drawn.new_zeros(n, grid, grid, kernel, kernel, targets)
+    padded = grid + 2 * padding
+    offsets = drawn.new_zeros(n, padded, padded, kernel, kernel, targets)
     for y, x in product(range(kernel), repeat=2):
         offsets[:, y : y + side, x : x + side, y, x] = drawn
-    return offsets.flatten(3)
+    return offsets[:, padding : padding + grid, padding : padding + grid].flatten(3)
 
 
 def _shift(features: Features) -> tuple[torch.Tensor, ...]:
     """For each tap, what to take from its channels, float32 [channels]: nothing, or about their mean."""
     shifts = []
-    for tap in features.of_images(0, 8).taps:
+    for tap in features.of_images(slice(8)).taps:
         spread, mean = torch.std_mean(tap.double(), dim=(0, 1, 2), correction=0)
         lopsided = bool((mean.abs() > LOPSIDED * spread).any())
         shifts.append((mean if lopsided else torch.zeros_like(mean)).float())
@@ -306,7 +319,7 @@ def _neighbours(features: Features, scale: torch.Tensor, kernel: int) -> torch.T
     """
     generator = torch.Generator().manual_seed(0)
     mixture = torch.randn(len(scale), MIXTURES, generator=generator).to(scale) * scale[:, None]
-    mixed = _mix(features.of_images(0, 24), _by_tap(mixture, features))
+    mixed = _mix(features.of_images(slice(24)), _by_tap(mixture, features))
     mixed = mixed - mixed.mean(dim=(0, 1, 2))
     side = features.grid - kernel + 1
     shifted = [mixed[:, y : y + side, x : x + side].flatten() for y, x in product(range(kernel), repeat=2)]

@@ -61,60 +61,81 @@ class Photograph:
         return f"{self.path.stem}@{self.digest[:8]}"
 
 
+#: Whether the photographs of the training source, and of the test source, are dealt out to both roles.
+Halved = tuple[bool, bool]
+
+
 def cut(
-    train: Images, test: Images, n_train: int, n_test: int, size: int, *, pieces: bool = False
+    train: Images,
+    test: Images,
+    n_train: int,
+    n_test: int,
+    size: int,
+    *,
+    pieces: bool = False,
+    halved: Halved | None = None,
 ) -> tuple[Windows, Windows]:
     """The training and test windows of a job, disjoint by photograph.
-
-    A source that serves both roles has half of its photographs held out for testing. Of two sources, a photograph
-    that occurs in both serves training alone.
 
     Args:
         train, test: the sources.
         n_train, n_test: how many windows of each; photographs take turns.
         size: the side of a window, in pixels.
         pieces: keep what surrounds the windows.
+        halved: as `deal` takes it.
 
     Raises:
         UsageError: if there are too few photographs, or one cannot be read.
         Inapplicable: if pieces are asked for and a source has images that end at the window.
     """
-    for_training, for_testing = _split(train, test, n_test)
+    for_training, for_testing = deal(train, test, n_test, halved)
     return (
-        _windows(train, for_training, TRAIN, n_train, size, pieces),
-        _windows(test, for_testing, TEST, n_test, size, pieces),
+        windows(train, for_training, TRAIN, n_train, size, pieces=pieces),
+        windows(test, for_testing, TEST, n_test, size, pieces=pieces),
     )
 
 
-def check_photographs(train: Images, test: Images, n_test: int) -> None:
+def check_photographs(train: Images, test: Images, n_test: int, halved: Halved) -> None:
     """Find out, before anything is computed, whether there are photographs for both roles and all begin as images do.
 
     Raises:
         UsageError: if not.
     """
-    for photographs in _split(train, test, n_test):
+    for photographs in deal(train, test, n_test, halved):
         for photograph in photographs:
             with _explained(photograph.path), Image.open(photograph.path):
                 pass
 
 
-def _split(train: Images, test: Images, n_test: int) -> tuple[list[Photograph], list[Photograph]]:
+def deal(
+    train: Images, test: Images, n_test: int, halved: Halved | None = None
+) -> tuple[list[Photograph], list[Photograph]]:
     """The photographs for training and for testing; none for a source that draws its images.
+
+    Half of a halved source's photographs are for testing, whatever the other source is, so that what is trained on
+    does not depend on what is tested on. Beyond that, a photograph that occurs in both sources serves training alone.
+
+    Args:
+        train, test: the sources.
+        n_test: how many windows will be tested on.
+        halved: of each source, whether the other role draws on it too; by default, if both are one source.
 
     Raises:
         UsageError: if there are too few.
     """
+    first, second = halved or (train.name == test.name and train.label == test.label,) * 2
     for_training, for_testing = _photographs(train), _photographs(test)
-    if train.photographs and test.photographs:
-        if train.label == test.label and train.name == test.name:
-            for_training, for_testing = _hold_out(for_training, n_test)
-        known = {photograph.digest for photograph in for_training}
-        for_testing = [photograph for photograph in for_testing if photograph.digest not in known]
-        if not for_training or not for_testing:
-            raise UsageError(
-                f"images {train.label or train.name!r} and {test.label or test.name!r} leave no photograph for testing "
-                "that training does not use: give at least two different photographs, or other --test-images"
-            )
+    if first:
+        for_training = _hold_out(for_training, n_test)[0]
+    if second:
+        for_testing = _hold_out(for_testing, n_test)[1]
+    known = {photograph.digest for photograph in for_training}
+    for_testing = [photograph for photograph in for_testing if photograph.digest not in known]
+    if (train.photographs and not for_training) or (test.photographs and not for_testing):
+        raise UsageError(
+            f"images {train.label or train.name!r} and {test.label or test.name!r} leave no photograph for testing "
+            "that training does not use: give at least two different photographs, or other --test-images"
+        )
     return for_training, for_testing
 
 
@@ -134,31 +155,32 @@ def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Phot
     return shuffled[held_out:], shuffled[:held_out]
 
 
-def _windows(
-    images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, with_pieces: bool
+def windows(
+    images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, *, pieces: bool
 ) -> Windows:
-    if with_pieces and images.draw and not images.torus:
+    """The windows of one role: `TRAIN` or `TEST`. Arguments and errors are those of `cut`."""
+    if pieces and images.draw and not images.torus:
         raise Inapplicable(f"images {images.name!r} end at the window: nothing surrounds it")
     pixels = np.empty((count, size, size, 3), np.uint8)
     names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
-    pieces: dict[int, Pixels] = {}
+    around_them: dict[int, Pixels] = {}
     if images.draw is not None:
         around, drawn = margin(size), dict[bytes, str]()
         for i in range(count):
             pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
             # Equal images are one photograph: a hundred black ones say no more than one.
             names[i] = drawn.setdefault(hashlib.sha256(pixels[i].tobytes()).digest(), names[i])
-            if with_pieces:
-                pieces[i] = np.pad(pixels[i], ((around, around), (around, around), (0, 0)), mode="wrap")
+            if pieces:
+                around_them[i] = np.pad(pixels[i], ((around, around), (around, around), (0, 0)), mode="wrap")
     for first, photograph in enumerate(photographs[:count]):
         with read(photograph.path) as image:
             for i in range(first, count, len(photographs)):
                 piece = crop(image, size, np.random.default_rng([role, i]))
                 pixels[i] = centre(piece, size, size)
                 names[i] = photograph.name
-                if with_pieces:
-                    pieces[i] = piece
-    return Windows(pixels, tuple(names), tuple(piece for _, piece in sorted(pieces.items())))
+                if pieces:
+                    around_them[i] = piece
+    return Windows(pixels, tuple(names), tuple(piece for _, piece in sorted(around_them.items())))
 
 
 def margin(size: int) -> int:

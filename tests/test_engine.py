@@ -20,6 +20,7 @@ from posbench.components import Backbone, Images, Metric, Padding, Readout, Side
 from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
 from posbench.folders import folder_images
+from posbench.maps import pattern, resize
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
 from posbench.store import Record, Store
@@ -143,6 +144,7 @@ def test_a_job_is_one_pass_whatever_is_read_from_it(padding: Padding, store: Sto
     passes.clear()
     seeded = replace(RIDGE, name="seeded", stochastic=True)
     most = plan(
+        networks=[(NET, [Weights("imagenet:net@1")])],  # a random network's seed would be its readouts' too
         paddings=[padding],
         targets=[H, V, G],
         readouts=[RIDGE, seeded],
@@ -325,7 +327,7 @@ def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
             return rising
 
     records = go(plan(readouts=[replace(RIDGE, fit=lambda *_: Rising())], metrics=[SPC, MAE]), store)
-    drawn = engine.draw(H, 6).double()
+    drawn = resize(pattern(H), 6).double()
     for record, target in zip(records, (drawn, drawn.T), strict=True):
         assert record.outcome.mean_map is not None
         assert np.frombuffer(record.outcome.mean_map, "<f4").tolist() == pytest.approx((2.5 * np.arange(36)).tolist())

@@ -16,6 +16,7 @@ from posbench import hookspecs
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.features import Features
 from posbench.registry import Registry, load_registry
+from posbench.training import Training
 from posbench.windows import cut
 from tests.conftest import Ran
 
@@ -75,8 +76,9 @@ def images(registry: Registry) -> None:
 def readouts(registry: Registry) -> None:
     record = registry.get(Readout, "constant")
     features = Features((torch.rand(5, 4, 4, 2),), grid=4)
-    maps = torch.arange(32.0).view(2, 4, 4)
-    drawn = record.fit(features, maps, 0).predict(features)
+    patterns = torch.arange(32.0).view(2, 4, 4)
+    training = Training(features=features, photographs=list("abcde"), patterns=patterns, image_size=16)
+    drawn = record.fit(training).predict(features)
     assert drawn.shape == (5, 2, *[record.grid(4)] * 2)
     assert set(drawn[:, 0].flatten().tolist()) == {7.5}
     assert set(drawn[:, 1].flatten().tolist()) == {23.5}

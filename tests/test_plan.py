@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import Checkpoint
+from posbench.components import Checkpoint, Images
 from posbench.errors import UsageError
-from posbench.plan import Cell, Job, grid_side, identify, make_plan, parse_taps, tap_numbers
+from posbench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, tap_numbers
 from posbench.weights import NONE, Weights
 from tests.made import (
     FILE_HASH,
@@ -134,8 +134,41 @@ def test_a_network_is_kept_for_all_its_jobs_and_the_cells_of_a_fit_stand_togethe
     assert runs(lambda cell: (cell.job.backbone.name, cell.job.weights.label)) == 3
     assert runs(lambda cell: (cell.job.backbone.name, cell.job.weights.label, cell.job.train.label)) == 6
     assert runs(lambda cell: cell.job.id) == 12
-    assert runs(lambda cell: (cell.job.id, cell.seed)) == 24
-    assert [cell.target.name for cell in cells] == ["H", "V"] * 24
+    # An untrained network is drawn by one seed, and so are its readouts; a trained one's are drawn by each.
+    assert runs(lambda cell: (cell.job.id, cell.seed)) == 8 + 4 * 2
+    assert [cell.target.name for cell in cells] == ["H", "V"] * 16
+
+
+def test_jobs_that_differ_in_their_test_images_follow_each_other() -> None:
+    photos, other = TWO_SOURCES[0][0], folder("other", digest="12" * 32)
+    jobs = [
+        job
+        for job, _ in plan(
+            paddings=[padding(name) for name in ("zero", "circular")], sources=[(photos, photos), (photos, other)]
+        ).jobs()
+    ]
+    assert [(job.padding.name, job.test.label) for job in jobs if job.padding] == [
+        ("zero", "photos"),
+        ("zero", "other"),
+        ("circular", "photos"),
+        ("circular", "other"),
+    ]
+    assert jobs[0].training == jobs[1].training != jobs[2].training
+
+
+def test_photographs_that_serve_both_roles_anywhere_are_halved_everywhere() -> None:
+    photos, other = folder("photos"), folder("other", digest="12" * 32)
+    drawn = Source(Images(name="drawn", summary="", version="1", draw=never))
+
+    def halved(*sources: tuple[Source, Source]) -> list[tuple[bool, bool]]:
+        return [(job.train.halved, job.test.halved) for job, _ in plan(sources=list(sources)).jobs()]
+
+    assert halved((photos, other)) == [(False, False)]
+    assert halved((photos, photos)) == [(True, True)]
+    assert halved((photos, photos), (photos, other), (drawn, photos)) == [(True, True), (True, False), (False, True)]
+    # One source under two records, as two mentions of a folder make.
+    assert halved((folder("photos"), other), (other, folder("photos"))) == [(True, True)] * 2
+    assert halved((drawn, drawn)) == [(False, False)]
 
 
 def test_pending_is_what_is_not_done() -> None:
@@ -232,7 +265,7 @@ def test_neither_company_nor_order_changes_the_identity() -> None:
 
 
 def test_the_identity_is_the_hash_of_canonical_json() -> None:
-    source = f'{{"label":"photos","sha256":"{PHOTO_HASH}","version":"1"}}'
+    source = f'{{"halved":true,"label":"photos","sha256":"{PHOTO_HASH}","version":"1"}}'
     written = (
         '{"backbone":{"name":"net","version":"1"},'
         f'"image_size":64,"images":{source},'
@@ -259,7 +292,8 @@ def test_a_folders_label_stands_in_the_identity() -> None:
     source = folder()
     labelled = replace(source, images=replace(source.images, label="folder:x@12345678"))
     assert replace(CELL.job, train=labelled).identity()["images"]["label"] == "folder:x@12345678"
-    assert replace(CELL.job, train=labelled).title == "net (imagenet:net@1), zero, folder:x@12345678"
+    assert replace(CELL.job, train=labelled, test=labelled).title == "net (imagenet:net@1), zero, folder:x@12345678"
+    assert replace(CELL.job, train=labelled).title == "net (imagenet:net@1), zero, folder:x@12345678 → photos"
 
 
 @pytest.mark.parametrize(("size", "side"), [(224, 28), (64, 8), (225, 28), (229, 29), (36, 5), (288, 36), (1, 0)])
@@ -280,7 +314,7 @@ def test_taps_are_numbers_in_order_once(text: str, expected: str) -> None:
     "text", ["", ",", "1,", "0", "1,0", "-1", "+1", "1.5", "a", "All", "1+2", "٣", "²", "9" * 5000]
 )
 def test_what_are_no_taps(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--taps '.*' is neither all, each nor numbers such as 1,3"):
+    with pytest.raises(UsageError, match=r"--taps '.*' is none of all, each, all,each and numbers such as 1,3"):
         parse_taps(text)
 
 

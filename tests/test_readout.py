@@ -17,9 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from posbench import readout
 from posbench.builtin.metrics import spc
 from posbench.components import Backbone, Target
-from posbench.engine import draw
 from posbench.errors import PosbenchError
 from posbench.features import Features, extract
+from posbench.maps import pattern, resize
 from posbench.networks import build
 from posbench.passes import Pass
 from posbench.readout import _gather, _mix, _scatter, _unmix, fit_ridge
@@ -32,7 +32,7 @@ TARGETS = ["H", "V", "G", "HS", "VS"]
 
 
 def targets(side: int) -> torch.Tensor:
-    return torch.stack([draw(REGISTRY.get(Target, name), side) for name in TARGETS])
+    return torch.stack([resize(pattern(REGISTRY.get(Target, name)), side) for name in TARGETS])
 
 
 def noise(seed: int, images: int, shapes: list[tuple[int, int]], grid: int) -> Features:
@@ -268,15 +268,20 @@ def test_mixing_and_unmixing_are_adjoint(
     kernel=st.sampled_from([1, 3, 5]),
     drawn=st.integers(1, 3),
     images=st.integers(1, 3),
+    padding=st.integers(0, 2),
     seed=st.integers(0, 2**16),
 )
-def test_gathering_and_scattering_are_adjoint(grid: int, kernel: int, drawn: int, images: int, seed: int) -> None:
+def test_gathering_and_scattering_are_adjoint(
+    grid: int, kernel: int, drawn: int, images: int, padding: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
-    side = grid - kernel + 1
+    side = grid + 2 * padding - kernel + 1
     mixed = torch.randn(images, grid, grid, kernel**2 * drawn, generator=generator, dtype=torch.float64)
     maps = torch.randn(images, side, side, drawn, generator=generator, dtype=torch.float64)
-    assert _gather(mixed, kernel).shape == maps.shape
-    assert dot(_gather(mixed, kernel), maps) == pytest.approx(dot(mixed, _scatter(maps, kernel, grid)), abs=1e-9)
+    assert _gather(mixed, kernel, padding).shape == maps.shape
+    assert dot(_gather(mixed, kernel, padding), maps) == pytest.approx(
+        dot(mixed, _scatter(maps, kernel, grid, padding)), abs=1e-9
+    )
 
 
 def test_mixing_is_aligning_and_then_a_convolution() -> None:
@@ -285,7 +290,7 @@ def test_mixing_is_aligning_and_then_a_convolution() -> None:
     weight = tuple(torch.randn(channels, 9 * 2, generator=generator) for _, channels in SHAPES)
     kernels = torch.cat(weight).view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
     expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).permute(0, 2, 3, 1)
-    torch.testing.assert_close(_gather(_mix(features, weight), 3).double(), expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(_gather(_mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("pieces", [1, 3])

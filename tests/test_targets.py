@@ -7,7 +7,7 @@ import pytest
 
 from posbench.builtin import targets
 from posbench.components import Target
-from posbench.engine import draw
+from posbench.maps import pattern, resize
 from posbench.registry import load_registry
 
 
@@ -47,7 +47,7 @@ def test_the_best_constant_scores_what_the_paper_prints_for_no_network() -> None
 @pytest.mark.parametrize("name", ["H", "V", "G", "HS", "VS"])
 def test_every_target_is_resized_to_the_grid_without_aligned_corners(name: str) -> None:
     target = load_registry().get(Target, name)
-    drawn, full = draw(target, 26).double().numpy(), np.asarray(target.draw(256))
+    drawn, full = resize(pattern(target), 26).double().numpy(), np.asarray(target.draw(256))
     # Plain bilinear interpolation at pixel centres: output i reads at (i + ½)·256/26 − ½.
     at = (np.arange(26) + 0.5) * 256 / 26 - 0.5
     low = np.floor(at).astype(int)

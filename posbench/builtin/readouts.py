@@ -1,43 +1,69 @@
-"""The linear probe."""
+"""The linear probe, and the readout of the paper's authors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
-from posbench import Fitted, Readout, hookimpl
+from posbench import Fitted, Readout, Training, hookimpl
 
-if TYPE_CHECKING:
-    import torch
-
-    from posbench.features import Features
-
-
+ISLAM = "Islam, Jia & Bruce, ICLR 2020"
 KERNELS = (1, 3, 5, 7)
+PADDINGS = (0, 1, 2)
+DEPTHS = (1, 2, 3)
 
 
-def ridge(features: Features, targets: torch.Tensor, seed: int, kernel: int = 3) -> Fitted:
-    """A k×k convolution without padding on standardised channels, penalised with λ = 1; see `posbench.fit_ridge`."""
+def side(grid: int, *, kernel: int = 3, depth: int = 1, padding: int = 0) -> int:
+    """The side of the maps that stacked convolutions draw from a grid of this side."""
+    return grid + depth * (2 * padding - kernel + 1)
+
+
+def ridge(training: Training, *, kernel: int = 3, padding: int = 0) -> Fitted:
+    """A convolution on standardised channels, penalised with λ = 1; see `posbench.fit_ridge`."""
     from posbench import fit_ridge
 
-    return fit_ridge(features, targets, kernel=kernel, penalty=1.0)
+    targets = training.targets(side(training.features.grid, kernel=kernel, padding=padding))
+    return fit_ridge(training.features, targets, kernel=kernel, penalty=1.0, padding=padding)
+
+
+def ridge_cv(training: Training, *, kernel: int = 3, padding: int = 0) -> Fitted:
+    """The same with λ chosen for each target on held-out training photographs; see `posbench.fit_ridge_cv`."""
+    from posbench import fit_ridge_cv
+
+    drawn = side(training.features.grid, kernel=kernel, padding=padding)
+    return fit_ridge_cv(training, drawn, kernel=kernel, padding=padding)
+
+
+def sgd(training: Training, *, bounded: bool, kernel: int = 3, depth: int = 1, padding: int = 0) -> Fitted:
+    """The authors' readout, as their code or as their text has it; see `posbench.fit_sgd`."""
+    from posbench import fit_sgd
+
+    return fit_sgd(training, kernel=kernel, depth=depth, padding=padding, bounded=bounded)
 
 
 @hookimpl
 def posbench_readouts() -> Iterable[Readout]:
-    return [
-        Readout(
-            name="ridge" if kernel == 3 else f"ridge-k{kernel}",
-            summary=f"{kernel}×{kernel} convolution on standardised channels, squared loss, λ = 1",
-            version="1",
-            source="Hoerl & Kennard, Technometrics 1970",
-            fit=partial(ridge, kernel=kernel),
-            grid=partial(_unpadded, kernel=kernel),
-        )
-        for kernel in KERNELS
-    ]
-
-
-def _unpadded(side: int, kernel: int) -> int:
-    return side - kernel + 1
+    ridge_source = "Hoerl & Kennard, Technometrics 1970"
+    families: tuple[tuple[str, str, str, Callable[..., Fitted]], ...] = (
+        ("ridge", "linear, squared loss, λ = 1 on standardised channels", ridge_source, ridge),
+        ("ridge-cv", "the same, λ chosen on held-out training photographs", ridge_source, ridge_cv),
+        ("sgd", "the paper's, as its code has it: BatchNorm, sigmoid, SGD", ISLAM, partial(sgd, bounded=True)),
+        ("sgd-text", "the paper's, as its text has it: no BatchNorm, no sigmoid", ISLAM, partial(sgd, bounded=False)),
+    )
+    for name, summary, source, fit in families:
+        trained = name.startswith("sgd")
+        # One parameter at a time departs from a single unpadded 3×3 convolution, as in the paper's tables.
+        shapes: list[tuple[str, str, dict[str, int]]] = [("", "3×3", {})]
+        shapes += [(f"-k{k}", f"{k}×{k}", {"kernel": k}) for k in KERNELS if k != 3]
+        shapes += [(f"-depth{d}", f"{d} of 3×3", {"depth": d}) for d in DEPTHS if d > 1 and trained]
+        shapes += [(f"-pad{p}", f"3×3, padding {p}", {"padding": p}) for p in PADDINGS if p]
+        for suffix, shape, options in shapes:
+            yield Readout(
+                name=name + suffix,
+                summary=f"{shape}: {summary}",
+                version="1",
+                source=source,
+                fit=partial(fit, **options),
+                grid=partial(side, **options),
+                stochastic=trained,
+            )

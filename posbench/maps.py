@@ -1,0 +1,34 @@
+"""Maps over the image plane: targets as they are drawn, and how maps are brought to another size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from posbench.components import Target
+from posbench.errors import PosbenchError
+
+#: Targets are drawn at this side, as the paper's pictures are, and resized from there.
+DRAWN_AT = 256
+
+
+def pattern(target: Target) -> torch.Tensor:
+    """A target as it is drawn, float32 [256, 256].
+
+    Raises:
+        PosbenchError: if the target draws something else than a finite [256, 256] array.
+    """
+    drawn = torch.as_tensor(target.draw(DRAWN_AT)).float()
+    if drawn.shape != (DRAWN_AT, DRAWN_AT) or not bool(drawn.isfinite().all()):
+        raise PosbenchError(f"target {target.name!r} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
+    return drawn
+
+
+def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Maps [..., height, width] resized to [..., side, side], bilinear, not corner on corner.
+
+    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
+    """
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    resized = F.interpolate(flat, size=(side, side), mode="bilinear", align_corners=False)
+    return resized.view(*maps.shape[:-2], side, side)

@@ -1,0 +1,160 @@
+"""The authors' readout: a small stack of convolutions, trained by stochastic gradient descent.
+
+Targets share the features and the order of batches and nothing else: each has weights, normalisation statistics and
+momentum of its own, so fitting several together is fitting each alone, for one visit to the features.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from posbench.errors import PosbenchError
+from posbench.features import Features
+from posbench.maps import resize
+from posbench.training import Training
+
+EPOCHS = 15
+BATCH = 32
+RATE = 0.1
+#: The learning rate is a tenth from this epoch on, counted from 0.
+SLOWER_FROM = 10
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+#: How often the rate may be lowered tenfold before a readout that will not settle is given up.
+LOWERED = 8
+
+
+@dataclass(frozen=True)
+class ConvolutionalReadout:
+    """A trained readout.
+
+    Attributes:
+        stacks: one a target.
+        low, span: what a stack's 0 and the way from there to its 1 stand for, float32 [targets].
+        losses: the mean training loss, float64 [epochs, targets], on the scale of the stacks.
+        rates: the learning rate that each target began with.
+    """
+
+    stacks: Sequence[nn.Sequential]
+    low: torch.Tensor
+    span: torch.Tensor
+    losses: torch.Tensor
+    rates: Sequence[float]
+
+    @torch.inference_mode()
+    def predict(self, features: Features) -> torch.Tensor:
+        """The drawn maps before they are resized, float32 [n, targets, side, side]."""
+        maps = []
+        for batch in features.batches(BATCH):
+            inputs = batch.aligned()
+            maps.append(torch.cat([stack(inputs) for stack in self.stacks], dim=1))
+        return self.low[:, None, None] + self.span[:, None, None] * torch.cat(maps)
+
+
+def fit_sgd(
+    training: Training, *, kernel: int = 3, depth: int = 1, padding: int = 0, bounded: bool = True
+) -> ConvolutionalReadout:
+    """Train the authors' readout as their code has it, or with `bounded=False` as their text has it.
+
+    Convolutions k×k over all taps, aligned to the grid; hidden ones keep the number of channels. The code puts
+    BatchNorm and a sigmoid behind the last; the text mentions neither. The mean squared error is taken at image size.
+    Fifteen epochs in batches of 32, learning rate 0.1 and from the eleventh on 0.01, momentum 0.9, weight decay 1e-4 on
+    all parameters, weights drawn as Glorot & Bengio do (uniform) from the training's seed, biases from 0.
+
+    A sigmoid draws values in [0, 1]: a target that goes beyond is trained on that range and drawn on its own. The text
+    states no learning rate, and without BatchNorm 0.1 diverges on most networks: it is then lowered tenfold until the
+    training loss falls.
+
+    Args:
+        training: the task.
+        kernel: k, odd.
+        depth: how many convolutions; the hidden ones are followed by BatchNorm (if bounded) and ReLU.
+        padding: cells of zeros that each convolution adds on every side.
+        bounded: as the code has it.
+
+    Raises:
+        PosbenchError: if an unbounded readout's loss does not fall at any rate.
+
+    Source:
+        Islam, Jia & Bruce (ICLR 2020), section 3.2, and the code that they published.
+    """
+    device = training.patterns.device
+    targets = training.targets(training.image_size)
+    low = torch.zeros(len(targets), device=device)
+    high = torch.ones_like(low)
+    if bounded:
+        patterns = training.patterns
+        low, high = low.minimum(patterns.amin(dim=(1, 2))), high.maximum(patterns.amax(dim=(1, 2)))
+    scaled = (targets - low[:, None, None]) / (high - low)[:, None, None]
+    fresh = _stack(training.features.channels, kernel, depth, padding, bounded, training.seed).to(device)
+    stacks = [copy.deepcopy(fresh) for _ in targets]
+    losses = torch.full((EPOCHS, len(targets)), torch.nan, dtype=torch.float64)
+    rates = [0.0] * len(targets)
+    waiting = list(range(len(targets)))
+    for rate in (RATE * 0.1**times for times in range(1 if bounded else 1 + LOWERED)):
+        for i in waiting:
+            stacks[i], rates[i] = copy.deepcopy(fresh), rate
+        losses[:, waiting] = _train([stacks[i] for i in waiting], training, scaled[waiting], rate)
+        if bounded:
+            break
+        waiting = [i for i in waiting if not bool(losses[-1, i] <= losses[0, i])]
+        if not waiting:
+            break
+    else:
+        raise PosbenchError(f"the readout's loss does not fall at any learning rate from {RATE} to {rate:.0e}")
+    for stack in stacks:
+        stack.eval()
+    return ConvolutionalReadout(stacks, low, high - low, losses, rates)
+
+
+def _stack(channels: int, kernel: int, depth: int, padding: int, bounded: bool, seed: int) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(seed)
+    layers: list[nn.Module] = []
+    for left in reversed(range(depth)):
+        # Without skip_init a module would be drawn from torch's global generator first.
+        convolution: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, channels, channels if left else 1, kernel, padding=padding
+        )
+        nn.init.xavier_uniform_(convolution.weight, generator=generator)
+        convolution.bias.data.zero_()  # type: ignore[union-attr]
+        layers.append(convolution)
+        if bounded:
+            layers.append(nn.BatchNorm2d(convolution.out_channels))
+        if left:
+            layers.append(nn.ReLU())
+        elif bounded:
+            layers.append(nn.Sigmoid())
+    return nn.Sequential(*layers)
+
+
+def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.Tensor, rate: float) -> torch.Tensor:
+    """Train stacks side by side; returns the mean loss of each epoch, float64 [epochs, targets], NaN where given up."""
+    parameters = [parameter for stack in stacks for parameter in stack.parameters()]
+    # Its state and its steps are each number's own, so one optimiser is as good as one a target.
+    optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    order = torch.Generator().manual_seed(training.seed)
+    images = len(training.features)
+    losses = torch.full((EPOCHS, len(stacks)), torch.nan, dtype=torch.float64)
+    for epoch in range(EPOCHS):
+        if epoch == SLOWER_FROM:
+            optimiser.param_groups[0]["lr"] = rate / 10
+        total = torch.zeros(len(stacks), dtype=torch.float64, device=targets.device)
+        shuffled = torch.randperm(images, generator=order).tolist()
+        for start in range(0, images, BATCH):
+            numbers = shuffled[start : start + BATCH]
+            inputs = training.features.of_images(numbers).aligned()
+            drawn = torch.cat([stack(inputs) for stack in stacks], dim=1)
+            loss = (resize(drawn, targets.shape[-1]) - targets).square().mean(dim=(0, 2, 3))
+            optimiser.zero_grad()
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total += loss.detach() * len(numbers)
+        losses[epoch] = (total / images).cpu()
+        if not bool(losses[epoch].isfinite().any()):
+            break
+    return losses

@@ -1,0 +1,40 @@
+"""What a readout is fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from posbench.features import Features
+from posbench.maps import resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The training images' features, and the patterns to draw from them.
+
+    Attributes:
+        features: of n images.
+        photographs: the photograph of each image, n names; images of one photograph are not independent.
+        patterns: the targets as drawn, float32 [targets, 256, 256]; every image is to be answered with all of them.
+        image_size: the side of an image, in pixels.
+        seed: for a readout that draws random numbers.
+    """
+
+    features: Features
+    photographs: Sequence[str]
+    patterns: torch.Tensor
+    image_size: int
+    seed: int = 0
+
+    def targets(self, side: int) -> torch.Tensor:
+        """The patterns resized to a grid of this side, float32 [targets, side, side]."""
+        return resize(self.patterns, side)
+
+    def of_images(self, numbers: Sequence[int]) -> Training:
+        """The same task with these images alone."""
+        return replace(
+            self, features=self.features.of_images(numbers), photographs=[self.photographs[i] for i in numbers]
+        )
