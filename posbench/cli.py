@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from posbench import __version__
+from posbench import __version__, experiments
 from posbench.components import Backbone, Metric, Target
 from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError, one_line, unknown
 from posbench.folders import user_path
+from posbench.published import Published
+from posbench.published import published as published_table
 from posbench.registry import KINDS, Registry, load_registry, plural
 from posbench.selection import Selection, select
 
@@ -34,6 +36,9 @@ UNBOUNDED = 400
 StoreOption = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 CsvOption = Annotated[str | None, typer.Option("--csv", metavar="FILE|-", help="Write the rows as CSV.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")]
+PublishedOption = Annotated[
+    str | None, typer.Option("--published", metavar="TABLE", help="Show a paper's numbers beside ours.")
+]
 MetricOption = Annotated[str | None, typer.Option("--metric", help="The metric to rank by.")]
 STORE = Path("posbench.db")
 
@@ -117,6 +122,10 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute. [auto]")] = None,
     store: Annotated[Path | None, typer.Option(help="The SQLite file for results. [posbench.db]")] = None,
+    published: PublishedOption = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Begin from an experiment that ships; see `list experiments`.")
+    ] = None,
     csv: CsvOption = None,
     json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
     dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show jobs and cells; compute nothing.")] = None,
@@ -131,6 +140,7 @@ def run(
     options = {name: value for name, value in locals().items() if name != "config"}
     selection = select(config, options)
     _check_outputs(selection.store, csv=selection.csv, json=selection.json)
+    beside = published_table(selection.published) if selection.published else None
     registry = _registry()
     from posbench.ingredients import gather
     from posbench.plan import make_plan
@@ -150,7 +160,7 @@ def run(
     from posbench.leaderboard import row
 
     rows = [row(record) for record in records]
-    _publish(rows, plan.metrics[0], csv=selection.csv, json=selection.json)
+    _publish(rows, plan.metrics[0], csv=selection.csv, json=selection.json, beside=beside)
     if failed or any(record.outcome.status == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -253,12 +263,18 @@ def _publish(
     json: bool,
     by: str = "padding",
     markdown: str | None = None,
+    beside: Published | None = None,
 ) -> None:
     """Rows as asked for: to files, and one form of them on standard output."""
-    from posbench import leaderboard, render
+    from posbench import comparison, leaderboard, render
 
-    boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, leaderboard.to_markdown(boards))]
+    if beside:
+        compared = comparison.compare(rows, beside)
+        tables, text = [render.comparison(compared)], comparison.to_markdown(compared)
+    else:
+        boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
+        tables, text = [render.board(board) for board in boards], leaderboard.to_markdown(boards)
+    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
     for destination, text in outputs:
         if destination == "-":
             sys.stdout.write(text)
@@ -267,8 +283,8 @@ def _publish(
     if json:
         sys.stdout.write(leaderboard.to_json(rows))
     elif "-" not in (csv, markdown):
-        for board in boards:
-            out.print(render.board(board))
+        for table in tables:
+            out.print(table)
 
 
 @app.command("list")
@@ -279,8 +295,8 @@ def list_(
     from posbench import render
 
     kinds = {plural(singular): singular for singular in KINDS}
-    if kind is not None and kind not in kinds:
-        raise unknown("kind", kind, kinds)
+    if kind is not None and kind not in (*kinds, EXPERIMENTS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS])
     registry = _registry()
     for title, singular in kinds.items():
         if kind not in (None, title):
@@ -292,11 +308,22 @@ def list_(
         if len(shown) < len(entries):
             out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`", highlight=False)
         out.print()
+    if kind in (None, EXPERIMENTS):
+        lines = [[name, experiments.summary(name)] for name in experiments.names()]
+        out.print(render.plain([EXPERIMENTS, "summary"], lines))
+        out.print()
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
 
 
 TIMM_SUMMARY = "a timm model"
+EXPERIMENTS = "experiments"
+
+
+@app.command()
+def experiment(name: Annotated[str, typer.Argument(help="One of `posbench list experiments`.")]) -> None:
+    """Print an experiment's configuration, to copy and change."""
+    sys.stdout.write(experiments.path(name).read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -362,6 +389,7 @@ def leaderboard(
     csv: CsvOption = None,
     markdown: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the tables as Markdown.")] = None,
     json: JsonOption = False,
+    published: PublishedOption = None,
 ) -> None:
     """Show everything that a store holds, the best first."""
     from posbench.leaderboard import BY
@@ -375,7 +403,8 @@ def leaderboard(
     chosen = registry.get(Metric, metric or next(iter(present), "spc"))
     if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
-    _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown)
+    beside = published_table(published) if published else None
+    _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside)
 
 
 @app.command()

@@ -289,8 +289,13 @@ def entry_text(entry: Entry) -> str:
     note = f" [{entry.note}]" if entry.note else ""
     if entry.value is None:
         return entry.status + note if note else "–"
+    return number_text(entry.value, entry.half, digits=2) + note
+
+
+def number_text(value: float, half: float | None, *, digits: int) -> str:
+    """A score with half the width of its interval, if it has one: `0.62 ±0.11`."""
     # Adding zero turns −0 into 0.
-    return f"{round(entry.value, 2) + 0:.2f}" + (f" ±{entry.half:.2f}" if entry.half is not None else "") + note
+    return f"{round(value, digits) + 0:.{digits}f}" + (f" ±{half:.{digits}f}" if half is not None else "")
 
 
 def to_markdown(tables: Iterable[Board]) -> str:

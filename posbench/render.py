@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from posbench.comparison import METRICS, Comparison, headings
 from posbench.leaderboard import Board, Entry, entry_text
 from posbench.plan import Job
 
@@ -34,6 +35,23 @@ def board(scores: Board) -> Table:
 def _entry(entry: Entry) -> Text:
     colour = {"failed": "red", "skipped": "yellow", "": "dim"}.get(entry.status, "")
     return Text(entry_text(entry), style="bold" if entry.best else colour)
+
+
+def comparison(compared: Comparison) -> Table:
+    """Our measurements beside a paper's, a section a target."""
+    table = Table(title=escape(compared.title), title_justify="left", caption_justify="left")
+    table.caption = escape("\n".join([compared.constant, *compared.notes]))
+    for i, heading in enumerate(headings(compared)):
+        table.add_column(escape(heading), justify="left" if i < len(compared.labels) else "right", overflow="fold")
+    last = ""
+    for labels, scores in compared.lines:
+        if last and labels[0] != last:
+            table.add_section()
+        shown = ["" if labels[0] == last else labels[0], *labels[1:]]
+        last = labels[0]
+        numbers = [text for metric in range(len(METRICS)) for text in scores[metric]]
+        table.add_row(*map(escape, [*shown, *numbers]))
+    return table
 
 
 def plain(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

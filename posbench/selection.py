@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from posbench import experiments
 from posbench.errors import UsageError, nearest
 from posbench.folders import user_path
 
@@ -21,6 +22,8 @@ class Selection:
         backbones: None, as in a bare run, stands for EfficientNet-Lite0 and the control `none`.
         test_images: None stands for the training source.
         image_size: in pixels. train_count, test_count: in crops.
+        published: the table of a paper to show beside the results.
+        experiment: what the other choices were taken from, where nothing else was asked for.
     """
 
     backbones: tuple[str, ...] | None = None
@@ -40,6 +43,8 @@ class Selection:
     precision: str = "auto"
     device: str = "auto"
     store: Path = Path("posbench.db")
+    published: str | None = None
+    experiment: str | None = None
     csv: str | None = None
     json: bool = False
     dry_run: bool = False
@@ -75,7 +80,7 @@ def _option(name: str) -> str:
 
 
 def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
-    """The selection that a configuration file and the command line make together.
+    """The selection that an experiment, a configuration file and the command line make together, the last first.
 
     Args:
         config: a YAML file with the options' names as keys, or None.
@@ -86,6 +91,8 @@ def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
     """
     chosen: dict[str, Any] = _read(config) if config else {}
     chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
+    if "experiment" in chosen:
+        chosen = _read(experiments.path(chosen["experiment"])) | chosen
     return Selection(**chosen)
 
 

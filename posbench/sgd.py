@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from posbench.errors import PosbenchError
@@ -49,11 +51,8 @@ class ConvolutionalReadout:
     @torch.inference_mode()
     def predict(self, features: Features) -> torch.Tensor:
         """The drawn maps before they are resized, float32 [n, targets, side, side]."""
-        maps = []
-        for batch in features.batches(BATCH):
-            inputs = batch.aligned()
-            maps.append(torch.cat([stack(inputs) for stack in self.stacks], dim=1))
-        return self.low[:, None, None] + self.span[:, None, None] * torch.cat(maps)
+        maps = torch.cat([_draw(self.stacks, batch.aligned()) for batch in features.batches(BATCH)])
+        return self.low[:, None, None] + self.span[:, None, None] * maps
 
 
 def fit_sgd(
@@ -132,6 +131,17 @@ def _stack(channels: int, kernel: int, depth: int, padding: int, bounded: bool, 
     return nn.Sequential(*layers)
 
 
+def _draw(stacks: Sequence[nn.Sequential], inputs: torch.Tensor) -> torch.Tensor:
+    """What each stack makes of inputs [n, channels, grid, grid]: [n, targets, side, side].
+
+    The first convolutions read the same inputs: as one, they are several times as fast as one after the other.
+    """
+    first = [cast(nn.Conv2d, stack[0]) for stack in stacks]
+    weight, bias = (torch.cat([getattr(layer, name) for layer in first]) for name in ("weight", "bias"))
+    parts = F.conv2d(inputs, weight, bias, padding=int(first[0].padding[0])).chunk(len(stacks), dim=1)
+    return torch.cat([stack[1:](part) for stack, part in zip(stacks, parts, strict=True)], dim=1)
+
+
 def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.Tensor, rate: float) -> torch.Tensor:
     """Train stacks side by side; returns the mean loss of each epoch, float64 [epochs, targets], NaN where given up."""
     parameters = [parameter for stack in stacks for parameter in stack.parameters()]
@@ -148,7 +158,7 @@ def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.T
         for start in range(0, images, BATCH):
             numbers = shuffled[start : start + BATCH]
             inputs = training.features.of_images(numbers).aligned()
-            drawn = torch.cat([stack(inputs) for stack in stacks], dim=1)
+            drawn = _draw(stacks, inputs)
             loss = (resize(drawn, targets.shape[-1]) - targets).square().mean(dim=(0, 2, 3))
             optimiser.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]

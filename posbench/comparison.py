@@ -1,0 +1,86 @@
+"""Our measurements beside the numbers that a paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posbench.leaderboard import Row, number_text
+from posbench.published import Published
+
+#: What tells rows apart; those that do not vary are said once, below the table.
+_VARYING = ("test_images", "backbone", "weights", "padding", "readout", "taps", "seed")
+_CONSTANT = ("images", "image_size", "n_train", "n_test", "precision", "score_at")
+METRICS = ("spc", "mae")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of text.
+
+    Attributes:
+        labels: headings of the columns that say what was measured, the target first.
+        lines: each with its labels, and for each metric what was measured, what is published, and the difference.
+        constant: what holds for all lines.
+        notes: what else to know.
+    """
+
+    title: str
+    labels: list[str]
+    lines: list[tuple[list[str], list[tuple[str, str, str]]]]
+    constant: str
+    notes: list[str]
+
+
+def compare(rows: Sequence[Row], table: Published) -> Comparison:
+    """Rows of ours, by target, beside what a table prints for the same."""
+    varying = [name for name in _VARYING if len({row[name] for row in rows}) > 1]
+    same = [name for name in (*_VARYING, *_CONSTANT) if name not in varying]
+    ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["target"] for r in rows)).index(row["target"]))
+    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
+    lines = []
+    for row in ordered:
+        labels = [row["target"], *(_label(row[name]) for name in varying)]
+        printed = table.find(row)
+        lines.append((labels, [_numbers(row, metric, printed, reasons) for metric in METRICS]))
+    notes = [f"[{number}] {reason}" for number, reason in enumerate(reasons, 1)]
+    untrained = sorted({row["backbone"] for row in rows if str(row["weights"]).startswith("random:")})
+    if untrained:
+        notes.insert(0, f"{', '.join(untrained)}: untrained here, trained on ImageNet in the paper")
+    constant = "; ".join(f"{name} {value}" for name in same if rows and (value := rows[0][name]) not in (None, ""))
+    return Comparison(f"measured beside {table.name}", ["target", *varying], lines, constant, notes)
+
+
+def _label(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _numbers(row: Row, metric: str, printed: Mapping[str, float], reasons: Sequence[str]) -> tuple[str, str, str]:
+    value, theirs = row.get(metric), printed.get(metric)
+    note = f" [{reasons.index(row['reason']) + 1}]" if row["reason"] else ""
+    lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
+    half = None if lo is None or hi is None else (hi - lo) / 2
+    ours = number_text(value, half, digits=3) if value is not None else row["status"] if note else "–"
+    return (
+        ours + note,
+        "–" if theirs is None else f"{theirs:.3f}",
+        "–" if theirs is None or value is None else f"{value - theirs:+.3f}",
+    )
+
+
+def headings(comparison: Comparison) -> list[str]:
+    """Of all columns."""
+    return [*comparison.labels, *(f"{metric} {what}" for metric in METRICS for what in ("ours", "published", "Δ"))]
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The comparison as a Markdown table."""
+    names = headings(comparison)
+    cells: list[list[Any]] = [
+        names,
+        ["---"] * len(comparison.labels) + ["---:"] * (len(names) - len(comparison.labels)),
+    ]
+    cells += [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
+    table = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in cells]
+    return "\n".join([f"**{comparison.title}**", "", *table, "", comparison.constant, *comparison.notes, ""])
