@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from posbench.leaderboard import Row, number_text
 from posbench.published import Published
@@ -35,7 +34,8 @@ class Comparison:
 
 def compare(rows: Sequence[Row], table: Published) -> Comparison:
     """Rows of ours, by target, beside what a table prints for the same."""
-    varying = [name for name in _VARYING if len({row[name] for row in rows}) > 1]
+    # Whether a readout has a seed says nothing; which one it has does.
+    varying = [name for name in _VARYING if len({row[name] for row in rows} - {None}) > 1]
     same = [name for name in (*_VARYING, *_CONSTANT) if name not in varying]
     ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["target"] for r in rows)).index(row["target"]))
     reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
@@ -71,16 +71,13 @@ def _numbers(row: Row, metric: str, printed: Mapping[str, float], reasons: Seque
 
 def headings(comparison: Comparison) -> list[str]:
     """Of all columns."""
-    return [*comparison.labels, *(f"{metric} {what}" for metric in METRICS for what in ("ours", "published", "Δ"))]
+    return [*comparison.labels, *(f"{metric}\n{what}" for metric in METRICS for what in ("ours", "published", "Δ"))]
 
 
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
     names = headings(comparison)
-    cells: list[list[Any]] = [
-        names,
-        ["---"] * len(comparison.labels) + ["---:"] * (len(names) - len(comparison.labels)),
-    ]
-    cells += [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
-    table = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in cells]
+    lines = [names, ["---" if i < len(comparison.labels) else "---:" for i in range(len(names))]]
+    lines += [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
+    table = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
     return "\n".join([f"**{comparison.title}**", "", *table, "", comparison.constant, *comparison.notes, ""])
