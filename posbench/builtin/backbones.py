@@ -129,10 +129,13 @@ def posbench_backbones() -> Iterable[Backbone]:
     yield Backbone(
         name="none",
         summary="no network: the readout on red, green and blue alone, a control",
-        version="1",
+        version="2",
         source="Islam, Jia & Bruce, ICLR 2020",
         build=build_none,
         taps=1,
+        # Pixels as they are, in [0, 1]: what a readout pads with is black, as in the paper, and not the mean colour.
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
         weightless=True,
     )
     yield from (timm_backbone(row) for row in timm_models.read() if "." not in row.name)
