@@ -24,6 +24,7 @@ from posbench.maps import pattern, resize
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
 from posbench.store import Record, Store
+from posbench.training import Training
 from posbench.weights import NONE, Weights
 
 #: The images of every forward pass of the network below since the test began.
@@ -427,6 +428,59 @@ def test_every_test_source_is_scored_on_its_own_images(store: Store) -> None:
     with Store(store.path.with_name("alone.db")) as fresh:
         alone = go(plan(sources=[(SPECKLE, other)], targets=[H]), fresh)
     assert value(together[1]) == value(alone[0]) != value(together[0])
+
+
+def test_training_features_and_fits_serve_every_test_source(store: Store) -> None:
+    def bright(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        return rng.integers(128, 256, (size, size, 3), dtype=np.uint8)
+
+    fitted: list[Training] = []
+
+    def spy(training: Training) -> Any:
+        fitted.append(training)
+        return ridge(training)
+
+    other = Source(Images(name="bright", summary="", version="1", draw=bright))
+    readout = replace(RIDGE, fit=spy)
+    log = Log()
+    wanted = plan(
+        sources=[(SPECKLE, SPECKLE), (SPECKLE, other)], readouts=[readout], paddings=[ZERO, CIRCULAR], taps=["all", "1"]
+    )
+    together = go(wanted, store, log=log)
+    # Two paddings, two choices of taps: four fits, though four jobs have eight.
+    assert len(fitted) == 4
+    assert sorted(passes, reverse=True)[:6] == [10, 10, 6, 6, 6, 6]
+    assert log.images == 4 * 16  # what a progress bar counts on
+    with Store(store.path.with_name("alone.db")) as fresh:
+        alone = [
+            record
+            for job, _ in wanted.jobs()
+            for record in go(Plan(tuple(cell for cell in wanted.cells if cell.job == job), wanted.metrics), fresh)
+        ]
+    assert {r.cell_id: value(r) for r in alone} == {r.cell_id: value(r) for r in together}
+
+
+def test_what_is_trained_on_does_not_depend_on_what_is_tested_on(store: Store) -> None:
+    photos = Source(load_registry().images("photos"), "0" * 64)
+    seen: list[Training] = []
+
+    def spy(training: Training) -> Any:
+        seen.append(training)
+        return ridge(training)
+
+    wanted = plan(
+        sources=[(photos, photos), (photos, SPECKLE), (SPECKLE, photos)],
+        readouts=[replace(RIDGE, fit=spy)],
+        targets=[H],
+        n_train=20,
+        n_test=10,
+    )
+    first, second, third = go(wanted, store)
+    used = [store.provenance(record.run_id)["photographs"] for record in (first, second, third)]
+    assert len(seen) == 2
+    assert used[0]["train"] == used[1]["train"]
+    assert used[0]["test"] == used[2]["test"]
+    assert set(seen[0].photographs) == set(used[0]["train"])
 
 
 def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: Path) -> None:
