@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Ran
 
@@ -51,3 +54,27 @@ def test_the_configuration_shown_is_accepted(posbench: Callable[..., Ran]) -> No
     answer = posbench("run", "experiment.yaml", "--dry-run")
     assert answer.code == 0, answer.err
     assert "8 jobs" in answer.out  # three paddings and the control, on two sources
+
+
+def test_the_papers_tables_are_reproduced_by_the_commands_shown(
+    posbench: Callable[..., Ran], tiny: str, tmp_path: Path
+) -> None:
+    """Each command as it stands, but on a tiny network and few small crops."""
+    for i, name in enumerate(("DUTS-TR-Image", "PASCAL-S")):
+        Path(name).mkdir()
+        for j in range(3):
+            pixels = np.random.default_rng([i, j]).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(Path(name) / f"{j}.png")
+    small = ["--backbones", f"{tiny},none", "--image-size", "96", "--train-count", "8", "--test-count", "4"]
+    shown = [shlex.split(line) for line in fenced("text")[2].splitlines()]
+    assert len(shown) == 9
+    for _, *command in shown:
+        if ">" in command:
+            *command, _, file = command
+            printed = posbench(*command)
+            Path(file).write_text(printed.out, encoding="utf-8")
+        else:
+            printed = posbench(*command, *(small if command[0] == "run" else []))
+            assert "measured beside islam2020-table" in printed.out, printed.err
+            assert "none" in printed.out
+        assert printed.code == 0, printed.err
