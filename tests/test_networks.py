@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -363,3 +364,36 @@ def test_statistics_of_a_normalisation_without_parameters_are_needed() -> None:
             return [self.norm(self.conv(x))]
 
     assert needed(Bare().eval()) == {"conv.weight", "conv.bias", "norm.running_mean", "norm.running_var"}
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "suffix"), [("vgg16", "classifier", ".pth"), ("resnet18", "fc", ".safetensors")]
+)
+def test_torchvisions_files_fit_with_and_without_their_classifier(
+    name: str, head: str, suffix: str, tmp_path: Path
+) -> None:
+    import torchvision
+    from safetensors.torch import save_file
+
+    # Small random tensors of the right names and shapes, without the minutes that initialising VGG's classifier takes.
+    with torch.device("meta"):
+        published = getattr(torchvision.models, name)(weights=None).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        key: torch.rand(value.shape, generator=generator) if value.is_floating_point() else torch.zeros((), dtype=int)
+        for key, value in published.items()
+        if not key.startswith("classifier.")  # a classifier may be absent; VGG's alone is half a gigabyte
+    }
+    backbone = load_registry().get(Backbone, name)
+    for kept in (state, {key: value for key, value in state.items() if not key.startswith(head)}):
+        file = tmp_path / f"file{suffix}"
+        save_file(kept, file) if suffix == ".safetensors" else torch.save(kept, file)
+        network = build(backbone, Weights(f"file:{file.name}@0", "0", file))
+        own = network.state_dict()
+        shared = [key for key in kept if key in own and own[key].is_floating_point()]
+        assert len(shared) >= 26
+        assert all(torch.equal(own[key], kept[key]) for key in shared)
+    first = next(key for key in state if key.endswith("weight"))
+    torch.save({key: value for key, value in state.items() if key != first}, tmp_path / "file.pth")
+    with pytest.raises(MissingError, match=f"they lack {re.escape(first)}"):
+        build(backbone, Weights("file:file.pth@0", "0", tmp_path / "file.pth"))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from posbench import Fitted, Readout, Training, hookimpl
+from posbench import Fitted, Readout, hookimpl
+
+if TYPE_CHECKING:
+    from posbench import Training
 
 ISLAM = "Islam, Jia & Bruce, ICLR 2020"
 KERNELS = (1, 3, 5, 7)
