@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from posbench.leaderboard import Row, number_text
 from posbench.published import Published
 
-#: What tells rows apart; those that do not vary are said once, below the table.
-_VARYING = ("test_images", "backbone", "weights", "padding", "readout", "taps", "seed")
-_CONSTANT = ("images", "image_size", "n_train", "n_test", "precision", "score_at")
+#: What tells rows apart beside the target; what does not vary is said once, below the table.
+_SETTINGS = (
+    *("test_images", "backbone", "weights", "padding", "readout", "taps", "seed"),
+    *("images", "image_size", "n_train", "n_test", "precision", "score_at"),
+)
 METRICS = ("spc", "mae")
 
 
@@ -35,8 +37,8 @@ class Comparison:
 def compare(rows: Sequence[Row], table: Published) -> Comparison:
     """Rows of ours, by target, beside what a table prints for the same."""
     # Whether a readout has a seed says nothing; which one it has does.
-    varying = [name for name in _VARYING if len({row[name] for row in rows} - {None}) > 1]
-    same = [name for name in (*_VARYING, *_CONSTANT) if name not in varying]
+    varying = [name for name in _SETTINGS if len({row[name] for row in rows} - {None}) > 1]
+    same = [name for name in _SETTINGS if name not in varying]
     ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["target"] for r in rows)).index(row["target"]))
     reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
     lines = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from posbench.errors import PosbenchError
+from posbench.errors import Inapplicable
 from posbench.features import Features
 from posbench.readout import LinearReadout, fit_ridge
 from posbench.training import Training
@@ -49,11 +49,11 @@ def fit_ridge_cv(training: Training, side: int, *, kernel: int, padding: int = 0
         kernel, padding: as `fit_ridge` takes them.
 
     Raises:
-        PosbenchError: if all training images are of one photograph.
+        Inapplicable: if all training images are of one photograph.
     """
     names = sorted(set(training.photographs))
     if len(names) < 2:
-        raise PosbenchError(
+        raise Inapplicable(
             "a penalty is chosen on held-out photographs, and there is one: give more, or --readouts ridge"
         )
     targets = training.targets(side)

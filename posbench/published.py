@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from posbench.errors import unknown
+from posbench.errors import UsageError
 from posbench.experiments import FOLDER
 
 #: What a row of a paper's table says when it says nothing: what its other tables vary.
@@ -67,7 +67,7 @@ def published(name: str) -> Published:
                 table = tables.setdefault(f"{path.stem}-table{line['table']}", {})
                 table[frozenset(entry.items())] = {"spc": float(line["spc"]), "mae": float(line["mae"])}
     if name not in tables:
-        raise unknown("published table", name, tables)
+        raise UsageError(f"no published table {name!r}: choose {', '.join(tables)}")
     return Published(name, tables[name])
 
 

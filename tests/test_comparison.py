@@ -57,6 +57,13 @@ def test_what_varies_has_a_column_and_targets_stand_together() -> None:
     assert compare([ROW, ROW | {"seed": 1}], TABLE).labels == ["target", "seed"]
 
 
+def test_rows_of_other_settings_are_told_apart() -> None:
+    compared = compare([ROW, ROW | {"images": "leaves", "n_train": 16}], TABLE)
+    assert compared.labels == ["target", "images", "n_train"]
+    assert [labels for labels, _ in compared.lines] == [["H", "photos", "8"], ["H", "leaves", "16"]]
+    assert "n_train" not in compared.constant
+
+
 def test_an_untrained_network_is_told_from_the_papers() -> None:
     (note,) = compare([ROW | {"weights": "random:0"}], TABLE).notes
     assert note == "vgg16: untrained here, trained on ImageNet in the paper"

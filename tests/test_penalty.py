@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from posbench import readout
-from posbench.errors import PosbenchError
+from posbench.errors import Inapplicable
 from posbench.features import Features
 from posbench.penalty import PENALTIES, fit_ridge_cv
 from posbench.readout import fit_ridge
@@ -62,5 +62,5 @@ def test_two_photographs_are_held_out_in_turn() -> None:
 
 
 def test_one_photograph_leaves_nothing_to_choose_on() -> None:
-    with pytest.raises(PosbenchError, match=r"held-out photographs, and there is one: give more"):
+    with pytest.raises(Inapplicable, match=r"held-out photographs, and there is one: give more"):
         fit_ridge_cv(training(["a"] * 4), GRID, kernel=1)
