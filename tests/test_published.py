@@ -73,7 +73,5 @@ def test_errors_of_stripes_are_compared_on_the_papers_scale_alone() -> None:
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(
-        UsageError, match=r"no published table 'islam2020-table9': choose islam2020-table1, "
-    ):
+    with pytest.raises(UsageError, match=r"no published table 'islam2020-table9': choose islam2020-table1, "):
         published("islam2020-table9")
