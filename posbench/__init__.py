@@ -24,6 +24,8 @@ from posbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from posbench.leaves import dead_leaves
+    from posbench.modes import fit_modes
+    from posbench.observation import Observation, Reading
     from posbench.operations import Operation
     from posbench.penalty import fit_ridge_cv
     from posbench.readout import fit_ridge
@@ -41,8 +43,10 @@ __all__ = [
     "Inapplicable",
     "Metric",
     "MissingError",
+    "Observation",
     "Operation",
     "Padding",
+    "Reading",
     "Readout",
     "Sides",
     "Target",
@@ -50,6 +54,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "dead_leaves",
+    "fit_modes",
     "fit_ridge",
     "fit_ridge_cv",
     "fit_sgd",
@@ -58,9 +63,12 @@ __all__ = [
 
 
 _LAZY = {
+    "Observation": "posbench.observation",
     "Operation": "posbench.operations",
+    "Reading": "posbench.observation",
     "Training": "posbench.training",
     "dead_leaves": "posbench.leaves",
+    "fit_modes": "posbench.modes",
     "fit_ridge": "posbench.readout",
     "fit_ridge_cv": "posbench.penalty",
     "fit_sgd": "posbench.sgd",

@@ -105,6 +105,7 @@ def run(
     test_images: Annotated[str | None, _names("Other sources to test on.")] = None,
     readouts: Annotated[str | None, _names("Models that draw. [ridge]")] = None,
     metrics: Annotated[str | None, _names("Scores. [spc,mae,r2]")] = None,
+    controls: Annotated[str | None, typer.Option(metavar="all|A,B", help="Checks of every cell. [none]")] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(metavar="auto|pretrained|random|NAME=PATH", help="Which weights; may be repeated. [auto]"),
@@ -143,10 +144,9 @@ def run(
     beside = published_table(selection.published) if selection.published else None
     registry = _registry()
     from posbench.ingredients import gather
-    from posbench.plan import make_plan
 
     gathered = gather(selection, registry, download=not selection.dry_run)
-    plan = make_plan(gathered.ingredients)
+    plan = gathered.plan()
     for warning in gathered.warnings:
         _say(f"posbench: warning: {warning}", "yellow")
     if selection.dry_run:
@@ -157,10 +157,23 @@ def run(
     with Store(selection.store) as opened:
         failed = _compute(plan, opened, selection, gathered.device)
         records = opened.records(cell.id for cell in plan.cells)
-    from posbench.leaderboard import row
+        jobs = {job.id for job, _ in plan.jobs()}
+        measures = {(metric.name, metric.version) for metric in plan.measures}
+        readings = [
+            one
+            for one in opened.readings()
+            if one.job_id in jobs and (one.reading.metric, one.reading.version) in measures
+        ]
+    from posbench.leaderboard import job_row, rows
 
-    rows = [row(record) for record in records]
-    _publish(rows, plan.metrics[0], csv=selection.csv, json=selection.json, beside=beside)
+    _publish(
+        rows(records),
+        plan.metrics[0] if plan.metrics else None,
+        csv=selection.csv,
+        json=selection.json,
+        beside=beside,
+        of_jobs=[job_row(reading) for reading in readings],
+    )
     if failed or any(record.outcome.status == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -168,26 +181,27 @@ def run(
 def _show_plan(plan: Any, selection: Selection, device: str) -> None:
     """What a run would do; asks the store, if there is one, what is already done."""
     from posbench import render
+    from posbench.plan import passes
     from posbench.store import Store
 
-    pending = list(plan.cells)
+    tasks = plan.tasks()
     if selection.store.exists() and not selection.force:
         with Store(selection.store) as store:
-            pending = plan.pending(store.finished(plan.metrics))
-    waiting = {job.id for job, _ in plan.jobs(pending)}
+            tasks = plan.tasks(store.finished(plan.metrics), store.measured())
+    waiting = {task.job.id for task in tasks}
     if selection.json:
         jobs = [
             {"job_id": job.id, "to_do": job.id in waiting, **job.identity(), "cells": [cell.id for cell in cells]}
             for job, cells in plan.jobs()
         ]
-        typer.echo(json_text({"jobs": jobs, "passes": plan.passes(pending), "device": device}, indent=1))
+        typer.echo(json_text({"jobs": jobs, "passes": passes(tasks), "device": device}, indent=1))
         return
     lines = [
         [
             job.backbone.name,
             job.weights.label,
             job.padding.name if job.padding else "none",
-            job.train.label if job.train == job.test else f"{job.train.label} → {job.test.label}",
+            job.sources,
             str(job.n_train + job.n_test),
             str(len(cells)),
             "to do" if job.id in waiting else "done",
@@ -196,30 +210,31 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
     ]
     out.print(render.plain(["backbone", "weights", "padding", "images", "crops", "cells", "state"], lines))
     out.print(
-        f"{len(lines)} jobs with {len(plan.cells)} cells; {len(waiting)} jobs with {len(pending)} cells to do; "
-        f"{plan.passes(pending)} network passes on {device} in {plan.cells[0].job.precision}",
+        f"{len(lines)} jobs with {len(plan.cells)} cells; "
+        f"{len(tasks)} jobs with {sum(len(task.cells) for task in tasks)} cells to do; "
+        f"{passes(tasks)} network passes on {device} in {plan.cells[0].job.precision}",
         highlight=False,
     )
 
 
 def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
     """Compute what is missing, with a progress bar, and say what it took; returns whether anything failed."""
-    pending = plan.pending(set() if selection.force else store.finished(plan.metrics))
-    if not pending:
+    tasks = plan.tasks() if selection.force else plan.tasks(store.finished(plan.metrics), store.measured())
+    if not tasks:
         return False
     from posbench import engine, render
 
-    jobs = [job for job, _ in plan.jobs(pending)]
+    jobs = [task.job for task in tasks]
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
         with render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress:
             for job, result in engine.run(
-                plan, pending, store, device=device, fail_fast=selection.fail_fast, observer=progress
+                tasks, plan.metrics, store, device=device, fail_fast=selection.fail_fast, observer=progress
             ):
                 seconds.update(result.seconds)
                 states[result.status] += 1
-                for reason in dict.fromkeys(o.reason for o in result.outcomes if o.status == "failed"):
+                for reason in result.failures:
                     _say(f"posbench: {job.title}: {reason}", "red")
     except KeyboardInterrupt:
         raise Interrupted(
@@ -257,23 +272,26 @@ def _check_outputs(store: Path, *, csv: str | None, json: bool, markdown: str | 
 
 def _publish(
     rows: Sequence[dict[str, Any]],
-    metric: Metric,
+    metric: Metric | None,
     *,
     csv: str | None,
     json: bool,
     by: str = "padding",
     markdown: str | None = None,
     beside: Published | None = None,
+    of_jobs: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Rows as asked for: to files, and one form of them on standard output."""
-    from posbench import comparison, leaderboard, render
+    from posbench import boards, comparison, leaderboard, render
 
+    shown = boards.job_boards(of_jobs)
+    if metric and beside is None:
+        checked = boards.control_boards(rows, metric.name)
+        shown = [*boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by), *checked, *shown]
+    tables, text = [render.board(board) for board in shown], boards.to_markdown(shown)
     if beside:
         compared = comparison.compare(rows, beside)
-        tables, text = [render.comparison(compared)], comparison.to_markdown(compared)
-    else:
-        boards = leaderboard.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-        tables, text = [render.board(board) for board in boards], leaderboard.to_markdown(boards)
+        tables, text = [render.comparison(compared), *tables], comparison.to_markdown(compared) + text
     outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
     for destination, text in outputs:
         if destination == "-":
@@ -295,8 +313,8 @@ def list_(
     from posbench import render
 
     kinds = {plural(singular): singular for singular in KINDS}
-    if kind is not None and kind not in (*kinds, EXPERIMENTS):
-        raise unknown("kind", kind, [*kinds, EXPERIMENTS])
+    if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS, CONTROLS])
     registry = _registry()
     for title, singular in kinds.items():
         if kind not in (None, title):
@@ -312,12 +330,19 @@ def list_(
         lines = [[name, experiments.summary(name)] for name in experiments.names()]
         out.print(render.plain([EXPERIMENTS, "summary"], lines))
         out.print()
+    if kind in (None, CONTROLS):
+        from posbench import controls
+
+        lines = [[control.name, control.summary] for control in controls.CONTROLS.values()]
+        out.print(render.plain([CONTROLS, "summary"], lines))
+        out.print()
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
 
 
 TIMM_SUMMARY = "a timm model"
 EXPERIMENTS = "experiments"
+CONTROLS = "controls"
 
 
 @app.command()
@@ -374,11 +399,19 @@ def audit(
 
 
 def _rows(store: Path) -> list[dict[str, Any]]:
-    from posbench.leaderboard import row
+    from posbench.leaderboard import rows
     from posbench.store import Store
 
     with Store(store, must_exist=True) as opened:
-        return [row(record) for record in opened.records()]
+        return rows(opened.records())
+
+
+def _job_rows(store: Path) -> list[dict[str, Any]]:
+    from posbench.leaderboard import job_row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        return [job_row(reading) for reading in opened.readings()]
 
 
 @app.command()
@@ -392,7 +425,7 @@ def leaderboard(
     published: PublishedOption = None,
 ) -> None:
     """Show everything that a store holds, the best first."""
-    from posbench.leaderboard import BY
+    from posbench.boards import BY
 
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
@@ -404,7 +437,45 @@ def leaderboard(
     if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
     beside = published_table(published) if published else None
-    _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside)
+    _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
+
+
+@app.command()
+def measures(store: StoreOption = STORE, csv: CsvOption = None, json: JsonOption = False) -> None:
+    """Show what a store holds of networks as a whole: metrics that need no target."""
+    from posbench import boards, leaderboard, render
+
+    _check_outputs(store, csv=csv, json=json)
+    rows = _job_rows(store)
+    text = leaderboard.to_csv(rows, leaderboard.JOB_COLUMNS)
+    if csv == "-":
+        sys.stdout.write(text)
+    elif csv is not None:
+        leaderboard.write_whole(Path(csv), text)
+    if json:
+        typer.echo(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1))
+    elif csv != "-":
+        for board in boards.job_boards(rows):
+            out.print(render.board(board))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A store, a CSV file, or columns such as padding=zero,target=H.")],
+    b: Annotated[str, typer.Argument(help="What it is held against.")],
+    store: StoreOption = STORE,
+    metric: MetricOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the differences between two sides, cell by cell, on the same photographs."""
+    from posbench import differences, render
+
+    first, second = (differences.side(text, store) for text in (a, b))
+    found = differences.compare(first, second, metric or "spc")
+    if json:
+        typer.echo(differences.to_json(found))
+    else:
+        out.print(render.differences(found))
 
 
 @app.command()
@@ -415,16 +486,26 @@ def show(
     """Draw a cell's mean predicted map beside its target, and tell how it was made."""
     import numpy as np
 
-    from posbench import render
-    from posbench.leaderboard import columns, row
+    from posbench import boards, render
+    from posbench.leaderboard import columns, rows
     from posbench.store import Store
+    from posbench.verdict import verdicts
 
     with Store(store, must_exist=True) as opened:
         record = opened.find(cell)
         provenance = opened.provenance(record.run_id)
-    values = row(record)
+        every = rows(opened.records())
+    number = next(i for i, row in enumerate(every) if row["cell_id"] == record.cell_id)
+    values = every[number]
     lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
+    verdict = verdicts(every)[number]
+    if verdict and verdict.evidence:
+        out.print()
+        out.print(render.evidence(verdict))
+    for board in boards.control_boards([values, *(r for r in every if r["control_of"] == record.cell_id)], "spc"):
+        out.print()
+        out.print(render.board(board))
     if record.outcome.mean_map:
         flat = np.frombuffer(record.outcome.mean_map, "<f4")
         side = round(len(flat) ** 0.5)

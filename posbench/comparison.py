@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from posbench.leaderboard import Row, number_text
+from posbench.boards import number_text
+from posbench.leaderboard import Row
 from posbench.published import Published
 
 #: What tells rows apart beside the target; what does not vary is said once, below the table.
@@ -36,6 +37,7 @@ class Comparison:
 
 def compare(rows: Sequence[Row], table: Published) -> Comparison:
     """Rows of ours, by target, beside what a table prints for the same."""
+    rows = [row for row in rows if not row["control"]]
     # Whether a readout has a seed says nothing; which one it has does.
     varying = [name for name in _SETTINGS if len({row[name] for row in rows} - {None}) > 1]
     same = [name for name in _SETTINGS if name not in varying]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from posbench.features import Features
+    from posbench.observation import Observation, Reading
     from posbench.operations import Operation
     from posbench.training import Training
 
@@ -155,16 +156,27 @@ class Target(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Component):
-    """How well a predicted map agrees with the target.
+    """How well a predicted map agrees with the target; or, with `of_job`, what a job's features say without any target.
 
     Attributes:
         score: takes predictions [n, height, width] and the target [height, width], both float64 and on one device, and
             returns one finite score an image [n].
+        of_job: takes a `posbench.Observation`, the features of one network under one padding, and returns a list of
+            `posbench.Reading`, one for all taps together or one a tap.
         higher_is_better: whether a leaderboard puts the largest score first.
+
+    Raises:
+        ValueError: unless exactly one of `score` and `of_job` is given.
     """
 
-    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    of_job: Callable[[Observation], Sequence[Reading]] | None = None
     higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.score is None) == (self.of_job is None):
+            raise ValueError(f"{self.name}: give either score or of_job")
 
 
 @dataclass(frozen=True, kw_only=True)

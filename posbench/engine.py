@@ -8,24 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import groupby
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from posbench import __version__
-from posbench.components import Fitted, Metric
+from posbench.components import Fitted, Metric, Padding
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError, one_line
 from posbench.features import Features, extract
-from posbench.maps import pattern, resize
+from posbench.maps import pattern
 from posbench.networks import build, smallest_size
+from posbench.observation import Observation, Split
 from posbench.passes import Pass
-from posbench.plan import Cell, Identity, Job, Plan, tap_numbers
+from posbench.plan import Cell, Job, Task, tap_numbers
+from posbench.reach import reach
 from posbench.scoring import flatten_degenerate, score
-from posbench.store import Outcome, Store, StoredScore
+from posbench.statistics import interval
+from posbench.store import Outcome, Store, StoredReading, StoredScore
 from posbench.training import Training
-from posbench.windows import TEST, TRAIN, Windows, check_photographs, deal, windows
+from posbench.treatments import PLAIN, TREATMENTS, judged
+from posbench.windows import FOLDS, TEST, TRAIN, Photograph, Windows, check_photographs, deal, folds, windows
+
+#: Under which a job's images are seen within more of their photographs.
+SURROUND = Padding(name="surround", summary="", version="1", border="surround")
 
 
 class Observer(Protocol):
@@ -46,48 +54,98 @@ class JobResult:
 
     Attributes:
         outcomes: one a cell, in the order of the cells.
+        readings: of the job as a whole.
         seconds: by stage: images, network, extraction, readout, scoring.
         provenance: what else to store with it.
     """
 
     outcomes: list[Outcome]
+    readings: list[StoredReading] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
-        """The worst among the cells: failed, skipped or ok."""
-        return min((outcome.status for outcome in self.outcomes), key=["failed", "skipped", "ok"].index)
+        """The worst among the cells and readings: failed, skipped or ok."""
+        found = {one.status for one in self.outcomes} | {one.status for one in self.readings}
+        return min(found, key=["failed", "skipped", "ok"].index)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why something failed, each reason once."""
+        reasons = [(one.status, one.reason) for one in self.outcomes]
+        reasons += [(one.status, one.reason) for one in self.readings]
+        return [reason for status, reason in dict.fromkeys(reasons) if status == "failed"]
 
 
-#: Of training, and of testing.
-Both = tuple[Windows, Windows]
+#: Names a set of windows, by the photographs that they are cut from and how; or a network's features of them.
+Key = tuple[object, ...]
 
 
 @dataclass
-class Trained:
-    """What jobs that differ in their test images alone share.
+class Seen:
+    """What the cells of one job are read from.
 
     Attributes:
-        job: their `Job.training`.
-        features: of the training images.
-        readouts: fitted on them, by what they were fitted for.
+        train, test: features.
+        windows: of training and of testing.
+        folds: of each training and each test image, the cross-fitted readout that it belongs to; None for one readout.
+        readouts: those already fitted on these training images, one a fold, by what they were fitted for.
     """
 
-    job: Identity
-    features: Features
-    readouts: dict[tuple[object, ...], Fitted] = field(default_factory=dict)
+    train: Features
+    test: Features
+    windows: tuple[Windows, Windows]
+    folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
+    readouts: dict[Key, list[Fitted]]
+
+    def tasks(self, training: Training) -> Iterator[Training]:
+        """What each readout is fitted on: all images, or all but its fold's."""
+        if self.folds is None:
+            yield training
+            return
+        for fold in range(FOLDS):
+            yield training.of_images(np.flatnonzero(self.folds[0] != fold).tolist())
+
+    def splits(self) -> list[Split]:
+        """Training and test features of different photographs."""
+        if self.folds is None:
+            return [Split(self.train, self.test, self.windows[1].photographs)]
+        names = self.windows[1].photographs
+        return [
+            Split(
+                self.train.of_images(np.flatnonzero(self.folds[0] != fold).tolist()),
+                self.test.of_images(numbers),
+                [names[i] for i in numbers],
+            )
+            for fold, numbers in enumerate(self.tested)
+        ]
+
+    @property
+    def tested(self) -> list[list[int]]:
+        """The numbers of the test images that each readout draws for."""
+        if self.folds is None:
+            return [list(range(len(self.test)))]
+        return [np.flatnonzero(self.folds[1] == fold).tolist() for fold in range(FOLDS)]
 
 
 class Engine:
-    """Computes jobs on one device, keeping between jobs what the next one is likely to share."""
+    """Computes jobs on one device, keeping between jobs what later ones will share.
 
-    def __init__(self, device: str) -> None:
+    Args:
+        jobs: all that will be computed, in their order; each is computed once.
+    """
+
+    def __init__(self, device: str, jobs: Sequence[Job]) -> None:
         self._device = device
         self._network: tuple[tuple[str, str, str], nn.Module] | None = None
-        self._windows: dict[tuple[object, ...], Windows] = {}
-        self._trained: Trained | None = None
+        self._dealt: dict[Key, tuple[list[Photograph], list[Photograph]]] = {}
+        self._windows: dict[Key, Windows] = {}
+        self._features: dict[Key, Features] = {}
+        self._readouts: dict[Key, dict[Key, list[Fitted]]] = {}
         self._seconds: dict[str, float] = {}
+        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
+        self._number = 0
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
             torch.backends.cudnn.allow_tf32 = False
@@ -100,8 +158,8 @@ class Engine:
         finally:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
-    def compute(self, job: Job, cells: Sequence[Cell], metrics: Sequence[Metric], observer: Observer) -> JobResult:
-        """Compute a job. What a component raises is recorded in its cells.
+    def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
+        """Compute what is to be done of a job. What a component raises is recorded in its cells and readings.
 
         Raises:
             UsageError, MissingError: for input that the user has to mend, such as a checkpoint that does not fit.
@@ -110,43 +168,77 @@ class Engine:
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
         try:
-            outcomes = self._compute(job, cells, metrics, observer, provenance)
+            outcomes, readings = self._compute(task, metrics, observer, provenance)
         except (UsageError, MissingError):
             raise
         except Exception as error:
-            outcomes = _struck(cells, error)
-        share = (time.perf_counter() - start) / len(cells)
+            outcomes = _struck(task.cells, error)
+            readings = [StoredReading(m.name, m.version, "all", *_why(error)) for m in task.measures]
+        self._let_go()
+        share = (time.perf_counter() - start) / max(1, len(task.cells))
         outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
-        return JobResult(outcomes, dict(self._seconds), provenance | self._circumstances())
+        return JobResult(outcomes, readings, dict(self._seconds), provenance | self._circumstances())
 
     def _compute(
-        self, job: Job, cells: Sequence[Cell], metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
-    ) -> list[Outcome]:
-        train, test = self._cut(job)
+        self, task: Task, metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
+    ) -> tuple[list[Outcome], list[StoredReading]]:
+        job = task.job
+        train, test = windows = (self._cut(job, TRAIN), self._cut(job, TEST))
         provenance["photographs"] = {
-            role: sorted(set(windows.photographs)) if source.images.photographs else len(windows)
-            for role, windows, source in (("train", train, job.train), ("test", test, job.test))
+            role: sorted(set(one.photographs)) if source.images.photographs else len(one)
+            for role, one, source in (("train", train, job.train), ("test", test, job.test))
         }
         run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
-        if self._trained and self._trained.job != job.training:
-            self._trained = None  # let go of the last features before the next take their memory
         with self._timed("extraction"):
             note = run.prepare(train, test)
-            if self._trained is None:
-                of_train = extract(run, train, grid=job.grid, progress=observer.saw)
-                self._trained = Trained(job.training, of_train)
-            else:
-                observer.saw(len(train))
-            of_test = extract(run, test, grid=job.grid, progress=observer.saw)
-        return [
-            replace(outcome, reason=outcome.reason or note)
-            for _, group in groupby(cells, key=lambda cell: (cell.readout.name, cell.taps, cell.seed))
-            for outcome in self._attempt(list(group), metrics, self._trained, of_test, (train, test))
-        ]
+            of_train, of_test = (self._extracted(run, job, role, observer) for role in (TRAIN, TEST))
+        readouts = self._readouts.setdefault((*self._key(job, TRAIN, features=True), job.train.crossed), {})
+        seen = Seen(of_train, of_test, windows, folds(train, test) if job.train.crossed else None, readouts)
+        groups: dict[Key, list[Cell]] = {}
+        for cell in task.cells:
+            fitted_apart = cell.control if cell.control in TREATMENTS else ""
+            groups.setdefault((cell.readout.name, cell.taps, cell.seed, fitted_apart), []).append(cell)
+        outcomes = {
+            cell.id: replace(outcome, reason=outcome.reason or note)
+            for group in groups.values()
+            for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True)
+        }
+        return [outcomes[cell.id] for cell in task.cells], self._measured(task, seen, run, note)
 
-    def _attempt(
-        self, cells: Sequence[Cell], metrics: Sequence[Metric], trained: Trained, test: Features, windows: Both
-    ) -> list[Outcome]:
+    def _measured(self, task: Task, seen: Seen, run: Pass, note: str) -> list[StoredReading]:
+        """The metrics of a job as a whole; one that fails takes no other with it."""
+
+        def surrounded() -> Features:
+            job = replace(task.job, padding=SURROUND)
+            around = replace(run, padding=SURROUND)
+            test = self._cut(job, TEST)
+            around.prepare(test)
+            return extract(around, test, grid=job.test_grid)
+
+        observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
+        found = []
+        for metric in task.measures:
+            with self._timed("measures"):
+                try:
+                    for reading in metric.of_job(observation) if metric.of_job else ():
+                        mean, lo, hi = interval(list(reading.by_photograph.values()) or [0.0])
+                        value = (mean, lo, hi) if reading.value is None else (reading.value, None, None)
+                        picture = None if reading.picture is None else reading.picture.float().cpu().numpy()
+                        found.append(
+                            StoredReading(
+                                *(metric.name, metric.version, reading.tap, "ok", note, *value, reading.by_photograph),
+                                *(
+                                    (None, None)
+                                    if picture is None
+                                    else (picture.astype("<f4").tobytes(), picture.shape[1])
+                                ),
+                            )
+                        )
+                except Exception as error:
+                    found.append(StoredReading(metric.name, metric.version, "all", *_why(error)))
+        return found
+
+    def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: Seen) -> list[Outcome]:
         """One readout of all its targets; a target or a readout that fails takes no other with it."""
         patterns, outcomes = {}, {}
         for cell in cells:
@@ -155,48 +247,22 @@ class Engine:
             except Exception as error:
                 outcomes[cell] = _struck([cell], error)[0]
         try:
-            found = list(self._read(patterns, metrics, trained, test, windows)) if patterns else []
+            found = list(self._read(patterns, metrics, seen)) if patterns else []
         except Exception as error:
             found = _struck(list(patterns), error)
         outcomes |= dict(zip(patterns, found, strict=True))
         return [outcomes[cell] for cell in cells]
 
-    def _read(
-        self,
-        drawn: Mapping[Cell, torch.Tensor],
-        metrics: Sequence[Metric],
-        trained: Trained,
-        test: Features,
-        windows: Both,
-    ) -> Iterator[Outcome]:
+    def _read(self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: Seen) -> Iterator[Outcome]:
         """Fit one readout to the targets of all its cells, unless that is done, and score each."""
-        cells = list(drawn)
-        job, readout, seed = cells[0].job, cells[0].readout, cells[0].seed
-        taps = tap_numbers(cells[0].taps, job.backbone.taps)
-        patterns = torch.stack(list(drawn.values())).to(self._device)
+        # Cells that check different ones by the same control have a target in common.
+        patterns = {cell.target.name: target.to(self._device) for cell, target in drawn.items()}
         with self._timed("readout"):
-            key = (readout, *taps, seed, *(cell.target for cell in cells))
-            if key not in trained.readouts:
-                trained.readouts[key] = readout.fit(
-                    Training(
-                        features=trained.features.of_taps(taps),
-                        photographs=windows[0].photographs,
-                        patterns=patterns,
-                        image_size=job.image_size,
-                        seed=seed or 0,
-                    )
-                )
-            predictions = trained.readouts[key].predict(test.of_taps(taps))
-        side = readout.grid(job.grid)
-        expected = (len(windows[1]), len(cells), side, side)
-        if not torch.is_tensor(predictions) or predictions.shape != expected:
-            raise PosbenchError(f"readout {readout.name!r} must predict maps of shape {expected}")
-        photographs = windows[1].photographs
-        for i, cell in enumerate(cells):
+            predictions = dict(zip(patterns, self._predicted(list(drawn), patterns, seen).unbind(1), strict=True))
+        photographs = seen.windows[1].photographs
+        for cell in drawn:
             with self._timed("scoring"):
-                scored_at = side if cell.score_at == "grid" else job.image_size
-                target = resize(patterns[i], scored_at)
-                maps = predictions[:, i] if scored_at == side else resize(predictions[:, i], scored_at)
+                maps, target = judged(cell, predictions[cell.target.name], patterns[cell.target.name])
                 maps, degenerate = flatten_degenerate(maps, target)
                 scores, problems = _scores(metrics, maps, target, photographs)
             yield Outcome(
@@ -205,30 +271,98 @@ class Engine:
                 "; ".join(problems),
                 n_test_photos=len(set(photographs)),
                 degenerate=degenerate,
-                mean_map=predictions[:, i].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
+                mean_map=predictions[cell.target.name].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
                 scores=scores,
+                reach=_reach(cell, patterns[cell.target.name], scores),
             )
 
-    def _cut(self, job: Job) -> Both:
-        """The windows of both roles; test windows are kept while their training images stay the same."""
-        pieces = job.padding is not None and job.padding.border == "surround"
-        common = (job.train, job.n_train, job.n_test, job.image_size, pieces)
-        if common not in self._windows:
-            self._windows.clear()
-        with self._timed("images"):
-            for_training, for_testing = deal(
-                job.train.images, job.test.images, job.n_test, (job.train.halved, job.test.halved)
+    def _predicted(self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: Seen) -> torch.Tensor:
+        """What a readout draws, each test image by the one of its fold: float32 [n, targets, side, side].
+
+        Raises:
+            PosbenchError: if the readout breaks its promise.
+        """
+        cell, job = cells[0], cells[0].job
+        taps = tap_numbers(cell.taps, job.backbone.taps)
+        treatment = TREATMENTS.get(cell.control, PLAIN)
+        training = treatment.of(
+            Training(
+                features=seen.train.of_taps(taps),
+                photographs=seen.windows[0].photographs,
+                patterns=torch.stack(list(patterns.values())),
+                image_size=job.image_size,
+                seed=cell.seed or 0,
+            ),
+            cell.readout.grid(job.grid),
+        )
+        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, cell.readout.grid(job.test_grid))
+        key = (cell.readout, *taps, cell.seed, treatment, *patterns)
+        if key not in seen.readouts:
+            seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
+        side = cell.readout.grid(job.test_grid)
+        predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
+        for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
+            drawn = fitted.predict(test.of_images(numbers))
+            expected = (len(numbers), *predictions.shape[1:])
+            if not torch.is_tensor(drawn) or drawn.shape != expected:
+                raise PosbenchError(f"readout {cell.readout.name!r} must predict maps of shape {expected}")
+            predictions[numbers] = drawn.float()
+        return predictions
+
+    # What jobs share.
+
+    def _key(self, job: Job, role: int, *, features: bool = False) -> Key:
+        """Names the windows of a role, or a network's features of them."""
+        sources = (job.train, job.test)
+        dealing = (*sources, job.n_test)
+        if dealing not in self._dealt:
+            halved = (job.train.halved, job.test.halved)
+            self._dealt[dealing] = deal(
+                job.train.images, job.test.images, job.n_test, halved, crossed=job.train.crossed
             )
-            if common not in self._windows:
-                self._windows[common] = windows(
-                    job.train.images, for_training, TRAIN, job.n_train, job.image_size, pieces=pieces
+        size = job.test_size or job.image_size if role == TEST else job.image_size
+        windows = (
+            *(sources[role].images, sources[role].turned, role, (job.n_train, job.n_test)[role], size),
+            *(photograph.digest for photograph in self._dealt[dealing][role]),
+            job.padding is not None and job.padding.border == "surround",
+        )
+        return (job.backbone, job.weights, job.padding, job.precision, windows) if features else windows
+
+    def _keys(self, job: Job) -> list[Key]:
+        return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
+
+    def _let_go(self) -> None:
+        """Forget what no later job shares."""
+        for kept in (self._windows, self._features):
+            for key in [key for key in kept if self._last_use.get(key, -1) <= self._number]:
+                del kept[key]
+        for key in [key for key in self._readouts if key[:-1] not in self._features]:
+            del self._readouts[key]
+        self._number += 1
+
+    def _cut(self, job: Job, role: int) -> Windows:
+        key, source = self._key(job, role), (job.train, job.test)[role]
+        if key not in self._windows:
+            with self._timed("images"):
+                cut = windows(
+                    source.images,
+                    self._dealt[job.train, job.test, job.n_test][role],
+                    role,
+                    (job.n_train, job.n_test)[role],
+                    job.test_size or job.image_size if role == TEST else job.image_size,
+                    pieces=job.padding is not None and job.padding.border == "surround",
                 )
-            key = (*common, job.test)
-            if key not in self._windows:
-                self._windows[key] = windows(
-                    job.test.images, for_testing, TEST, job.n_test, job.image_size, pieces=pieces
-                )
-        return self._windows[common], self._windows[key]
+                self._windows[key] = cut.turned() if source.turned else cut
+        return self._windows[key]
+
+    def _extracted(self, run: Pass, job: Job, role: int, observer: Observer) -> Features:
+        key, cut = self._key(job, role, features=True), self._cut(job, role)
+        if key in self._features:
+            observer.saw(len(cut))
+        else:
+            grid = (job.grid, job.test_grid)[role]
+            self._features[key] = extract(run, cut, grid=grid, progress=observer.saw)
+        return self._features[key]
 
     def _built(self, job: Job) -> nn.Module:
         key = (job.backbone.name, job.weights.label, job.weights.digest)
@@ -251,6 +385,14 @@ class Engine:
         }
 
 
+def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> float | None:
+    """How far the rank correlation reaches, where it is of a whole map drawn at the size that was trained on."""
+    spc = [score.value for score in scores if score.metric == "spc"]
+    if not spc or cell.control in TREATMENTS or cell.job.test_size:
+        return None
+    return reach(pattern.cpu().numpy(), spc[0], cell.job.image_size)
+
+
 def _scores(
     metrics: Sequence[Metric], maps: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]
 ) -> tuple[list[StoredScore], list[str]]:
@@ -271,21 +413,25 @@ def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
 
     Components are other people's code and may raise anything: the run goes on, and the reason is kept.
     """
-    status = "skipped" if isinstance(error, Inapplicable) else "failed"
-    return [Outcome(cell.identity(), status, _reason(error)) for cell in cells]
+    return [Outcome(cell.identity(), *_why(error)) for cell in cells]
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """What becomes of a thing in which something raised, and the reason."""
+    return "skipped" if isinstance(error, Inapplicable) else "failed", _reason(error)
 
 
 def _reason(error: Exception) -> str:
     return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
 
 
-def check_image_size(cells: Sequence[Cell]) -> None:
+def check_image_size(jobs: Sequence[Job]) -> None:
     """Find out before any job runs whether the networks can take images this small.
 
     Raises:
         UsageError: if one cannot, naming the smallest size that it can.
     """
-    for backbone, size in {(cell.job.backbone, cell.job.image_size) for cell in cells}:
+    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
         enough = smallest_size(backbone, size)
         if enough is not None and enough > size:
             raise UsageError(
@@ -294,11 +440,18 @@ def check_image_size(cells: Sequence[Cell]) -> None:
 
 
 def run(
-    plan: Plan, cells: Sequence[Cell], store: Store, *, device: str, fail_fast: bool, observer: Observer
+    tasks: Sequence[Task],
+    metrics: Sequence[Metric],
+    store: Store,
+    *,
+    device: str,
+    fail_fast: bool,
+    observer: Observer,
 ) -> Iterator[tuple[Job, JobResult]]:
-    """Compute some cells of a plan, and store each job as it finishes.
+    """Compute some tasks of a plan, and store each job as it finishes.
 
     Args:
+        metrics: to score cells by.
         fail_fast: stop after the first job that fails.
 
     Yields:
@@ -308,15 +461,16 @@ def run(
         UsageError: before any job runs, if a network cannot take images this small, or photographs are too few or no
             images; or if the store cannot be written.
     """
-    check_image_size(cells)
-    for train, test, n_test in {(cell.job.train, cell.job.test, cell.job.n_test) for cell in cells}:
-        check_photographs(train.images, test.images, n_test, (train.halved, test.halved))
-    engine = Engine(device)
-    for job, members in plan.jobs(cells):
-        observer.started(job)
-        result = engine.compute(job, members, plan.metrics, observer)
-        store.save(job, members, result.outcomes, result.provenance)
-        observer.finished(job, result)
-        yield job, result
+    jobs = [task.job for task in tasks]
+    check_image_size(jobs)
+    for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
+        check_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+    engine = Engine(device, jobs)
+    for task in tasks:
+        observer.started(task.job)
+        result = engine.compute(task, metrics, observer)
+        store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
+        observer.finished(task.job, result)
+        yield task.job, result
         if fail_fast and result.status == "failed":
             return

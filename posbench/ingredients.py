@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.controls import Control, Surroundings, chosen, with_controls
 from posbench.errors import UsageError
-from posbench.folders import content_digest
+from posbench.folders import content_digest, content_hash
 from posbench.machine import resolve_device, resolve_precision
-from posbench.plan import Ingredients, Source, parse_taps
+from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
 from posbench.registry import Registry
 from posbench.selection import Selection
 from posbench.weights import Request, Weights, resolve
@@ -24,6 +25,12 @@ class Gathered:
     ingredients: Ingredients
     device: str
     warnings: tuple[str, ...]
+    controls: tuple[Control, ...]
+    surroundings: Surroundings
+
+    def plan(self) -> Plan:
+        """The plan, with the controls that were asked for. Raises as `make_plan` does."""
+        return with_controls(make_plan(self.ingredients), self.controls, self.surroundings)
 
 
 def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathered:
@@ -36,6 +43,7 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         UsageError: for a name that nothing has, or an option that does not fit.
         MissingError: for weights, packages or a device that are not here.
     """
+    checks = chosen(selection.controls)
     backbones = registry.select(Backbone, selection.backbones or BARE_RUN)
     request = Request.parse(selection.weights)
     if stray := request.files.keys() - {backbone.name for backbone in backbones}:
@@ -50,6 +58,9 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         if problem:
             untrained.setdefault(problem, []).append(backbone.name)
     device = resolve_device(selection.device)
+    sources = _sources(selection, registry)
+    # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
+    needs_photos = any(train.images.torus for train, _ in sources) and bool(checks)
     seeds = ", ".join(map(str, selection.seeds))
     return Gathered(
         Ingredients(
@@ -58,7 +69,7 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             targets=registry.select(Target, selection.targets),
             readouts=registry.select(Readout, selection.readouts),
             metrics=registry.select(Metric, selection.metrics),
-            sources=_sources(selection, registry),
+            sources=sources,
             seeds=selection.seeds,
             taps=parse_taps(selection.taps),
             score_at=selection.score_at,
@@ -71,6 +82,13 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         tuple(
             f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
             for problem, names in untrained.items()
+        ),
+        tuple(checks),
+        Surroundings(
+            none=registry.get(Backbone, "none"),
+            leaves=_source(registry.images("leaves")),
+            photos=_source(registry.images("photos")) if needs_photos else None,
+            seeds=selection.seeds,
         ),
     )
 
@@ -85,4 +103,7 @@ def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Sou
 
 
 def _source(images: Images) -> Source:
-    return Source(images, content_digest(images.photographs()) if images.photographs else "")
+    if images.photographs is None:
+        return Source(images)
+    files = images.photographs()
+    return Source(images, content_digest(files), len({content_hash(file) for file in files}))

@@ -67,7 +67,7 @@ def fit_ridge_cv(training: Training, side: int, *, kernel: int, padding: int = 0
         )
         for i, penalty in enumerate(PENALTIES):
             drawn = fit_ridge(rest, targets, kernel=kernel, penalty=penalty, padding=padding).predict(unseen)
-            errors[i] += (drawn - targets).double().square().mean(dim=(2, 3)).sum(0).cpu() / len(of_image)
+            errors[i] += (drawn - targets).double().square().nanmean(dim=(2, 3)).sum(0).cpu() / len(of_image)
     best = errors.argmin(0).tolist()
     chosen = [PENALTIES[i] for i in best]
     readouts = {

@@ -18,7 +18,7 @@ from posbench.errors import UsageError
 from posbench.weights import Weights
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
-PROTOCOL = "1"
+PROTOCOL = "2"
 #: Image pixels along one side of a cell of the readout's grid, as in the paper: 28 cells at 224 pixels.
 CELL_PIXELS = 8
 #: A readout's map must have this side at least: a rank correlation over fewer cells says little.
@@ -42,20 +42,26 @@ class Source:
 
     Attributes:
         digest: SHA-256 of what it holds; generated images have none beyond their version.
+        photographs: how many different ones it has.
         halved: half of its photographs are for testing, since the same run trains and tests on it.
+        crossed: they are too few for that: each half is tested by a readout that is fitted on the other.
+        turned: its images stand on their heads, turned by 180 degrees.
     """
 
     images: Images
     digest: str = ""
+    photographs: int = 0
     halved: bool = False
+    crossed: bool = False
+    turned: bool = False
 
     @property
     def label(self) -> str:
-        return self.images.label or self.images.name
+        return (self.images.label or self.images.name) + (" turned" if self.turned else "")
 
     def identity(self) -> Identity:
-        identity = {"label": self.label, "version": self.images.version, "sha256": self.digest}
-        return identity | ({"halved": True} if self.halved else {})
+        marks = {mark: True for mark in ("halved", "crossed", "turned") if getattr(self, mark)}
+        return {"label": self.label, "version": self.images.version, "sha256": self.digest} | marks
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Job:
         n_train, n_test: crops.
         image_size: the side of a crop, in pixels.
         precision: `fp32` or `bf16`, resolved.
+        test_size: the side of a test crop; None where it is that of a training crop.
     """
 
     backbone: Backbone
@@ -78,11 +85,17 @@ class Job:
     n_test: int
     image_size: int
     precision: str
+    test_size: int | None = None
 
     @property
     def grid(self) -> int:
         """The side of the grid that the taps are aligned to, in cells."""
         return grid_side(self.image_size)
+
+    @property
+    def test_grid(self) -> int:
+        """The same for test crops."""
+        return grid_side(self.test_size or self.image_size)
 
     def identity(self) -> Identity:
         return {
@@ -96,23 +109,31 @@ class Job:
             "n_test": self.n_test,
             "image_size": self.image_size,
             "precision": self.precision,
-        }
+        } | ({"test_size": self.test_size} if self.test_size else {})
 
     @property
     def id(self) -> str:
         return identify(self.identity())
 
     @property
-    def training(self) -> Identity:
-        """What its training features depend on: jobs that agree in it differ in their test images alone."""
-        return {key: value for key, value in self.identity().items() if key != "test_images"}
+    def training(self) -> str:
+        """What its readouts are fitted on: jobs that agree in it differ in their test images alone."""
+        identity = self.identity()
+        # How many are tested decides which photographs of a halved source are left for training.
+        apart = {"test_images", "test_size", *(() if self.train.halved else ("n_test",))}
+        return identify({key: value for key, value in identity.items() if key not in apart})
+
+    @property
+    def sources(self) -> str:
+        """Where its images come from, in a few words."""
+        return self.train.label if self.train.label == self.test.label else f"{self.train.label} → {self.test.label}"
 
     @property
     def title(self) -> str:
         """The job in a few words, for messages."""
         padding = self.padding.name if self.padding else "none"
-        images = self.train.label if self.train == self.test else f"{self.train.label} → {self.test.label}"
-        return f"{self.backbone.name} ({self.weights.label}), {padding}, {images}"
+        size = f" at {self.test_size} px" if self.test_size else ""
+        return f"{self.backbone.name} ({self.weights.label}), {padding}, {self.sources}{size}"
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,8 @@ class Cell:
         taps: `all`, or the numbers of the taps joined by `+`, counted from 1.
         seed: of a stochastic readout; None for one that needs none.
         score_at: `grid`, or `image` for maps and targets resized to the image's size before they are scored.
+        control: what it is a check of another cell by (see `posbench.controls`), or nothing.
+        control_of: the id of that other cell.
     """
 
     job: Job
@@ -131,15 +154,22 @@ class Cell:
     taps: str
     seed: int | None
     score_at: str = "grid"
+    control: str = ""
+    control_of: str = ""
 
     def identity(self) -> Identity:
-        return self.job.identity() | {
-            "target": _part(self.target),
-            "readout": _part(self.readout),
-            "taps": self.taps,
-            "seed": self.seed,
-            "score_at": self.score_at,
-        }
+        checks = {"control": self.control, "control_of": self.control_of} if self.control else {}
+        return (
+            self.job.identity()
+            | {
+                "target": _part(self.target),
+                "readout": _part(self.readout),
+                "taps": self.taps,
+                "seed": self.seed,
+                "score_at": self.score_at,
+            }
+            | checks
+        )
 
     @property
     def id(self) -> str:
@@ -204,24 +234,57 @@ class Ingredients:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What is to be done of one job: cells to compute, and metrics of the job itself to measure."""
+
+    job: Job
+    cells: tuple[Cell, ...]
+    measures: tuple[Metric, ...]
+
+
+#: What is measured of a job: its id, the metric's name and version.
+Measured = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The cells of one invocation, those of a job one after the other, and the metrics to score them by."""
+    """The cells of one invocation, those of a job one after the other.
+
+    Attributes:
+        metrics: to score cells by.
+        measures: metrics of a job as a whole.
+    """
 
     cells: tuple[Cell, ...]
     metrics: tuple[Metric, ...]
+    measures: tuple[Metric, ...] = ()
 
     def jobs(self, cells: Iterable[Cell] | None = None) -> Iterator[tuple[Job, list[Cell]]]:
         """Each job with its cells, all of them or those given."""
         for job, members in groupby(self.cells if cells is None else cells, key=lambda cell: cell.job):
             yield job, list(members)
 
-    def pending(self, done: Collection[str]) -> list[Cell]:
-        """The cells whose ids are not among those done."""
-        return [cell for cell in self.cells if cell.id not in done]
+    def tasks(self, done: Collection[str] = (), measured: Collection[Measured] = ()) -> list[Task]:
+        """What is left to do.
 
-    def passes(self, cells: Iterable[Cell] | None = None) -> int:
-        """How many times a network is run over its images."""
-        return sum(not job.backbone.weightless for job, _ in self.jobs(cells))
+        Args:
+            done: the ids of cells that need no computing.
+            measured: the same of metrics of jobs.
+        """
+        tasks = []
+        for job, cells in self.jobs():
+            # What a control changes is not the network's; but the null is a network on other images.
+            as_it_is = any(cell.control in ("", "null") for cell in cells)
+            wanted = [m for m in self.measures if as_it_is and (job.id, m.name, m.version) not in measured]
+            missing = [cell for cell in cells if cell.id not in done]
+            if missing or wanted:
+                tasks.append(Task(job, tuple(missing), tuple(wanted)))
+        return tasks
+
+
+def passes(tasks: Iterable[Task]) -> int:
+    """How many times a network is run over its images."""
+    return sum(not task.job.backbone.weightless for task in tasks)
 
 
 def make_plan(chosen: Ingredients) -> Plan:
@@ -244,42 +307,74 @@ def make_plan(chosen: Ingredients) -> Plan:
             tap_numbers(taps, backbone.taps, f"backbone {backbone.name!r}")
     # Two names may stand for one thing, such as two paths of a folder.
     jobs = {job.id: job for job in _jobs(chosen)}
-    cells = [cell for job in jobs.values() for cell in _cells(job, chosen)]
-    return Plan(tuple(cells), tuple(chosen.metrics))
+    if any(job.train.crossed for job in jobs.values()) and chosen.n_train < 2:
+        raise UsageError(
+            "--train-count 1 leaves one of two cross-fitted readouts nothing to learn from: give 2 or more"
+        )
+    return Plan(
+        arranged(cell for job in jobs.values() for cell in _cells(job, chosen)),
+        tuple(metric for metric in chosen.metrics if metric.of_job is None),
+        tuple(metric for metric in chosen.metrics if metric.of_job is not None),
+    )
 
 
-def _halved(sources: Sequence[tuple[Source, Source]]) -> Iterator[tuple[Source, Source]]:
-    """The pairs of training and test source; photographs that serve both roles anywhere are halved everywhere."""
+def shared_out(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
+    """The pairs of training and test source, with how photographs are shared out that serve both roles anywhere.
+
+    Where there is one for each test crop they are halved, everywhere alike, so that a readout is the same whatever it
+    is tested on. Where there are fewer, readouts are cross-fitted, so that each photograph is tested.
+    """
     trained, tested = ({identify(source.identity()) for source in role} for role in zip(*sources, strict=True))
 
-    def marked(source: Source) -> Source:
+    def marked(source: Source, *, trains: bool) -> Source:
         both = identify(source.identity()) in trained & tested
-        return replace(source, halved=both and source.images.photographs is not None)
+        if not both or source.images.photographs is None:
+            return source
+        few = source.photographs < n_test
+        return replace(source, halved=not few, crossed=few and trains)
 
     for train, test in sources:
-        yield marked(train), marked(test)
+        yield marked(train, trains=True), marked(test, trains=False)
 
 
 def _jobs(chosen: Ingredients) -> Iterator[Job]:
-    """Jobs that share what is costly next to each other: a network, then training images, then their features."""
-    tests: dict[Source, list[Source]] = {}
-    for train, test in _halved(chosen.sources):
-        tests.setdefault(train, []).append(test)
+    pairs = list(shared_out(chosen.sources, chosen.n_test))
     for backbone, weights in chosen.networks:
         paddings: Sequence[Padding | None] = [None] if backbone.weightless else chosen.paddings
-        for weight, train, padding in product(weights, tests, paddings):
-            for test in tests[train]:
-                yield Job(
-                    backbone,
-                    weight,
-                    padding,
-                    train,
-                    test,
-                    chosen.n_train,
-                    chosen.n_test,
-                    chosen.image_size,
-                    chosen.precision,
-                )
+        for weight, padding, (train, test) in product(weights, paddings, pairs):
+            yield Job(
+                backbone,
+                weight,
+                padding,
+                train,
+                test,
+                chosen.n_train,
+                chosen.n_test,
+                chosen.image_size,
+                chosen.precision,
+            )
+
+
+def arranged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Cells by what they share, the costliest first: a network, its padding, what a readout is fitted on, a job.
+
+    Within each, they stay in the order in which they come.
+    """
+    nested: dict[tuple[str, str, str], dict[str, dict[str, dict[str, list[Cell]]]]] = {}
+    for cell in cells:
+        job = cell.job
+        network = (job.backbone.name, job.weights.label, job.weights.digest)
+        padding = job.padding.name if job.padding else ""
+        by_job = nested.setdefault(network, {}).setdefault(padding, {}).setdefault(job.training, {})
+        by_job.setdefault(job.id, []).append(cell)
+    return tuple(
+        cell
+        for by_padding in nested.values()
+        for by_training in by_padding.values()
+        for by_job in by_training.values()
+        for members in by_job.values()
+        for cell in members
+    )
 
 
 def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:

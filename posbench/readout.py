@@ -74,7 +74,8 @@ def fit_ridge(
 
     Args:
         features: of the training images.
-        targets: float32 [targets, side, side] with side = grid + 2·padding − kernel + 1.
+        targets: float32 [targets, side, side] with side = grid + 2·padding − kernel + 1; NaN at cells of which nothing
+            is asked, the same ones for all targets. Channels are standardised over all cells nonetheless.
         kernel: k, odd.
         penalty: λ > 0.
         padding: cells of zeros around the aligned features, in their own scale and not the standardised one, as a
@@ -90,12 +91,13 @@ def fit_ridge(
     solution, steps = _conjugate_gradients(problem)
     weight = problem.unscaled(solution)
     mean = Features(tuple(map(torch.add, problem.mean.taps, problem.shift)), features.grid)
-    drawn = _gather(_mix(mean, weight), kernel, padding).mean(dim=(0, 1, 2))
-    return LinearReadout(weight, targets.mean(dim=(1, 2)) - drawn, kernel, padding, steps)
+    drawn = problem.asked_mean(_gather(_mix(mean, weight), kernel, padding))
+    return LinearReadout(weight, targets.nanmean(dim=(1, 2)) - drawn, kernel, padding, steps)
 
 
 class _Problem:
-    """The normal equations (XᵀX + λN) w = Xᵀy of all targets, X being the N standardised, centred patches.
+    """The normal equations (XᵀX + λN) w = Xᵀy of all targets, X being the N standardised patches that are asked about,
+    centred.
 
     Weights are held as one tensor [C, q] over the channels of all taps together.
     """
@@ -106,9 +108,14 @@ class _Problem:
         features = self.features = _shifted(features, self.shift)
         self.kernel, self.padding = kernel, padding
         self.mean, self.scale, covariance = _statistics(features, torch.cat(self.shift))
-        self.rows = len(features) * targets[0].numel()
+        unasked = targets.isnan()
+        if bool((unasked != unasked[:1]).any()):
+            raise ValueError("the targets must hold NaN at the same cells")
+        #: 1 for a cell of which something is asked, else 0, float32 [1, side, side, 1].
+        self.asked = (~unasked[0]).float()[None, :, :, None]
+        self.rows = len(features) * int(self.asked.sum())
         self.penalty = penalty * self.rows
-        centred = (targets - targets.mean(dim=(1, 2), keepdim=True)).permute(1, 2, 0)[None]
+        centred = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num().permute(1, 2, 0)[None]
         self.variance = centred.square().sum(dim=(0, 1, 2)).double() * len(features)
         # Every image is to be answered with the same map, so only the mean image matters here.
         self.right = self._standardised(_unmix(self.mean, _scatter(centred, kernel, features.grid, padding))) * len(
@@ -123,14 +130,18 @@ class _Problem:
     def _standardised(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(parts)) * self.scale[:, None]
 
+    def asked_mean(self, drawn: torch.Tensor) -> torch.Tensor:
+        """The mean of maps [n, side, side, targets] over what is asked, [targets]."""
+        return (drawn * self.asked).sum(dim=(0, 1, 2)) / (len(drawn) * self.asked.sum())
+
     def multiply(self, weight: torch.Tensor) -> torch.Tensor:
         """(XᵀX + λN) w, in one visit to the features."""
         own = self.unscaled(weight)
         # Centring the columns of X is the same as centring what it draws.
-        offset = _gather(_mix(self.mean, own), self.kernel, self.padding).mean(dim=(0, 1, 2))
+        offset = self.asked_mean(_gather(_mix(self.mean, own), self.kernel, self.padding))
         total = [torch.zeros_like(part) for part in own]
         for batch in _batches(self.features):
-            drawn = _gather(_mix(batch, own), self.kernel, self.padding) - offset
+            drawn = (_gather(_mix(batch, own), self.kernel, self.padding) - offset) * self.asked
             parts = _unmix(batch, _scatter(drawn, self.kernel, batch.grid, self.padding))
             for part, more in zip(total, parts, strict=True):
                 part += more

@@ -10,9 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from posbench.boards import Board, Entry, entry_text, number_text
 from posbench.comparison import METRICS, Comparison, headings
-from posbench.leaderboard import Board, Entry, entry_text
+from posbench.differences import Differences
 from posbench.plan import Job
+from posbench.verdict import ERROR, RELEVANT, Verdict
 
 Map = Sequence[Sequence[float]]
 
@@ -21,13 +23,13 @@ def board(scores: Board) -> Table:
     """A board as a table: bold is the best of a column within its target."""
     table = Table(title=escape(scores.title), title_justify="left", caption_justify="left")
     table.caption = escape("\n".join([scores.caption, *scores.notes]))
-    table.add_column("target")
+    table.add_column(scores.section)
     table.add_column(scores.by)
     for heading in scores.headings:
         table.add_column(escape(heading), justify="right", overflow="fold")
-    for target, lines in scores.sections.items():
+    for section, lines in scores.sections.items():
         for i, (label, entries) in enumerate(lines):
-            table.add_row(escape(target) if i == 0 else "", escape(label.replace("\n", ", ")), *map(_entry, entries))
+            table.add_row(escape(section) if i == 0 else "", escape(label.replace("\n", ", ")), *map(_entry, entries))
         table.add_section()
     return table
 
@@ -51,6 +53,51 @@ def comparison(compared: Comparison) -> Table:
         last = labels[0]
         numbers = [text for metric in range(len(METRICS)) for text in scores[metric]]
         table.add_row(*map(escape, [*shown, *numbers]))
+    return table
+
+
+def differences(found: Differences) -> Table:
+    """Differences between two sides, a line a pair of cells."""
+    table = Table(title=escape(f"{found.metric}: {found.a} − {found.b}"), title_justify="left", caption_justify="left")
+    names = list(found.lines[0].labels)
+    for name in names:
+        table.add_column(escape(name), overflow="fold")
+    for heading in (found.a, found.b, "difference", "p (Holm)", "photographs"):
+        table.add_column(escape(heading), justify="right", overflow="fold")
+    for line in found.lines:
+        one = line.difference
+        half = None if one.lo is None or one.hi is None else (one.hi - one.lo) / 2
+        table.add_row(
+            *(escape(line.labels[name]) for name in names),
+            *(number_text(value, None, digits=3) for value in (line.a, line.b)),
+            number_text(one.value, half, digits=3),
+            "–" if line.adjusted is None else f"{line.adjusted:.3g}",
+            "–" if one.n is None else str(one.n),
+        )
+    notes = ["±: 95 % interval, paired by photograph; p by sign flips, from 12 photographs on, corrected for all lines"]
+    if any(line.difference.n is None for line in found.lines):
+        notes.append("–: a table of means does not say which photographs they are over: Welch's interval, and no p")
+    if found.unmatched:
+        notes.append(f"{found.unmatched} cells have no counterpart")
+    table.caption = escape("\n".join(notes))
+    return table
+
+
+def evidence(verdict: Verdict) -> Table:
+    """What a verdict rests on."""
+    table = Table(title=escape(f"verdict: {verdict.text}"), title_justify="left", caption_justify="left")
+    for heading in ("on", "target", "SPC", "p above 0", "there", "excluded"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("SPC", "p above 0") else "left")
+    for one in verdict.evidence:
+        half = None if one.mean.lo is None or one.mean.hi is None else (one.mean.hi - one.mean.lo) / 2
+        table.add_row(
+            *(escape(one.what), escape(one.target), number_text(one.mean.value, half, digits=3), f"{one.p:.2g}"),
+            *("yes" if answer else "no" for answer in (one.found, one.excluded)),
+        )
+    table.caption = escape(
+        f"there: p (corrected for the targets) at most {ERROR}, and SPC at least {RELEVANT}; "
+        f"excluded: the 95 % interval lies below {RELEVANT}"
+    )
     return table
 
 

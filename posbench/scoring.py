@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from posbench.components import Metric
 from posbench.errors import PosbenchError
+from posbench.statistics import interval
 
 #: A map whose values lie within this share of the target's range is flat: what is left is rounding, and has no order.
 FLAT = 1e-4
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ def score(metric: Metric, predictions: torch.Tensor, target: torch.Tensor, photo
         PosbenchError: if the metric does not return one finite score an image.
     """
     # A copy, since a metric that writes into its input must not change what the next one sees.
+    if metric.score is None:
+        raise PosbenchError(f"metric {metric.name!r} is one of a job, not of a map")
     values = metric.score(predictions.clone(), target.double().clone())
     if not torch.is_tensor(values) or values.shape != (len(predictions),) or not bool(values.isfinite().all()):
         raise PosbenchError(f"metric {metric.name!r} must return one finite score an image, {len(predictions)} of them")
@@ -78,13 +79,3 @@ def score(metric: Metric, predictions: torch.Tensor, target: torch.Tensor, photo
 def _means(values: NDArray[np.float64], photographs: Sequence[str]) -> dict[str, float]:
     names = np.asarray(photographs)
     return {str(name): float(values[names == name].mean()) for name in dict.fromkeys(photographs)}
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """The mean of independent values and its 95 % interval by Student's t; no interval for fewer than two."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None, None
-    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
-    return mean, mean - half, mean + half

@@ -33,6 +33,7 @@ class Selection:
     test_images: tuple[str, ...] | None = None
     readouts: tuple[str, ...] = ("ridge",)
     metrics: tuple[str, ...] = ("spc", "mae", "r2")
+    controls: tuple[str, ...] = ()
     weights: tuple[str, ...] = ("auto",)
     seeds: tuple[int, ...] = (0,)
     taps: str = "all"

@@ -67,7 +67,8 @@ def fit_sgd(
 
     A sigmoid draws values in [0, 1]: a target that goes beyond is trained on that range and drawn on its own. The text
     states no learning rate, and without BatchNorm 0.1 diverges on most networks: it is then lowered tenfold until the
-    training loss falls.
+    training loss falls. Where positions are held out, the error is taken on the readout's own grid: resizing would mix
+    them with others.
 
     Args:
         training: the task.
@@ -83,7 +84,8 @@ def fit_sgd(
         Islam, Jia & Bruce (ICLR 2020), section 3.2, and the code that they published.
     """
     device = training.patterns.device
-    targets = training.targets(training.image_size)
+    drawn = training.features.grid + depth * (2 * padding - kernel + 1)
+    targets = training.targets(drawn if training.held_out else training.image_size)
     low = torch.zeros(len(targets), device=device)
     high = torch.ones_like(low)
     if bounded:
@@ -148,6 +150,8 @@ def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.T
     # Its state and its steps are each number's own, so one optimiser is as good as one a target.
     optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     order = torch.Generator().manual_seed(training.seed)
+    # Through NaN, where nothing is asked, no gradient would come back.
+    asked, answers = (~targets.isnan()).float(), targets.nan_to_num()
     images = len(training.features)
     losses = torch.full((EPOCHS, len(stacks)), torch.nan, dtype=torch.float64)
     for epoch in range(EPOCHS):
@@ -159,7 +163,8 @@ def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.T
             numbers = shuffled[start : start + BATCH]
             inputs = training.features.of_images(numbers).aligned()
             drawn = _draw(stacks, inputs)
-            loss = (resize(drawn, targets.shape[-1]) - targets).square().mean(dim=(0, 2, 3))
+            errors = (resize(drawn, targets.shape[-1]) - answers).square() * asked
+            loss = errors.sum(dim=(0, 2, 3)) / (len(numbers) * asked.sum(dim=(1, 2)))
             optimiser.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()

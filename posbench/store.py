@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,31 @@ from typing import Any
 from posbench import __version__
 from posbench.components import Metric
 from posbench.errors import UsageError
-from posbench.plan import Cell, Identity, Job
+from posbench.plan import Cell, Identity, Job, Measured
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x706F7362  # "posb"
+_MEASURES = """
+CREATE TABLE measures (
+    job_id TEXT NOT NULL,            -- SHA-256 of identity
+    metric TEXT NOT NULL,
+    version TEXT NOT NULL,
+    tap TEXT NOT NULL,               -- 'all', or the number of one from 1
+    run_id INTEGER NOT NULL REFERENCES runs,
+    identity TEXT NOT NULL,          -- of the job, canonical JSON
+    status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
+    reason TEXT NOT NULL,
+    value REAL,
+    lo REAL,
+    hi REAL,
+    by_photograph TEXT NOT NULL,     -- JSON: the value of each photograph
+    picture BLOB,                    -- float32, little-endian, row by row
+    columns INTEGER,                 -- of the picture
+    created TEXT NOT NULL,
+    posbench_version TEXT NOT NULL,
+    PRIMARY KEY (job_id, metric, version, tap)
+) STRICT, WITHOUT ROWID
+"""
 _SCHEMA = (
     """
 CREATE TABLE runs (
@@ -40,7 +61,8 @@ CREATE TABLE cells (
     seconds REAL NOT NULL,
     mean_map BLOB,                   -- float32, little-endian, a square map row by row
     created TEXT NOT NULL,
-    posbench_version TEXT NOT NULL
+    posbench_version TEXT NOT NULL,
+    reach REAL                       -- of the border, in pixels
 ) STRICT
 """,
     """
@@ -55,12 +77,15 @@ CREATE TABLE scores (
     PRIMARY KEY (cell_id, metric, version)
 ) STRICT, WITHOUT ROWID
 """,
+    _MEASURES,
 )
+#: How an older store becomes the next version: the statements by the version that it has.
+_MIGRATIONS = {1: ("ALTER TABLE cells ADD COLUMN reach REAL", _MEASURES)}
 _UPSERT = """
-INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
+INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
     run_id = excluded.run_id, status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
     n_test_photos = excluded.n_test_photos, degenerate = excluded.degenerate, mean_map = excluded.mean_map,
-    created = excluded.created, posbench_version = excluded.posbench_version
+    created = excluded.created, posbench_version = excluded.posbench_version, reach = excluded.reach
 """
 
 
@@ -86,6 +111,7 @@ class Outcome:
         degenerate: the share of test predictions that were constant.
         seconds: the cell's share of its job's time.
         mean_map: the mean predicted map, float32 little-endian, square.
+        reach: how far from the border the SPC reaches, in pixels; None where that cannot be said.
     """
 
     identity: Identity
@@ -96,6 +122,41 @@ class Outcome:
     seconds: float = 0.0
     mean_map: bytes | None = None
     scores: Sequence[StoredScore] = ()
+    reach: float | None = None
+
+
+@dataclass(frozen=True)
+class StoredReading:
+    """A metric of a job as a whole; see `observation.Reading`.
+
+    Attributes:
+        status, reason: as an outcome's.
+        picture: float32 little-endian, row by row, `columns` to a row.
+    """
+
+    metric: str
+    version: str
+    tap: str = "all"
+    status: str = "ok"
+    reason: str = ""
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    by_photograph: Mapping[str, float] = field(default_factory=dict)
+    picture: bytes | None = None
+    columns: int | None = None
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A stored reading: of which job, and when and by what it was made."""
+
+    job_id: str
+    identity: Identity
+    run_id: int
+    reading: StoredReading
+    created: str
+    posbench_version: str
 
 
 @dataclass(frozen=True)
@@ -154,6 +215,11 @@ class Store:
                 )
             elif version > SCHEMA_VERSION:
                 raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
+            else:
+                for old in range(version, SCHEMA_VERSION):
+                    for statement in _MIGRATIONS[old]:
+                        self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def __enter__(self) -> Store:
         return self
@@ -190,8 +256,15 @@ class Store:
                 raise
             self._connection.execute("COMMIT")
 
-    def save(self, job: Job, cells: Sequence[Cell], outcomes: Sequence[Outcome], provenance: Mapping[str, Any]) -> None:
-        """Store a finished job: all its cells or, should anything go wrong, none.
+    def save(
+        self,
+        job: Job,
+        cells: Sequence[Cell],
+        outcomes: Sequence[Outcome],
+        provenance: Mapping[str, Any],
+        readings: Sequence[StoredReading] = (),
+    ) -> None:
+        """Store a finished job: all its cells and readings or, should anything go wrong, none.
 
         A cell that was there before is replaced; its scores by other metrics, or by other versions of these, are kept.
         A result is not replaced by a failure to compute it again.
@@ -222,6 +295,7 @@ class Store:
                         outcome.mean_map,
                         now,
                         __version__,
+                        outcome.reach,
                     ),
                 )
                 self._connection.executemany(
@@ -235,6 +309,49 @@ class Store:
                         for s in outcome.scores
                     ],
                 )
+            self._save_readings(job, run, now, readings)
+
+    def _save_readings(self, job: Job, run: int | None, now: str, readings: Sequence[StoredReading]) -> None:
+        for one in readings:
+            same = (job.id, one.metric, one.version)
+            before = self._connection.execute(
+                "SELECT status FROM measures WHERE job_id = ? AND metric = ? AND version = ?", same
+            ).fetchone()
+            if before == ("ok",) and one.status != "ok":
+                continue
+            self._connection.execute(
+                "DELETE FROM measures WHERE job_id = ? AND metric = ? AND version = ? AND (tap = ? OR status != 'ok')",
+                (*same, one.tap),
+            )
+            self._connection.execute(
+                "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(*same, one.tap, run, json.dumps(job.identity(), sort_keys=True), one.status, one.reason),
+                    *(one.value, one.lo, one.hi, json.dumps(dict(one.by_photograph))),
+                    *(one.picture, one.columns, now, __version__),
+                ),
+            )
+
+    def readings(self) -> list[JobRecord]:
+        """What was measured of jobs, in the order in which it was."""
+        names = [one.name for one in fields(StoredReading)]
+        with self._explained():
+            rows = self._connection.execute(
+                f"SELECT job_id, identity, run_id, created, posbench_version, {', '.join(names)} "  # noqa: S608
+                "FROM measures ORDER BY run_id, metric, CAST(tap AS INTEGER)"
+            ).fetchall()
+        records = []
+        for job_id, identity, run_id, created, by_version, *values in rows:
+            known: dict[str, Any] = dict(zip(names, values, strict=True))
+            known["by_photograph"] = json.loads(known["by_photograph"])
+            records.append(JobRecord(job_id, json.loads(identity), run_id, StoredReading(**known), created, by_version))
+        return records
+
+    def measured(self) -> set[Measured]:
+        """What needs no measuring of a job: its id, the metric's name and version."""
+        with self._explained():
+            rows = "SELECT DISTINCT job_id, metric, version FROM measures WHERE status != 'failed'"
+            return set(self._connection.execute(rows).fetchall())
 
     def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
         """Stored cells, in the order given or in that in which they were made; unknown ones are left out."""
@@ -269,8 +386,20 @@ class Store:
         for cell_id, metric, version, value, lo, hi, by_photograph in rows:
             score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
             scores.setdefault(cell_id, []).append(score)
-        for cell_id, run_id, identity, status, reason, photographs, degenerate, seconds, mean_map, *made in cells:
-            known = (status, reason, photographs, degenerate, seconds, mean_map, scores.get(cell_id, []))
+        for (
+            cell_id,
+            run_id,
+            identity,
+            status,
+            reason,
+            photographs,
+            degenerate,
+            seconds,
+            mean_map,
+            *made,
+            reach,
+        ) in cells:
+            known = (status, reason, photographs, degenerate, seconds, mean_map, scores.get(cell_id, []), reach)
             yield Record(cell_id, run_id, Outcome(json.loads(identity), *known), *made)
 
     def provenance(self, run_id: int) -> dict[str, Any]:

@@ -23,8 +23,10 @@ from posbench.folders import content_hash
 #: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
 MARGIN = 64
 #: Of a source that serves for training and testing alike, the share of photographs that is held out for testing. What
-#: a score says of other photographs rests on how many were tested, so testing gets as many of the few as training.
+#: a score says of other photographs rests on how many were tested, so testing gets as many as training.
 TEST_SHARE = 1 / 2
+#: Readouts that are cross-fitted where photographs are few.
+FOLDS = 2
 TRAIN, TEST = 0, 1
 
 Pixels = NDArray[np.uint8]
@@ -47,6 +49,11 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.photographs)
+
+    def turned(self) -> Windows:
+        """The same images turned by 180 degrees, with what surrounds them."""
+        pieces = tuple(piece[::-1, ::-1] for piece in self.pieces)
+        return Windows(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, pieces)
 
 
 @dataclass(frozen=True)
@@ -95,36 +102,41 @@ def cut(
     )
 
 
-def check_photographs(train: Images, test: Images, n_test: int, halved: Halved) -> None:
+def check_photographs(train: Images, test: Images, n_test: int, halved: Halved, *, crossed: bool) -> None:
     """Find out, before anything is computed, whether there are photographs for both roles and all begin as images do.
 
     Raises:
         UsageError: if not.
     """
-    for photographs in deal(train, test, n_test, halved):
+    for photographs in deal(train, test, n_test, halved, crossed=crossed):
         for photograph in photographs:
             with _explained(photograph.path), Image.open(photograph.path):
                 pass
 
 
 def deal(
-    train: Images, test: Images, n_test: int, halved: Halved | None = None
+    train: Images, test: Images, n_test: int, halved: Halved | None = None, *, crossed: bool = False
 ) -> tuple[list[Photograph], list[Photograph]]:
     """The photographs for training and for testing; none for a source that draws its images.
 
     Half of a halved source's photographs are for testing, whatever the other source is, so that what is trained on
-    does not depend on what is tested on. Beyond that, a photograph that occurs in both sources serves training alone.
+    does not depend on what is tested on. A crossed source's photographs are for both roles, and `folds` keeps them
+    apart. Beyond that, a photograph that occurs in both sources serves training alone.
 
     Args:
         train, test: the sources.
         n_test: how many windows will be tested on.
         halved: of each source, whether the other role draws on it too; by default, if both are one source.
+        crossed: whether readouts on the training source are cross-fitted.
 
     Raises:
         UsageError: if there are too few.
     """
-    first, second = halved or (train.name == test.name and train.label == test.label,) * 2
+    same = train.name == test.name and train.label == test.label
+    first, second = halved or (same and not crossed,) * 2
     for_training, for_testing = _photographs(train), _photographs(test)
+    if crossed and same and len(for_training) >= FOLDS:
+        return for_training, for_training
     if first:
         for_training = _hold_out(for_training, n_test)[0]
     if second:
@@ -140,19 +152,32 @@ def deal(
 
 
 def _photographs(images: Images) -> list[Photograph]:
-    """The distinct photographs of a source, ordered by content so that renaming a file changes nothing."""
+    """The distinct photographs of a source in a seeded order of their content: renaming a file changes nothing."""
     if images.photographs is None:
         return []
     found = {digest: Photograph(path, digest) for path in images.photographs() if (digest := content_hash(path))}
-    return [found[digest] for digest in sorted(found)]
+    ordered = sorted(found)
+    return [found[ordered[i]] for i in np.random.default_rng(0).permutation(len(ordered))]
 
 
 def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Photograph], list[Photograph]]:
-    """A seeded split; as each test photograph is to have a window, at most `n_test` are held out."""
-    order = np.random.default_rng(0).permutation(len(photographs))
+    """As each test photograph is to have a window, at most `n_test` are held out."""
     held_out = min(n_test, max(1, round(len(photographs) * TEST_SHARE)))
-    shuffled = [photographs[i] for i in order]
-    return shuffled[held_out:], shuffled[:held_out]
+    return list(photographs[held_out:]), list(photographs[:held_out])
+
+
+def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of the cross-fitted readouts sees each image: in training, all but its own fold's; in testing, its own's.
+
+    Photographs are dealt out in turn, training ones first, so that the training images' folds depend on nothing else.
+
+    Returns:
+        The fold of each training and of each test image, from 0 to `FOLDS` − 1.
+    """
+    names = dict.fromkeys(train.photographs + test.photographs)
+    fold = {name: i % FOLDS for i, name in enumerate(names)}
+    of_train, of_test = (np.array([fold[name] for name in one.photographs], np.intp) for one in (train, test))
+    return of_train, of_test
 
 
 def windows(

@@ -43,9 +43,9 @@ def readout(
     return Readout(name=name, summary="", version=version, fit=never, grid=grid, stochastic=stochastic)
 
 
-def folder(name: str = "photos", digest: str = PHOTO_HASH, version: str = "1") -> Source:
+def folder(name: str = "photos", digest: str = PHOTO_HASH, version: str = "1", photographs: int = 9) -> Source:
     images = Images(name=name, summary="", version=version, photographs=lambda: [Path("never-opened.png")])
-    return Source(images, digest)
+    return Source(images, digest, photographs)
 
 
 NET = backbone()

@@ -31,6 +31,7 @@ ROW: dict[str, Any] = {
     "mae": 0.15,
     "mae_lo": None,
     "mae_hi": None,
+    "control": None,
 }
 
 

@@ -121,9 +121,9 @@ def _fresh() -> None:
 
 def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None = None) -> list[Record]:
     """Compute what the store lacks; the records of the whole plan."""
-    pending = wanted.pending(store.finished(wanted.metrics))
+    tasks = wanted.tasks(store.finished(wanted.metrics), store.measured())
     observer = log or Log()
-    list(engine.run(wanted, pending, store, device="cpu", fail_fast=fail_fast, observer=observer))
+    list(engine.run(tasks, wanted.metrics, store, device="cpu", fail_fast=fail_fast, observer=observer))
     return store.records(cell.id for cell in wanted.cells)
 
 
@@ -343,7 +343,7 @@ def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
 
 def test_provenance_names_versions_photographs_and_stages(store: Store) -> None:
     photos = load_registry().images("photos")
-    source = Source(photos, "0" * 64)
+    source = Source(photos, "0" * 64, 15)
     (record, *_) = go(plan(sources=[(source, source)], n_train=8, n_test=10), store)
     provenance = store.provenance(record.run_id)
     train, test = (set(provenance["photographs"][role]) for role in ("train", "test"))
@@ -461,7 +461,7 @@ def test_training_features_and_fits_serve_every_test_source(store: Store) -> Non
 
 
 def test_what_is_trained_on_does_not_depend_on_what_is_tested_on(store: Store) -> None:
-    photos = Source(load_registry().images("photos"), "0" * 64)
+    photos = Source(load_registry().images("photos"), "0" * 64, 15)
     seen: list[Training] = []
 
     def spy(training: Training) -> Any:
@@ -487,7 +487,7 @@ def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: 
     (tmp_path / "torn").mkdir()
     for i in range(3):
         (tmp_path / "torn" / f"{i}.png").write_bytes(b"no picture %d" % i)
-    torn = Source(folder_images(tmp_path / "torn"), "0" * 64)
+    torn = Source(folder_images(tmp_path / "torn"), "0" * 64, 3)
     with pytest.raises(UsageError, match=r"image .* cannot be read"):
         go(plan(sources=[(SPECKLE, SPECKLE), (torn, torn)]), store)
     assert store.records() == []

@@ -13,21 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posbench.boards import Board, Entry, boards, entry_text, to_markdown
 from posbench.errors import UsageError
-from posbench.leaderboard import (
-    Board,
-    Entry,
-    Row,
-    boards,
-    columns,
-    entry_text,
-    frame,
-    row,
-    to_csv,
-    to_json,
-    to_markdown,
-    write_whole,
-)
+from posbench.leaderboard import Row, columns, frame, row, to_csv, to_json, write_whole
 from posbench.plan import Cell
 from posbench.store import Outcome, Record, StoredScore
 from posbench.weights import Weights
@@ -299,13 +287,26 @@ def test_trained_and_untrained_networks_are_never_mistaken() -> None:
         "net\nuntrained, random:0",
         "net\nuntrained, random:1",
         "net\nfile:a.pt@12345678",
+        "net\nuntrained, 2 seeds",
     ]
 
 
 def test_readouts_with_seeds_have_a_column_each() -> None:
     made = rows({("net", "zero"): 0.5}, readouts=[readout("sgd", stochastic=True)], seeds=[0, 4])
     [board] = boards(made, "spc", higher_is_better=True)
-    assert board.headings == ["net\nimagenet:net@1\nreadout seed 0", "net\nimagenet:net@1\nreadout seed 4"]
+    assert board.headings == [
+        "net\nimagenet:net@1\nreadout seed 0",
+        "net\nimagenet:net@1\nreadout seed 4",
+        "net\nimagenet:net@1, 2 seeds",
+    ]
+
+
+def test_several_seeds_are_summarised_beside_their_columns() -> None:
+    made = rows({("net", "zero"): 0.5}, networks=[(NET, [UNTRAINED, Weights("random:1", seed=1)])])
+    made[1]["spc"] = 0.25
+    [board] = boards(made, "spc", higher_is_better=True)
+    _, entries = board.sections["H"][0]
+    assert [entry_text(entry) for entry in entries] == ["0.50 ±0.10", "0.25 ±0.10", "0.38 (0.25 to 0.50)"]
 
 
 def test_what_cannot_be_compared_stands_on_boards_of_its_own() -> None:

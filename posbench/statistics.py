@@ -1,0 +1,150 @@
+"""Intervals and comparisons over photographs, which are the independent units: crops of one photograph are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+CONFIDENCE = 0.95
+#: Below this many photographs no p-value is given: with n of them a sign-flip test cannot answer below 2^(1−n), and
+#: what it does answer hangs on one or two photographs.
+FEWEST_FOR_P = 12
+#: Up to this many photographs all sign flips are enumerated; beyond, so many are drawn.
+ENUMERATED, DRAWN = 16, 99_999
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One mean less another.
+
+    Attributes:
+        value: the difference.
+        lo, hi: its 95 % interval; None where there is none.
+        p: two-sided, of a sign-flip permutation test; None where it is not to be had.
+        n: the photographs that it rests on; None where the two rest on different ones.
+    """
+
+    value: float
+    lo: float | None
+    hi: float | None
+    p: float | None
+    n: int | None
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float | None, float | None]:
+    """The mean of independent values and its interval by Student's t; no interval for fewer than two."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None, None
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
+    return mean, mean - half, mean + half
+
+
+def paired(a: Mapping[str, float], b: Mapping[str, float]) -> Difference | None:
+    """The mean of a − b over the photographs that both have, or None if they share none.
+
+    Args:
+        a, b: a score by photograph.
+    """
+    differences = _differences(a, b)
+    if not len(differences):
+        return None
+    p = sign_flip(differences) if len(differences) >= FEWEST_FOR_P else None
+    return Difference(*interval(differences.tolist()), p, len(differences))
+
+
+def _differences(a: Mapping[str, float], b: Mapping[str, float]) -> Floats:
+    return np.array([a[name] - b[name] for name in a if name in b], np.float64)
+
+
+def sign_flip(differences: Floats) -> float:
+    """The two-sided p-value of a mean difference, were each as likely to have the other sign.
+
+    Source: Fisher, The Design of Experiments, 1935; with the count of drawn flips as Phipson & Smyth (2010) correct it.
+    """
+    n = len(differences)
+    observed = abs(differences.sum())
+    # Sums that differ in rounding alone are equal.
+    enough = observed - 1e-12 * np.abs(differences).sum()
+    if n <= ENUMERATED:
+        signs = 1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ differences) >= enough).mean())
+    rng, as_far = np.random.default_rng(0), 1
+    for start in range(0, DRAWN, 10_000):
+        signs = 1.0 - 2 * rng.integers(0, 2, (min(10_000, DRAWN - start), n))
+        as_far += int((np.abs(signs @ differences) >= enough).sum())
+    return as_far / (DRAWN + 1)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean as tables publish it: its value, 95 % interval, and how many photographs it is over."""
+
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+
+    @property
+    def error(self) -> float | None:
+        """The standard error that the interval was made from; None without one."""
+        if self.lo is None or self.hi is None:
+            return None
+        return (self.hi - self.lo) / 2 / float(stdtrit(self.n - 1, (1 + CONFIDENCE) / 2))
+
+    def p_above(self, threshold: float) -> float:
+        """The one-sided p-value, by Student's t, of the mean being at most the threshold; 1 without interval."""
+        error = self.error
+        if error is None:
+            return 1.0
+        if error == 0:
+            return 0.0 if self.value > threshold else 1.0
+        return float(stdtr(self.n - 1, (threshold - self.value) / error))
+
+
+def unpaired(a: Mean, b: Mean) -> Difference:
+    """The difference of two published means as if their photographs were different, with Welch's interval.
+
+    There is no p-value: whether they share photographs, a table does not say, and if they do, the interval is too wide.
+
+    Source: Welch, Biometrika 1947.
+    """
+    value, (first, second) = a.value - b.value, (a.error, b.error)
+    if first is None or second is None:
+        return Difference(value, None, None, None, None)
+    variance = first**2 + second**2
+    if variance == 0:
+        return Difference(value, value, value, None, None)
+    freedom = variance**2 / (first**4 / (a.n - 1) + second**4 / (b.n - 1))
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * variance**0.5
+    return Difference(value, value - half, value + half, None, None)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for being read together, each None left as it is.
+
+    Source: Holm, Scandinavian Journal of Statistics 1979.
+    """
+    adjusted: list[float | None] = [None] * len(ps)
+    known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    least = 0.0
+    for rank, (p, i) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = least
+    return adjusted
+
+
+def distinguishable(a: Mapping[str, float], b: Mapping[str, float], comparisons: int) -> bool:
+    """Whether the paired interval of a − b leaves out 0, at 95 % for so many comparisons together (Bonferroni)."""
+    differences = _differences(a, b)
+    if not len(differences):
+        return False
+    _, lo, hi = interval(differences.tolist(), 1 - (1 - CONFIDENCE) / comparisons)
+    return lo is not None and hi is not None and not lo <= 0 <= hi
