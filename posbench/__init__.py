@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from posbench.observation import Observation, Reading
     from posbench.operations import Operation
     from posbench.penalty import fit_ridge_cv
+    from posbench.ppp import patterns as ppp_patterns
     from posbench.readout import fit_ridge
     from posbench.sgd import fit_sgd
     from posbench.training import Training
@@ -59,6 +60,7 @@ __all__ = [
     "fit_ridge_cv",
     "fit_sgd",
     "hookimpl",
+    "ppp_patterns",
 ]
 
 
@@ -72,11 +74,13 @@ _LAZY = {
     "fit_ridge": "posbench.readout",
     "fit_ridge_cv": "posbench.penalty",
     "fit_sgd": "posbench.sgd",
+    "ppp_patterns": "posbench.ppp:patterns",
 }
 
 
 def __getattr__(name: str) -> Any:
     # These need torch or NumPy, which cost time to import; they are fetched when first asked for.
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(import_module(module), attribute or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

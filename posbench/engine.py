@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -208,6 +209,7 @@ class Engine:
     def _measured(self, task: Task, seen: Seen, run: Pass, note: str) -> list[StoredReading]:
         """The metrics of a job as a whole; one that fails takes no other with it."""
 
+        @cache
         def surrounded() -> Features:
             job = replace(task.job, padding=SURROUND)
             around = replace(run, padding=SURROUND)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from posbench.features import Features
-from posbench.readout import CONSTANT, _by_tap, _resize, _rows
+from posbench.readout import CONSTANT, by_tap, resize_maps, resizer
 
 #: About how many cells of the grid, over all images, tell how channels vary together around their mean at a position.
 SAMPLED_CELLS = 8192
@@ -51,8 +51,8 @@ class PositionModes:
         """
         # The adjoint of resizing, so that no feature has to be brought to the grid.
         answers = [
-            _resize(part.T.reshape(1, self.grid, self.grid, -1), rows.T, columns.T).flatten()
-            for part, (rows, columns) in zip(_by_tap(self.weight, test), _resizers(test), strict=True)
+            resize_maps(part.T.reshape(1, self.grid, self.grid, -1), rows.T, columns.T).flatten()
+            for part, (rows, columns) in zip(by_tap(self.weight, test), _resizers(test), strict=True)
         ]
         return torch.cat(
             [
@@ -69,11 +69,11 @@ class PositionModes:
         modes shares sum to `read`. Their mean over unseen images is what `spectrum` is without its bias.
         """
         maps = self.maps[:, :count]
-        parts, resizers = _by_tap(self.weight @ maps, test), _resizers(test)
+        parts, resizers = by_tap(self.weight @ maps, test), _resizers(test)
         shares = []
         for taps in self._centred(test):
             drawn = [
-                _resize(tap @ part, rows, columns).flatten(1, 2)
+                resize_maps(tap @ part, rows, columns).flatten(1, 2)
                 for tap, part, (rows, columns) in zip(taps, parts, resizers, strict=True)
             ]
             shares.append((torch.stack(drawn).sum(0) * maps).sum(1))
@@ -91,7 +91,7 @@ class PositionModes:
 
     def _centred(self, test: Features) -> Iterator[list[torch.Tensor]]:
         """Some images at a time, the taps less the channels' training means, float64 [n, h, w, channels] each."""
-        centres = _by_tap(self.centre, test)
+        centres = by_tap(self.centre, test)
         for batch in test.batches(BATCH):
             yield [tap.double() - centre for tap, centre in zip(batch.taps, centres, strict=True)]
 
@@ -131,7 +131,9 @@ def fit_modes(train: Features, *, penalty: float = 1.0) -> PositionModes:
 def _resizers(features: Features) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each tap the matrices that resize its rows and its columns, float64 [grid, height] and [grid, width]."""
     grid = features.grid
-    return [(_rows(tap.shape[1], grid, tap).double(), _rows(tap.shape[2], grid, tap).double()) for tap in features.taps]
+    return [
+        (resizer(tap.shape[1], grid, tap).double(), resizer(tap.shape[2], grid, tap).double()) for tap in features.taps
+    ]
 
 
 def _mean_images(train: Features) -> list[torch.Tensor]:
@@ -149,7 +151,7 @@ def _on_grid(images: Sequence[torch.Tensor], train: Features) -> tuple[torch.Ten
     for image, (rows, columns) in zip(images, _resizers(train), strict=True):
         # What a channel has everywhere is taken away first, lest resizing round it differently from cell to cell.
         common = image.mean((0, 1))
-        differences = _resize((image - common)[None], rows, columns).flatten(0, 2)
+        differences = resize_maps((image - common)[None], rows, columns).flatten(0, 2)
         rest = differences.mean(0)
         centres.append(common + rest)
         means.append(differences - rest)
@@ -175,9 +177,9 @@ def _within(train: Features, images: Sequence[torch.Tensor]) -> tuple[torch.Tens
             apart = tap[origin :: stride**2].float() - image.float()
             # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
             aligned = apart.shape[1:3] == (train.grid, train.grid)
-            twice = apart if aligned else _resize(apart, rows.T @ rows, columns.T @ columns)
+            twice = apart if aligned else resize_maps(apart, rows.T @ rows, columns.T @ columns)
             squares[i] += (apart * twice).sum((0, 1, 2), dtype=torch.float64)
-            cells.append(_resize(apart, rows[down::stride], columns[across::stride]).flatten(0, 2))
+            cells.append(resize_maps(apart, rows[down::stride], columns[across::stride]).flatten(0, 2))
         sample = torch.cat(cells, 1)
         products.addmm_(sample.T, sample)
         count += len(sample)

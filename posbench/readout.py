@@ -125,7 +125,7 @@ class _Problem:
 
     def unscaled(self, weight: torch.Tensor) -> Weight:
         """Weights for features in their own scale, one tensor a tap."""
-        return _by_tap(weight * self.scale[:, None], self.features)
+        return by_tap(weight * self.scale[:, None], self.features)
 
     def _standardised(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(parts)) * self.scale[:, None]
@@ -196,7 +196,7 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
     raise PosbenchError(f"the linear readout has not converged within {MOST_STEPS} steps")
 
 
-def _by_tap(weight: torch.Tensor, features: Features) -> Weight:
+def by_tap(weight: torch.Tensor, features: Features) -> Weight:
     """A tensor [C, q] over the channels of all taps, one part a tap."""
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
@@ -206,13 +206,13 @@ def _batches(features: Features) -> Sequence[Features]:
     return list(features.batches(max(1, 2**24 // sum(tap[0].numel() for tap in features.taps))))
 
 
-def _rows(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
+def resizer(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
     """The matrix [side, length] that resizes a row as `features.align` does."""
     identity = torch.eye(length, dtype=torch.float32, device=like.device)
     return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
-def _resize(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Maps [n, h, w, q] to [n, rows, columns, q] by one matrix along each axis."""
     n, h, _, q = maps.shape
     wide = columns @ maps
@@ -225,8 +225,8 @@ def _mix(features: Features, weight: Weight) -> torch.Tensor:
     for tap, part in zip(features.taps, weight, strict=True):
         mixed = tap.float() @ part
         if mixed.shape[1:3] != (features.grid, features.grid):
-            rows, columns = (_rows(length, features.grid, tap) for length in tap.shape[1:3])
-            mixed = _resize(mixed, rows, columns)
+            rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
+            mixed = resize_maps(mixed, rows, columns)
         total = total + mixed
     return total
 
@@ -237,8 +237,8 @@ def _unmix(features: Features, maps: torch.Tensor) -> list[torch.Tensor]:
     for tap in features.taps:
         mixed = maps
         if tap.shape[1:3] != (features.grid, features.grid):
-            rows, columns = (_rows(length, features.grid, tap) for length in tap.shape[1:3])
-            mixed = _resize(maps, rows.T, columns.T)
+            rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
+            mixed = resize_maps(maps, rows.T, columns.T)
         mixed = mixed.expand(len(tap), -1, -1, -1)
         parts.append(tap.float().flatten(0, 2).T @ mixed.flatten(0, 2))
     return parts
@@ -292,7 +292,7 @@ def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torc
         correlation of the channels [C, C], estimated from a seeded sample of cells.
     """
     grid, device = features.grid, features.taps[0].device
-    resizers = [tuple(_rows(length, grid, tap) for length in tap.shape[1:3]) for tap in features.taps]
+    resizers = [tuple(resizer(length, grid, tap) for length in tap.shape[1:3]) for tap in features.taps]
     sums = [torch.zeros(tap.shape[1:], dtype=torch.float64, device=device) for tap in features.taps]
     squares = [torch.zeros(tap.shape[3], dtype=torch.float64, device=device) for tap in features.taps]
     per_image = min(grid * grid, max(1, SAMPLED_CELLS // len(features)))
@@ -307,14 +307,16 @@ def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torc
             values = tap.float()
             sums[i] += values.sum(0, dtype=torch.float64)
             # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
-            squares[i] += (values * _resize(values, rows.T @ rows, columns.T @ columns)).sum(
+            squares[i] += (values * resize_maps(values, rows.T @ rows, columns.T @ columns)).sum(
                 (0, 1, 2), dtype=torch.float64
             )
-            cells.append(_resize(values, rows[ys], columns[xs]).flatten(0, 2))
+            cells.append(resize_maps(values, rows[ys], columns[xs]).flatten(0, 2))
         sample.append(torch.cat(cells, dim=1))
     count = len(features)
     mean = Features(tuple((total / count).float()[None] for total in sums), grid)
-    centre = [_resize(tap, *pair).double().mean(dim=(0, 1, 2)) for tap, pair in zip(mean.taps, resizers, strict=True)]
+    centre = [
+        resize_maps(tap, *pair).double().mean(dim=(0, 1, 2)) for tap, pair in zip(mean.taps, resizers, strict=True)
+    ]
     power = torch.cat([total / (count * grid * grid) for total in squares])
     spread = (power - torch.cat(centre).square()).clamp(min=0).sqrt()
     varies = spread > CONSTANT * (power.sqrt() + shift.abs())
@@ -330,7 +332,7 @@ def _neighbours(features: Features, scale: torch.Tensor, kernel: int) -> torch.T
     """
     generator = torch.Generator().manual_seed(0)
     mixture = torch.randn(len(scale), MIXTURES, generator=generator).to(scale) * scale[:, None]
-    mixed = _mix(features.of_images(slice(24)), _by_tap(mixture, features))
+    mixed = _mix(features.of_images(slice(24)), by_tap(mixture, features))
     mixed = mixed - mixed.mean(dim=(0, 1, 2))
     side = features.grid - kernel + 1
     shifted = [mixed[:, y : y + side, x : x + side].flatten() for y, x in product(range(kernel), repeat=2)]

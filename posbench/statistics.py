@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 #: Below this many photographs no p-value is given: with n of them a sign-flip test cannot answer below 2^(1−n), and
@@ -37,13 +36,21 @@ class Difference:
     n: int | None
 
 
+def _t(freedom: float, probability: float) -> float:
+    """The quantile of Student's t."""
+    # Whoever lists or plans computes no interval, and need not wait for this import.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
+
+
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float | None, float | None]:
     """The mean of independent values and its interval by Student's t; no interval for fewer than two."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None, None
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
+    half = _t(len(values) - 1, (1 + confidence) / 2) * error
     return mean, mean - half, mean + half
 
 
@@ -97,7 +104,7 @@ class Mean:
         """The standard error that the interval was made from; None without one."""
         if self.lo is None or self.hi is None:
             return None
-        return (self.hi - self.lo) / 2 / float(stdtrit(self.n - 1, (1 + CONFIDENCE) / 2))
+        return (self.hi - self.lo) / 2 / _t(self.n - 1, (1 + CONFIDENCE) / 2)
 
     def p_above(self, threshold: float) -> float:
         """The one-sided p-value, by Student's t, of the mean being at most the threshold; 1 without interval."""
@@ -106,6 +113,8 @@ class Mean:
             return 1.0
         if error == 0:
             return 0.0 if self.value > threshold else 1.0
+        from scipy.special import stdtr
+
         return float(stdtr(self.n - 1, (threshold - self.value) / error))
 
 
@@ -123,7 +132,7 @@ def unpaired(a: Mean, b: Mean) -> Difference:
     if variance == 0:
         return Difference(value, value, value, None, None)
     freedom = variance**2 / (first**4 / (a.n - 1) + second**4 / (b.n - 1))
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * variance**0.5
+    half = _t(freedom, (1 + CONFIDENCE) / 2) * variance**0.5
     return Difference(value, value - half, value + half, None, None)
 
 

@@ -215,11 +215,10 @@ class Store:
                 )
             elif version > SCHEMA_VERSION:
                 raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
-            else:
-                for old in range(version, SCHEMA_VERSION):
-                    for statement in _MIGRATIONS[old]:
-                        self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                for statement in _MIGRATIONS[old]:
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {old + 1}")
 
     def __enter__(self) -> Store:
         return self

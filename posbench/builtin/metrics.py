@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from posbench import Metric, hookimpl
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 #: How many of the leading position modes a picture shows, one below the other.
 LEADING = 4
+LIN = "Lin et al., arXiv 2206.01202"
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:
@@ -80,6 +82,17 @@ def modes(observation: Observation) -> Sequence[Reading]:
     return [Reading(means, picture=fitted.leading(LEADING).flatten(0, 1))]
 
 
+def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
+    """What padding adds to each tap, whatever the image; see `posbench.ppp_patterns`."""
+    from posbench import Reading, ppp_patterns
+
+    found = ppp_patterns(observation.test, observation.surrounded(), observation.photographs)
+    return [
+        Reading({}, str(tap), one.snr, one.picture) if snr else Reading(one.mae, str(tap), picture=one.picture)
+        for tap, one in enumerate(found, 1)
+    ]
+
+
 @hookimpl
 def posbench_metrics() -> Iterable[Metric]:
     return [
@@ -91,5 +104,19 @@ def posbench_metrics() -> Iterable[Metric]:
             summary="of a job: how many maps of position can be drawn, whatever the target",
             version="1",
             of_job=modes,
+        ),
+        Metric(
+            name="ppp-mae",
+            summary="of a job: what padding adds to each tap, in standard deviations",
+            version="1",
+            source=LIN,
+            of_job=partial(ppp, snr=False),
+        ),
+        Metric(
+            name="ppp-snr",
+            summary="of a job: the same, its power over the spread of photographs",
+            version="1",
+            source=LIN,
+            of_job=partial(ppp, snr=True),
         ),
     ]
