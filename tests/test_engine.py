@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from posbench import engine
+from posbench import controls, engine
 from posbench.builtin import metrics, targets
 from posbench.builtin.readouts import ridge
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
@@ -21,11 +21,13 @@ from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
 from posbench.folders import folder_images
 from posbench.maps import pattern, resize
+from posbench.observation import Observation, Reading
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
 from posbench.store import Record, Store
 from posbench.training import Training
 from posbench.weights import NONE, Weights
+from posbench.windows import TEST, Windows, folds
 
 #: The images of every forward pass of the network below since the test began.
 passes: list[int] = []
@@ -545,3 +547,159 @@ def test_components_may_hold_lists(store: Store) -> None:
     # A plugin's author need not know that records are compared and hashed.
     record = replace(NET, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], checkpoints=[])  # type: ignore[arg-type]
     assert {r.outcome.status for r in go(plan(networks=[(record, [Weights("random:0", seed=0)])]), store)} == {"ok"}
+
+
+def photographs(count: int) -> Source:
+    return Source(load_registry().images("photos"), "0" * 64, count)
+
+
+def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen_it(store: Store) -> None:
+    seen: list[Training] = []
+    drawn_for: list[int] = []
+
+    def spy(training: Training) -> Any:
+        seen.append(training)
+        fitted = ridge(training)
+
+        class Counting:
+            def predict(self, features: Any) -> torch.Tensor:
+                drawn_for.append(len(features))
+                return fitted.predict(features)
+
+        return Counting()
+
+    photos = photographs(15)
+    wanted = plan(
+        sources=[(photos, photos), (photos, SPECKLE)], readouts=[replace(RIDGE, fit=spy)], targets=[H], n_test=20
+    )
+    both, other = go(wanted, store)
+    used = store.provenance(both.run_id)["photographs"]
+    assert both.outcome.n_test_photos == len(used["test"]) == 15
+    first, second = (set(training.photographs) for training in seen)
+    assert not first & second
+    assert first | second == set(used["train"])
+    # Twenty test images each, drawn by one of the two readouts; and they are fitted once for both jobs.
+    assert len(seen) == 2
+    assert sum(drawn_for) == 40
+    tested = [score.by_photograph for score in both.outcome.scores]
+    assert set(tested[0]) == set(used["test"])
+    assert other.outcome.n_test_photos == 20
+
+
+def test_folds_keep_photographs_apart() -> None:
+    def some(*names: str) -> Windows:
+        return Windows(np.zeros((len(names), 4, 4, 3), np.uint8), names)
+
+    train, test = folds(some("a", "b", "c", "a", "b"), some("c", "d", "a", "e"))
+    assert train.tolist() == [0, 1, 0, 0, 1]
+    assert test.tolist() == [0, 1, 0, 0]
+
+
+def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
+    """A network that writes its own position into its features, and one that cannot."""
+    names = ["held-out-positions", "permuted", "smooth-random", "noise-features", "target-features"]
+    given = controls.Surroundings(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    least = plan(targets=[H], paddings=[ZERO, CIRCULAR], n_train=60, n_test=60)
+    wanted = controls.with_controls(least, controls.chosen(names), given)
+    records = go(wanted, store)
+    assert sum(passes) <= 2 * (60 + 60) + 1
+    found = {
+        (record.outcome.identity["padding"]["name"], record.outcome.identity.get("control", "")): value(record)
+        for record in records
+    }
+    assert len(found) == 2 * 7
+    for name in ("zero", "circular"):
+        assert abs(found[name, "noise-features"]) < 0.15
+        assert found[name, "target-features"] > 0.95
+    assert found["zero", "held-out-positions-columns"] > 0.25
+    assert abs(found["circular", "held-out-positions-columns"]) < 0.15
+    # What was asked for beside it changes no plain score.
+    with Store(store.path.with_name("alone.db")) as fresh:
+        for record in go(least, fresh):
+            assert value(record) == found[record.outcome.identity["padding"]["name"], ""]
+
+
+def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
+    given = controls.Surroundings(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    seen: list[Training] = []
+
+    def spy(training: Training) -> Any:
+        seen.append(training)
+        return ridge(training)
+
+    least = plan(targets=[G], readouts=[replace(RIDGE, fit=spy)], n_train=40, n_test=40)
+    records = go(controls.with_controls(least, controls.chosen(["held-out-size"]), given), store)
+    assert len(seen) == 1
+    found = {record.outcome.identity.get("control", ""): record.outcome for record in records}
+    sides = {name: len(outcome.mean_map or b"") // 4 for name, outcome in found.items()}
+    assert sides == {
+        "": 6**2,
+        **{f"held-out-size-256-{anchor}": 7**2 for anchor in ("border", "pixel")},
+        **{f"held-out-size-288-{anchor}": 8**2 for anchor in ("border", "pixel")},
+    }
+    assert all(outcome.reach is None for name, outcome in found.items() if name)
+    assert found[""].reach is not None
+
+
+def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None:
+    photos = photographs(15)
+    job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
+    turned = replace(job, test=replace(job.test, turned=True))
+    both = engine.Engine("cpu", [job, turned])
+    upright, other = (both._cut(one, TEST) for one in (job, turned))
+    assert upright.photographs == other.photographs
+    assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)
+
+
+def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
+    asked: list[Observation] = []
+
+    def of_job(observation: Observation) -> list[Reading]:
+        asked.append(observation)
+        names = observation.photographs
+        return [
+            Reading({name: float(i) for i, name in enumerate(names)}, picture=torch.ones(2, 3)),
+            Reading({}, "1", 0.25),
+        ]
+
+    counting = Metric(name="counting", summary="", version="1", of_job=of_job)
+    broken = Metric(name="broken", summary="", version="1", of_job=failing)
+    around = Metric(
+        name="around", summary="", version="1", of_job=lambda seen: [Reading({}, value=len(seen.surrounded()))]
+    )
+    wanted = plan(metrics=[SPC, counting, broken, around])
+    log = Log()
+    go(wanted, store, log=log)
+    assert [state for what, state in log.events if what == "finished"] == ["failed"]
+    found = {(one.reading.metric, one.reading.tap): one.reading for one in store.readings()}
+    together, tap = found["counting", "all"], found["counting", "1"]
+    assert (together.value, together.lo is not None, together.columns) == (2.5, True, 3)
+    assert np.frombuffer(together.picture or b"", "<f4").tolist() == [1.0] * 6
+    assert (tap.value, tap.lo, tap.by_photograph) == (0.25, None, {})
+    assert (found["broken", "all"].status, found["broken", "all"].reason) == (
+        "failed",
+        "ValueError: out of order for good",
+    )
+    # Images that are drawn, and not on a torus, have no surroundings.
+    assert found["around", "all"].status == "skipped"
+    assert found["around", "all"].value is None
+    go(wanted, store)
+    assert len(asked) == 1  # only what failed is tried again
+    assert len(asked[0].splits) == 1
+
+
+def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
+    leaves = Source(load_registry().images("leaves"))
+
+    def of_job(seen: Observation) -> list[Reading]:
+        around = seen.surrounded()
+        assert around is seen.surrounded()  # one more pass, whoever asks
+        differences = (around.taps[0] - seen.test.taps[0]).abs().amax(dim=(0, 3))
+        return [Reading({}, value=float(differences[0].max())), Reading({}, "1", float(differences[1:, 1:].max()))]
+
+    edge = Metric(name="edge", summary="", version="1", of_job=of_job)
+    go(plan(metrics=[SPC, edge], sources=[(leaves, leaves)]), store)
+    border, within = (one.reading.value for one in store.readings())
+    assert border is not None
+    assert within is not None
+    assert border > 100 * within

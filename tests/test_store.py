@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from posbench import __version__
 from posbench.errors import UsageError
 from posbench.leaderboard import row
 from posbench.plan import Plan, identify
-from posbench.store import SCHEMA_VERSION, Outcome, Store, StoredScore
+from posbench.store import SCHEMA_VERSION, Outcome, Store, StoredReading, StoredScore
 from tests.conftest import Ran
 from tests.made import NET, TRAINED, UNTRAINED, control, metric, padding, plan, readout, scored, target
 
@@ -358,3 +359,58 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
     assert titles == [cell.job.title for cell in made.cells]
     assert len(set(titles)) == 4
     assert replace(records[0], created="") != replace(records[1], created="")
+
+
+OLD = Path(__file__).parent / "stores" / "schema-1.db"
+
+
+def test_an_older_store_is_brought_up_to_date_and_loses_nothing(path: Path) -> None:
+    path.write_bytes(OLD.read_bytes())
+    connection = sqlite3.connect(OLD)
+    before = connection.execute("SELECT cell_id, identity, seconds FROM cells").fetchall()
+    connection.close()
+    with Store(path) as store:
+        found = [(one.cell_id, one.outcome) for one in store.records()]
+        assert [(name, json.dumps(o.identity, sort_keys=True), o.seconds) for name, o in found] == before
+        assert len(before) == 2
+        assert {record.outcome.reach for record in store.records()} == {None}
+        assert store.readings() == []
+        save(store, two())
+        assert len(store.records()) == 4
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    connection.close()
+
+
+def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:
+    path.write_bytes(OLD.read_bytes())
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE measures (odd TEXT)")  # so that the second step fails
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="table measures already exists"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_readings_come_back_as_they_went(path: Path) -> None:
+    made = two()
+    [(job, _)] = made.jobs()
+    reading = StoredReading("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, b"1234", 1)
+    taps = [StoredReading("ppp", "1", str(tap), value=float(tap)) for tap in (10, 9, 1)]
+    with Store(path) as store:
+        save(store, made)
+        store.save(job, [], [], {}, [reading, *taps])
+        found = store.readings()
+        assert [one.reading for one in found] == [reading, *taps[::-1]]
+        assert {one.job_id for one in found} == {job.id}
+        assert found[0].identity == job.identity()
+        assert store.measured() == {(job.id, "modes", "1"), (job.id, "ppp", "1")}
+        failed = StoredReading("modes", "1", status="failed", reason="boom")
+        store.save(job, [], [], {}, [failed])
+        assert store.readings()[0].reading == reading  # a result is not replaced by a failure
+        store.save(job, [], [], {}, [replace(failed, metric="new")])
+        assert (job.id, "new", "1") not in store.measured()
+        store.save(job, [], [], {}, [StoredReading("new", "1", "1", value=0.5)])
+        assert [one.reading.status for one in store.readings() if one.reading.metric == "new"] == ["ok"]

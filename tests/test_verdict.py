@@ -1,0 +1,118 @@
+"""The rules that docs/controls.md states, one by one, on rows made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from posbench.statistics import interval
+from posbench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide, verdicts
+
+BASE: dict[str, Any] = {
+    "backbone": "net",
+    "weights": "imagenet:net@1",
+    "padding": "zero",
+    "readout": "ridge",
+    "taps": "all",
+    "seed": None,
+    "image_size": 224,
+    "precision": "fp32",
+    "score_at": "grid",
+    "n_train": 256,
+    "target": "H",
+    "images": "leaves",
+    "test_images": "leaves",
+    "status": "ok",
+    "control": None,
+    "control_of": None,
+}
+
+
+def row(values: list[float] | float, **changes: Any) -> dict[str, Any]:
+    """A row whose SPC is the mean of values by photograph; of a number, nine of them about it."""
+    if isinstance(values, float):
+        values = [values + step / 100 for step in range(-4, 5)]
+    mean, lo, hi = interval(values)
+    by = {"spc": {str(i): value for i, value in enumerate(values)}}
+    scored = {"spc": mean, "spc_lo": lo, "spc_hi": hi, "n_test_photos": len(values), "by_photograph": by}
+    return BASE | scored | {"cell_id": f"{changes.get('target', 'H')}-{changes.get('control')}"} | changes
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [
+        ({"H": 0.9, "V": 0.0}, ENCODES),  # one target is enough
+        ({"H": 0.02, "V": -0.05}, DOES_NOT),
+        ({"H": 0.02, "V": 0.09}, UNDECIDED),  # V may be .1
+        ({"H": 0.05}, DOES_NOT),  # there, but it does not matter
+        ({"H": -0.9}, DOES_NOT),
+        ({}, UNDECIDED),
+    ],
+)
+def test_leaves_decide(scores: dict[str, float], text: str) -> None:
+    assert decide([row(value, target=target) for target, value in scores.items()]).text == text
+
+
+def test_a_large_score_that_may_be_chance_decides_nothing() -> None:
+    assert decide([row([0.9, -0.6, 0.8, -0.5])]).text == UNDECIDED
+    assert decide([row([0.4])]).text == UNDECIDED
+
+
+def test_more_targets_ask_for_more() -> None:
+    """p is .0022 for this one alone: enough, but not enough of five."""
+    values = [0.3, 0.45, 0.1, 0.22, 0.35]
+    alone = decide([row(values)])
+    assert 0.001 < alone.evidence[0].p < 0.005
+    assert alone.text == ENCODES
+    others = [row([0.1, -0.1, 0.3, -0.3, 0.0], target=target) for target in ("V", "G", "HS", "VS")]
+    assert decide([row(values), *others]).text == UNDECIDED
+
+
+def test_the_null_with_more_images_counts() -> None:
+    few, many = row(0.9), row([0.0, 0.01, -0.01] * 4, control="null", control_of="x")
+    assert decide([few, many]).text == decide([many, few]).text == DOES_NOT
+
+
+@pytest.mark.parametrize(
+    ("leaves", "upright", "turned", "text"),
+    [
+        (0.0, 0.4, 0.4, "does not + seam leak"),
+        (0.0, 0.4, -0.4, "does not + content"),
+        (0.0, 0.6, 0.1, "does not + seam leak + content"),
+        (0.0, 0.0, 0.0, "does not"),
+        (0.9, 0.6, 0.6, "encodes position"),  # what stays is what leaves show
+        (0.9, 0.6, 0.1, "encodes position + content"),
+        (0.09, 0.4, 0.4, "undecided + seam leak"),
+    ],
+)
+def test_photographs_that_disagree_are_named(leaves: float, upright: float, turned: float, text: str) -> None:
+    photos = {"images": "photos", "test_images": "photos"}
+    rows = [
+        row(leaves, cell_id="null", control="null", control_of="H"),
+        row(upright, cell_id="H", **photos),
+        row(turned, cell_id="turned", control="rotated", control_of="H", images="photos", test_images="photos turned"),
+    ]
+    assert decide(rows).text == text
+    # A symmetric target cannot tell what turned.
+    assert decide([one | {"target": "G"} for one in rows]).text == text.split(" + ")[0]
+
+
+def test_photographs_alone_decide_nothing() -> None:
+    photos = {"images": "photos", "test_images": "photos"}
+    rows = [
+        row(0.4, cell_id="H", **photos),
+        row(0.4, cell_id="turned", control="rotated", control_of="H", images="photos", test_images="photos turned"),
+    ]
+    assert decide(rows).text == UNDECIDED
+
+
+def test_every_row_has_its_networks_verdict_and_controls_have_none() -> None:
+    rows = [
+        row(0.9, cell_id="a"),
+        row(0.0, cell_id="b", padding="circular"),
+        row(0.0, cell_id="c", padding="none", backbone="none"),
+        row(0.9, cell_id="d", control="permuted", control_of="a"),
+        row(0.9, cell_id="e", status="failed"),
+    ]
+    assert [verdict and verdict.text for verdict in verdicts(rows)] == [ENCODES, DOES_NOT, None, None, ENCODES]
