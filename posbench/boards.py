@@ -354,3 +354,33 @@ def job_boards(rows: Sequence[Row]) -> list[Board]:
         title, notes = _title(first, "networks as a whole"), _notes(group, reasons)
         boards.append(Board(title, caption, "metric", "padding", networks, sections, notes))
     return boards
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far from the border one score reaches, in pixels, of at most half the image."""
+
+    target: str
+    network: str
+    padding: str
+    images: str
+    pixels: float
+    ceiling: float
+
+
+def reaches(rows: Sequence[Row]) -> list[Reach]:
+    """The reach of every score that has one, by target and network, the farthest first; controls are left out."""
+    found = [
+        Reach(
+            row["target"],
+            _network(row).replace("\n", ", "),
+            row["padding"],
+            row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
+            row["reach"],
+            row["image_size"] / 2,
+        )
+        for row in rows
+        if row["reach"] is not None and not row["control"]
+    ]
+    order = list(dict.fromkeys((one.target, one.network) for one in found))
+    return sorted(found, key=lambda one: (order.index((one.target, one.network)), -one.pixels))

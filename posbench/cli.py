@@ -423,6 +423,7 @@ def leaderboard(
     markdown: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the tables as Markdown.")] = None,
     json: JsonOption = False,
     published: PublishedOption = None,
+    reach: Annotated[bool, typer.Option("--reach", help="Plot how far from the border position reaches.")] = False,
 ) -> None:
     """Show everything that a store holds, the best first."""
     from posbench.boards import BY
@@ -438,10 +439,21 @@ def leaderboard(
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
     beside = published_table(published) if published else None
     _publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
+    if reach and not json and "-" not in (csv, markdown):
+        from posbench import boards, render
+
+        out.print(render.reaches(boards.reaches(rows)))
 
 
 @app.command()
-def measures(store: StoreOption = STORE, csv: CsvOption = None, json: JsonOption = False) -> None:
+def measures(
+    store: StoreOption = STORE,
+    csv: CsvOption = None,
+    json: JsonOption = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Draw them: leading modes, patterns of padding.")
+    ] = False,
+) -> None:
     """Show what a store holds of networks as a whole: metrics that need no target."""
     from posbench import boards, leaderboard, render
 
@@ -457,6 +469,31 @@ def measures(store: StoreOption = STORE, csv: CsvOption = None, json: JsonOption
     elif csv != "-":
         for board in boards.job_boards(rows):
             out.print(render.board(board))
+        for title, maps in _pictures(store) if pictures else ():
+            out.print(f"\n{title}", markup=False, highlight=False)
+            out.print(render.maps(maps, coloured=out.color_system is not None))
+
+
+def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
+    """The pictures of each metric of each job, side by side, each with its title."""
+    import numpy as np
+
+    from posbench.leaderboard import job_row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        found = [one for one in opened.readings() if one.reading.picture]
+    titles: dict[str, list[tuple[str, Any]]] = {}
+    for one in found:
+        row, columns = job_row(one), one.reading.columns or 1
+        images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
+        title = f"{row['metric']}: {row['backbone']} ({row['weights']}), {row['padding']}, {images}"
+        picture = np.frombuffer(one.reading.picture or b"", "<f4").reshape(-1, columns)
+        # Several square maps stand one below the other.
+        for number, start in enumerate(range(0, len(picture), columns), 1):
+            name = f"tap {row['tap']}" if row["tap"] != "all" else f"no. {number}"
+            titles.setdefault(title, []).append((name, picture[start : start + columns].tolist()))
+    return titles.items()
 
 
 @app.command()

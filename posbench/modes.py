@@ -121,11 +121,26 @@ def fit_modes(train: Features, *, penalty: float = 1.0) -> PositionModes:
     noise = within * scale[:, None] * scale
     noise.diagonal().add_(penalty)
     solved = torch.cholesky_solve(signal.T, torch.linalg.cholesky(noise))
-    ratios, maps = torch.linalg.eigh(signal @ solved)
+    ratios, maps = _modes(signal @ solved)
     # Rounding leaves what is 0 on either side of it.
     ratios, maps = ratios.flip(0).clamp(min=0), maps.flip(1)
     weight = solved @ (maps / (1 + ratios)) @ maps.T
     return PositionModes(train.grid, ratios / (1 + ratios), maps, weight * scale[:, None] / train.grid, centre)
+
+
+def _modes(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, found on one thread.
+
+    Its steps are too short to share: on cores that others use too, two threads wait for each other a hundred times as
+    long as one takes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    finally:
+        torch.set_num_threads(threads)
+    return values, vectors
 
 
 def _resizers(features: Features) -> list[tuple[torch.Tensor, torch.Tensor]]:

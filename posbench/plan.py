@@ -276,7 +276,8 @@ class Plan:
             # What a control changes is not the network's; but the null is a network on other images.
             as_it_is = any(cell.control in ("", "null") for cell in cells)
             wanted = [m for m in self.measures if as_it_is and (job.id, m.name, m.version) not in measured]
-            missing = [cell for cell in cells if cell.id not in done]
+            # Without a metric to score them by, there is nothing to know of cells.
+            missing = [cell for cell in cells if cell.id not in done] if self.metrics else []
             if missing or wanted:
                 tasks.append(Task(job, tuple(missing), tuple(wanted)))
         return tasks

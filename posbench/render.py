@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from posbench.boards import Board, Entry, entry_text, number_text
+from posbench.boards import Board, Entry, Reach, entry_text, number_text
 from posbench.comparison import METRICS, Comparison, headings
 from posbench.differences import Differences
 from posbench.plan import Job
 from posbench.verdict import ERROR, RELEVANT, Verdict
 
 Map = Sequence[Sequence[float]]
+#: The characters of the longest bar.
+BAR = 28
 
 
 def board(scores: Board) -> Table:
@@ -58,12 +61,13 @@ def comparison(compared: Comparison) -> Table:
 
 def differences(found: Differences) -> Table:
     """Differences between two sides, a line a pair of cells."""
-    table = Table(title=escape(f"{found.metric}: {found.a} − {found.b}"), title_justify="left", caption_justify="left")
+    title = f"{found.metric}: A is {found.a}, B is {found.b}"
+    table = Table(title=escape(title), title_justify="left", caption_justify="left")
     names = list(found.lines[0].labels)
     for name in names:
         table.add_column(escape(name), overflow="fold")
-    for heading in (found.a, found.b, "difference", "p (Holm)", "photographs"):
-        table.add_column(escape(heading), justify="right", overflow="fold")
+    for heading in ("A", "B", "A − B", "p (Holm)", "photographs"):
+        table.add_column(heading, justify="right", overflow="fold")
     for line in found.lines:
         one = line.difference
         half = None if one.lo is None or one.hi is None else (one.hi - one.lo) / 2
@@ -80,6 +84,23 @@ def differences(found: Differences) -> Table:
     if found.unmatched:
         notes.append(f"{found.unmatched} cells have no counterpart")
     table.caption = escape("\n".join(notes))
+    return table
+
+
+def reaches(found: Sequence[Reach]) -> Table:
+    """A bar for each reach, as long as the ceiling at most."""
+    table = Table(title="reach of the border, in pixels", title_justify="left", caption_justify="left", box=None)
+    for heading in ("target", "network", "padding", "images"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("px", justify="right")
+    table.add_column("0 to half the image", min_width=20, ratio=1)
+    last = ("", "")
+    for one in found:
+        named = (one.target, one.network)
+        shown = ("", "") if named == last else named
+        last = named
+        bar = Bar(one.ceiling, 0, one.pixels, width=BAR)
+        table.add_row(*map(escape, (*shown, one.padding, one.images)), f"{one.pixels:.0f}", bar)
     return table
 
 

@@ -29,7 +29,11 @@ def test_the_quoted_table_is_what_a_bare_run_prints(
     monkeypatch.setenv("COLUMNS", "80")
     printed = posbench("run")
     assert printed.code == 0, printed.err
-    quoted, found = ([line.rstrip() for line in text.strip().splitlines()] for text in (fenced("text")[0], printed.out))
+    # Whether a score can be told from the best may hang on the last bits, too.
+    quoted, found = (
+        [line.replace("≈", " ").rstrip() for line in text.strip().splitlines()]
+        for text in (fenced("text")[0], printed.out)
+    )
     assert len(quoted) == len(found)
     for ours, theirs in zip(quoted, found, strict=True):
         assert NUMBER.sub("#", ours).split() == NUMBER.sub("#", theirs).split()
