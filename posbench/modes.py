@@ -15,8 +15,9 @@ import torch
 from posbench.features import Features
 from posbench.readout import CONSTANT, by_tap, resize_maps, resizer
 
-#: About how many cells of the grid, over all images, tell how channels vary together around their mean at a position.
-SAMPLED_CELLS = 8192
+#: About how many cells of the grid, over all images, tell how channels vary together around their mean at a position:
+#: so many, or so many a channel if that is more. Too few understate what channels can vary by, and overstate modes.
+SAMPLED_CELLS, SAMPLED_A_CHANNEL = 8192, 8
 #: How many images are looked at together.
 BATCH = 16
 
@@ -179,7 +180,8 @@ def _within(train: Features, images: Sequence[torch.Tensor]) -> tuple[torch.Tens
     Variances are of all cells of all images. The covariance is of a lattice of cells in each image, every `stride`-th
     along either axis; from image to image its origin goes through all stride² places, so each cell counts equally.
     """
-    stride = max(1, round((len(train) * train.grid**2 / SAMPLED_CELLS) ** 0.5))
+    sampled = max(SAMPLED_CELLS, SAMPLED_A_CHANNEL * train.channels)
+    stride = max(1, round((len(train) * train.grid**2 / sampled) ** 0.5))
     stride = min(stride, train.grid)
     resizers = [(rows.float(), columns.float()) for rows, columns in _resizers(train)]
     squares = [torch.zeros(tap.shape[3], dtype=torch.float64, device=tap.device) for tap in train.taps]

@@ -260,6 +260,7 @@ def test_nothing_but_constants_has_no_modes() -> None:
 def by_lattice(train: Features, stride: int, monkeypatch: pytest.MonkeyPatch) -> PositionModes:
     """Fitted from every `stride`-th cell of each image along either axis."""
     monkeypatch.setattr(modes, "SAMPLED_CELLS", len(train) * train.grid**2 / stride**2)
+    monkeypatch.setattr(modes, "SAMPLED_A_CHANNEL", 0)
     return fit_modes(train)
 
 
