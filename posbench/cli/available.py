@@ -1,0 +1,147 @@
+"""Commands about what there is: components, plugins, experiments, a network's padding, this machine."""
+
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from posbench import __version__, experiments
+from posbench.cli.app import app, out, registry
+from posbench.components import Backbone
+from posbench.errors import MissingError, unknown
+from posbench.registry import KINDS, load_registry, plural
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images, …")] = None,
+) -> None:
+    """Show the components that can be named, all or of one kind."""
+    from posbench import render
+
+    kinds = {plural(singular): singular for singular in KINDS}
+    if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS, CONTROLS])
+    found = registry()
+    for title, singular in kinds.items():
+        if kind not in (None, title):
+            continue
+        entries = found.entries(singular)
+        shown = [entry for entry in entries if kind or entry.component.summary != TIMM_SUMMARY]
+        lines = [[e.component.name, e.component.summary, e.plugin.label] for e in shown]
+        out.print(render.plain([title, "summary", "plugin"], lines))
+        if len(shown) < len(entries):
+            out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`", highlight=False)
+        out.print()
+    if kind in (None, EXPERIMENTS):
+        lines = [[name, experiments.summary(name)] for name in experiments.names()]
+        out.print(render.plain([EXPERIMENTS, "summary"], lines))
+        out.print()
+    if kind in (None, CONTROLS):
+        from posbench import controls
+
+        lines = [[control.name, control.summary] for control in controls.CONTROLS.values()]
+        out.print(render.plain([CONTROLS, "summary"], lines))
+        out.print()
+    if kind in (None, "images"):
+        out.print("Any folder of images is a source too, by its path.")
+
+
+TIMM_SUMMARY = "a timm model"
+EXPERIMENTS = "experiments"
+CONTROLS = "controls"
+
+
+@app.command()
+def experiment(name: Annotated[str, typer.Argument(help="One of `posbench list experiments`.")]) -> None:
+    """Print an experiment's configuration, to copy and change."""
+    sys.stdout.write(experiments.path(name).read_text(encoding="utf-8"))
+
+
+@app.command()
+def plugins() -> None:
+    """Show the plugins found, what they offer, and why one could not be loaded."""
+    from posbench import render
+
+    found = load_registry()
+    lines = [
+        [plugin.distribution, plugin.version, plugin.name, plugin.error or ", ".join(plugin.hooks)]
+        for plugin in found.plugins
+    ]
+    out.print(render.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
+
+
+@app.command()
+def audit(
+    backbone: Annotated[str, typer.Argument(help="The network to look into.")],
+    image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the image, in pixels.")] = 224,
+) -> None:
+    """Show every padded operation of a network, and whether its padding is even; fails if a strategy would miss one."""
+    record = registry().get(Backbone, backbone)
+    from posbench import render
+    from posbench.audit import even_sizes, operations
+
+    found = operations(record, image_size)
+    lines = [
+        [
+            operation.layer or "(the network)",
+            operation.operation,
+            *(f"{down}×{across}" for down, across in (operation.kernel, operation.stride)),
+            ", ".join(map(str, operation.sides)),
+            f"{operation.size[0]}×{operation.size[1]}",
+            "uneven" if operation.uneven else "even",
+        ]
+        for operation in found
+    ]
+    out.print(
+        render.plain(["layer", "operation", "kernel", "stride", "left, right, top, bottom", "map", "padding"], lines)
+    )
+    uneven = sum(operation.uneven for operation in found)
+    out.print(
+        f"{len(found)} padded operations at {image_size} px, {uneven} of them uneven; a strategy reaches them all"
+    )
+    if uneven:
+        nearest = " and ".join(f"{size} px" for size in even_sizes(record, image_size))
+        out.print(f"nearest sizes at which all are even: {nearest or 'none within 64 px'}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check packages, device, weights, photographs, hub and plugins; exit code 4 if a bare run cannot work."""
+    from posbench import render
+
+    lines = [[what, "ok" if ok else "missing" if needed else "note", detail] for what, ok, needed, detail in _checks()]
+    out.print(render.plain(["what", "state", "detail"], lines))
+    if any(state == "missing" for _, state, _ in lines):
+        raise typer.Exit(MissingError.exit_code)
+
+
+def _checks() -> Iterable[tuple[str, bool, bool, str]]:
+    """What is checked: its name, whether it is well, whether a bare run needs it, and what was found."""
+    import platform
+    from importlib.metadata import version
+
+    from posbench.ingredients import BARE_RUN
+    from posbench.machine import resolve_device, resolve_precision
+    from posbench.weights import Request, hub_answers, resolve
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy", "pandas"))
+    yield "python", True, True, f"{platform.python_version()}, posbench {__version__}, {packages}"
+    device = resolve_device("auto")
+    yield "device", True, True, f"{device}, {resolve_precision('auto', device)}"
+    found = load_registry()
+    for name in BARE_RUN:
+        # Not only named: a hub within reach would do as well as a package.
+        weights, problem = resolve(found.get(Backbone, name), Request(), [0], download=False)
+        yield f"weights of {name}", problem is None, True, problem or weights[0].label
+    try:
+        files = found.images("photos").photographs
+        missing = [path.name for path in (files() if files else []) if not path.is_file()]
+        yield "photographs", not missing, True, f"not found: {', '.join(missing)}" if missing else "all there"
+    except MissingError as error:
+        yield "photographs", False, True, str(error)
+    hub = "answers" if hub_answers() else "out of reach: trained weights come from packages and files alone"
+    yield "model hub", hub_answers(), False, hub
+    broken = [f"{plugin.label}: {plugin.error}" for plugin in found.plugins if plugin.error]
+    yield "plugins", not broken, False, "; ".join(broken) or f"{len(found.plugins)} loaded"

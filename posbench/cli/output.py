@@ -1,0 +1,65 @@
+"""Where rows go: files, and one form of them on standard output."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posbench.cli.app import out
+from posbench.components import Metric
+from posbench.errors import UsageError
+from posbench.folders import user_path
+from posbench.published import Published
+
+
+def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
+    """Find out before a long run, not after it, that its table has nowhere to go."""
+    if [csv, markdown].count("-") + json > 1:
+        raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
+    taken = {store.resolve(): "--store"}
+    for option, name in (("--csv", csv), ("--markdown", markdown)):
+        if name in (None, "-"):
+            continue
+        path = user_path(str(name))
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
+        taken[path.resolve()] = option
+        if path.is_dir():
+            raise UsageError(f"{option} {name!r} is a folder: name a file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
+
+
+def publish(
+    rows: Sequence[dict[str, Any]],
+    metric: Metric | None,
+    *,
+    csv: str | None,
+    json: bool,
+    by: str = "padding",
+    markdown: str | None = None,
+    beside: Published | None = None,
+    of_jobs: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Rows as asked for: to files, and one form of them on standard output."""
+    from posbench import boards, comparison, leaderboard, render
+
+    shown = boards.job_boards(of_jobs)
+    if metric and beside is None:
+        checked = boards.control_boards(rows, metric.name)
+        shown = [*boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by), *checked, *shown]
+    tables, text = [render.board(board) for board in shown], boards.to_markdown(shown)
+    if beside:
+        compared = comparison.compare(rows, beside)
+        tables, text = [render.comparison(compared), *tables], comparison.to_markdown(compared) + text
+    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
+    for destination, text in outputs:
+        if destination == "-":
+            sys.stdout.write(text)
+        elif destination is not None:
+            leaderboard.write_whole(Path(destination), text)
+    if json:
+        sys.stdout.write(leaderboard.to_json(rows))
+    elif "-" not in (csv, markdown):
+        for table in tables:
+            out.print(table)

@@ -1,0 +1,201 @@
+"""Commands about what a store holds."""
+
+import sys
+from collections.abc import Iterable
+from json import dumps as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from posbench.cli import output
+from posbench.cli.app import (
+    STORE,
+    CsvOption,
+    JsonOption,
+    MetricOption,
+    PublishedOption,
+    StoreOption,
+    app,
+    out,
+    registry,
+    say,
+)
+from posbench.components import Metric, Target
+from posbench.errors import UsageError, one_line
+from posbench.published import published as published_table
+
+
+def _rows(store: Path) -> list[dict[str, Any]]:
+    from posbench.leaderboard import rows
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        return rows(opened.records())
+
+
+def _job_rows(store: Path) -> list[dict[str, Any]]:
+    from posbench.leaderboard import job_row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        return [job_row(reading) for reading in opened.readings()]
+
+
+@app.command()
+def leaderboard(
+    store: StoreOption = STORE,
+    by: Annotated[str, typer.Option(metavar="padding|backbone", help="What stands in the lines.")] = "padding",
+    metric: MetricOption = None,
+    csv: CsvOption = None,
+    markdown: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the tables as Markdown.")] = None,
+    json: JsonOption = False,
+    published: PublishedOption = None,
+    reach: Annotated[bool, typer.Option("--reach", help="Plot how far from the border position reaches.")] = False,
+) -> None:
+    """Show everything that a store holds, the best first."""
+    from posbench.boards import BY
+
+    if by not in BY:
+        raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
+    output.check(store, csv=csv, json=json, markdown=markdown)
+    rows = _rows(store)
+    found = registry()
+    present = [name for name in found.names("metric") if any(name in row for row in rows)]
+    chosen = found.get(Metric, metric or next(iter(present), "spc"))
+    if metric and present and chosen.name not in present:
+        raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
+    beside = published_table(published) if published else None
+    output.publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
+    if reach and not json and "-" not in (csv, markdown):
+        from posbench import boards, render
+
+        out.print(render.reaches(boards.reaches(rows)))
+
+
+@app.command()
+def measures(
+    store: StoreOption = STORE,
+    csv: CsvOption = None,
+    json: JsonOption = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Draw them: leading modes, patterns of padding.")
+    ] = False,
+) -> None:
+    """Show what a store holds of networks as a whole: metrics that need no target."""
+    from posbench import boards, leaderboard, render
+
+    output.check(store, csv=csv, json=json)
+    rows = _job_rows(store)
+    text = leaderboard.to_csv(rows, leaderboard.JOB_COLUMNS)
+    if csv == "-":
+        sys.stdout.write(text)
+    elif csv is not None:
+        leaderboard.write_whole(Path(csv), text)
+    if json:
+        typer.echo(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1))
+    elif csv != "-":
+        for board in boards.job_boards(rows):
+            out.print(render.board(board))
+        for title, maps in _pictures(store) if pictures else ():
+            out.print(f"\n{title}", markup=False, highlight=False)
+            out.print(render.maps(maps, coloured=out.color_system is not None))
+
+
+def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
+    """The pictures of each metric of each job, side by side, each with its title."""
+    import numpy as np
+
+    from posbench.leaderboard import job_row
+    from posbench.store import Store
+
+    with Store(store, must_exist=True) as opened:
+        found = [one for one in opened.readings() if one.reading.picture]
+    titles: dict[str, list[tuple[str, Any]]] = {}
+    for one in found:
+        row, columns = job_row(one), one.reading.columns or 1
+        images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
+        title = f"{row['metric']}: {row['backbone']} ({row['weights']}), {row['padding']}, {images}"
+        picture = np.frombuffer(one.reading.picture or b"", "<f4").reshape(-1, columns)
+        # Several square maps stand one below the other.
+        for number, start in enumerate(range(0, len(picture), columns), 1):
+            name = f"tap {row['tap']}" if row["tap"] != "all" else f"no. {number}"
+            titles.setdefault(title, []).append((name, picture[start : start + columns].tolist()))
+    return titles.items()
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A store, a CSV file, or columns such as padding=zero,target=H.")],
+    b: Annotated[str, typer.Argument(help="What it is held against.")],
+    store: StoreOption = STORE,
+    metric: MetricOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the differences between two sides, cell by cell, on the same photographs."""
+    from posbench import differences, render
+
+    first, second = (differences.side(text, store) for text in (a, b))
+    found = differences.compare(first, second, metric or "spc")
+    if json:
+        typer.echo(differences.to_json(found))
+    else:
+        out.print(render.differences(found))
+
+
+@app.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="A cell's id, or enough of its start.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Draw a cell's mean predicted map beside its target, and tell how it was made."""
+    import numpy as np
+
+    from posbench import boards, render
+    from posbench.leaderboard import columns, rows
+    from posbench.store import Store
+    from posbench.verdict import verdicts
+
+    with Store(store, must_exist=True) as opened:
+        record = opened.find(cell)
+        provenance = opened.provenance(record.run_id)
+        every = rows(opened.records())
+    number = next(i for i, row in enumerate(every) if row["cell_id"] == record.cell_id)
+    values = every[number]
+    lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
+    out.print(render.plain(["cell", ""], lines))
+    verdict = verdicts(every)[number]
+    if verdict and verdict.evidence:
+        out.print()
+        out.print(render.evidence(verdict))
+    for board in boards.control_boards([values, *(r for r in every if r["control_of"] == record.cell_id)], "spc"):
+        out.print()
+        out.print(render.board(board))
+    if record.outcome.mean_map:
+        flat = np.frombuffer(record.outcome.mean_map, "<f4")
+        side = round(len(flat) ** 0.5)
+        pairs = [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(record.outcome.identity, side)]
+        out.print()
+        out.print(render.maps(pairs, coloured=out.color_system is not None))
+    out.print()
+    out.print(render.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
+
+
+def _target_map(identity: dict[str, Any], side: int) -> list[tuple[str, list[list[float]]]]:
+    """The target as it was asked for, if that version of it is still installed."""
+    name, found = identity["target"]["name"], registry()
+    if name not in found.names("target") or found.get(Target, name).version != identity["target"]["version"]:
+        return []
+    from posbench.maps import pattern, resize
+
+    try:
+        return [(f"target {name}", resize(pattern(found.get(Target, name)), side).tolist())]
+    except Exception as error:
+        say(f"posbench: target {name} cannot be drawn ({one_line(error)})", "yellow")
+        return []
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
