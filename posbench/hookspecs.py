@@ -125,19 +125,27 @@ def posbench_targets() -> Iterable[Target]:
 
 @hookspec
 def posbench_metrics() -> Iterable[Metric]:
-    """Scores of a predicted map against the target.
+    """Scores of a predicted map against the target, or with `of_job` of a network's features as a whole.
 
     Example:
         ```python
-        from posbench import Metric, hookimpl
+        from posbench import Metric, Reading, hookimpl
 
         def rmse(prediction, target):
             return (prediction - target).square().mean(dim=(-2, -1)).sqrt()
 
+        def dead(observation):
+            of_image = (observation.test.taps[-1] == 0).double().mean(dim=(1, 2, 3)).tolist()
+            shares = {}
+            for photograph, share in zip(observation.photographs, of_image, strict=True):
+                shares.setdefault(photograph, []).append(share)
+            return [Reading({name: sum(own) / len(own) for name, own in shares.items()})]
+
         @hookimpl
         def posbench_metrics():
             return [
-                Metric(name="rmse", summary="root mean square", version="1", score=rmse, higher_is_better=False)
+                Metric(name="rmse", summary="root mean square", version="1", score=rmse, higher_is_better=False),
+                Metric(name="dead", summary="of a job: zeros in the last tap", version="1", of_job=dead),
             ]
         ```
     """

@@ -15,6 +15,7 @@ import torch
 from posbench import hookspecs
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.features import Features
+from posbench.observation import Observation
 from posbench.registry import Registry, load_registry
 from posbench.training import Training
 from posbench.windows import cut
@@ -62,6 +63,12 @@ def metrics(registry: Registry) -> None:
     predictions = torch.tensor([[[0.0, 0.0], [0.0, 2.0]], [[3.0, 3.0], [3.0, 3.0]]], dtype=torch.float64)
     assert record.score(predictions, torch.zeros(2, 2, dtype=torch.float64)).tolist() == [1, 3]
     assert not record.higher_is_better
+    of_job = registry.get(Metric, "dead").of_job
+    assert of_job is not None
+    taps = (torch.ones(3, 2, 2, 1), torch.tensor([[0.0, 1], [0, 0], [1, 1]]).view(3, 1, 1, 2))
+    [reading] = of_job(Observation([], Features(taps, 2), ["a", "b", "a"], NotImplemented))
+    assert reading.by_photograph == {"a": 0.25, "b": 1}
+    assert reading.tap == "all"
 
 
 def images(registry: Registry) -> None:
@@ -112,7 +119,7 @@ def test_the_examples_together_make_a_run(install: Callable[..., None], posbench
         "backbones": "two-taps,plain-2",
         "paddings": "edge",
         "targets": "diagonal",
-        "metrics": "rmse",
+        "metrics": "rmse,dead",
         "images": "static",
         "readouts": "constant",
         "image-size": 32,

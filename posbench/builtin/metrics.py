@@ -69,7 +69,7 @@ def r2(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def modes(observation: Observation) -> Sequence[Reading]:
     """The effective number of decodable position modes, held out by photograph; see docs/position-spectrum.md.
 
-    Its picture is the leading mode: what can be drawn best, whatever the target.
+    Its picture is the leading modes, the best drawn above.
     """
     from posbench import Reading, fit_modes
 
