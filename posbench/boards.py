@@ -1,4 +1,4 @@
-"""Rows as boards: scores of paddings and networks, the best first; scores beside their controls; jobs as a whole."""
+"""Rows as boards: scores, the best first; scores beside their controls; verdicts; jobs as a whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from posbench.leaderboard import Row
 from posbench.statistics import distinguishable
+from posbench.verdict import Verdict, verdicts
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Entry:
         status: of the cell, or empty where nothing was asked for.
         note: the number, from 1, of the note that says why there is no score, or what to know about it.
         by_photograph: what the score is the mean of, for comparisons.
+        text: what to show in place of a number.
     """
 
     value: float | None = None
@@ -33,6 +35,7 @@ class Entry:
     status: str = ""
     note: int | None = None
     by_photograph: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Board:
 
 
 _SETTING = ("images", "test_images", "readout", "image_size", "precision", "score_at", "n_train", "n_test")
+_VERDICT_SETTING = ("readout", "taps", "image_size", "precision", "score_at", "n_train")
 BY = ("padding", "backbone")
 CONTROL = "none"
 
@@ -235,6 +239,8 @@ def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
 def entry_text(entry: Entry) -> str:
     """An entry as text: `0.62 ±0.11`, or why there is none."""
     note = f" [{entry.note}]" if entry.note else ""
+    if entry.text:
+        return entry.text
     if entry.value is None:
         return entry.status + note if note else "–"
     level = " ≈" if entry.level else ""
@@ -321,6 +327,43 @@ def _less(entry: Entry, other: Entry | None) -> Entry:
     if entry.value is None or other is None or other.value is None:
         return Entry()
     return Entry(entry.value - other.value, status="ok")
+
+
+def verdict_boards(rows: Sequence[Row]) -> list[Board]:
+    """The verdict on each network under each padding, one board a setting; none where no leaves were run."""
+    groups: dict[tuple[Any, ...], dict[str, dict[str, Verdict]]] = {}
+    first: dict[tuple[Any, ...], Row] = {}
+    for row, verdict in zip(rows, verdicts(rows), strict=True):
+        if verdict and verdict.evidence:
+            key = tuple(row[name] for name in _VERDICT_SETTING)
+            first.setdefault(key, row)
+            groups.setdefault(key, {}).setdefault(_network(row), {})[row["padding"]] = verdict
+    boards = []
+    for key, networks in groups.items():
+        parts = list(dict.fromkeys(e.what for by in networks.values() for v in by.values() for e in v.evidence))
+        sections = {
+            network.replace("\n", ", "): [
+                (padding, [Entry(text=verdict.text, status="ok"), *(_extent(verdict, part) for part in parts)])
+                for padding, verdict in of_padding.items()
+            ]
+            for network, of_padding in networks.items()
+        }
+        row = first[key]
+        caption = (
+            "SPC, the least and the greatest of its targets; "
+            f"{row['n_train']} training crops of {row['image_size']} px; readout {row['readout']}, taps {row['taps']}, "
+            f"{row['precision']}"
+        )
+        boards.append(Board("verdicts", caption, "network", "padding", ["verdict", *parts], sections, []))
+    return boards
+
+
+def _extent(verdict: Verdict, part: str) -> Entry:
+    values = [one.mean.value for one in verdict.evidence if one.what == part]
+    if not values:
+        return Entry()
+    least, most = (number_text(value, None, digits=2) for value in (min(values), max(values)))
+    return Entry(text=f"{least} to {most}", status="ok")
 
 
 def job_boards(rows: Sequence[Row]) -> list[Board]:

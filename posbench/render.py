@@ -107,7 +107,7 @@ def reaches(found: Sequence[Reach]) -> Table:
 def evidence(verdict: Verdict) -> Table:
     """What a verdict rests on."""
     table = Table(title=escape(f"verdict: {verdict.text}"), title_justify="left", caption_justify="left")
-    for heading in ("on", "target", "SPC", "p above 0", "there", "excluded"):
+    for heading in ("on", "target", "SPC", "p above 0", "found", "excluded"):
         table.add_column(heading, overflow="fold", justify="right" if heading in ("SPC", "p above 0") else "left")
     for one in verdict.evidence:
         half = None if one.mean.lo is None or one.mean.hi is None else (one.mean.hi - one.mean.lo) / 2
@@ -116,7 +116,7 @@ def evidence(verdict: Verdict) -> Table:
             *("yes" if answer else "no" for answer in (one.found, one.excluded)),
         )
     table.caption = escape(
-        f"there: p (corrected for the targets) at most {ERROR}, and SPC at least {RELEVANT}; "
+        f"found: p (corrected for the targets) at most {ERROR}, and SPC at least {RELEVANT}; "
         f"excluded: the 95 % interval lies below {RELEVANT}"
     )
     return table

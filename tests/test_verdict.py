@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from posbench.boards import entry_text, verdict_boards
 from posbench.statistics import interval
 from posbench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide, verdicts
 
@@ -116,3 +117,24 @@ def test_every_row_has_its_networks_verdict_and_controls_have_none() -> None:
         row(0.9, cell_id="e", status="failed"),
     ]
     assert [verdict and verdict.text for verdict in verdicts(rows)] == [ENCODES, DOES_NOT, None, None, ENCODES]
+
+
+def test_verdicts_stand_on_a_board_with_the_extent_of_their_evidence() -> None:
+    rows = [
+        row(0.9, cell_id="a"),
+        row(0.5, cell_id="b", target="V"),
+        row(0.0, cell_id="c", padding="circular"),
+        row(0.9, cell_id="d", padding="mean", images="photos", test_images="photos"),
+        row(0.9, cell_id="e", readout="sgd", seed=1),
+    ]
+    first, second = verdict_boards(rows)
+    assert first.headings == ["verdict", "leaves"]
+    [(network, lines)] = first.sections.items()
+    assert network == "net, imagenet:net@1"
+    assert [(label, *map(entry_text, entries)) for label, entries in lines] == [
+        ("zero", ENCODES, "0.50 to 0.90"),
+        ("circular", DOES_NOT, "0.00 to 0.00"),
+    ]
+    assert "readout sgd" in second.caption
+    assert list(second.sections) == ["net, imagenet:net@1, readout seed 1"]
+    assert verdict_boards(rows[3:4]) == []

@@ -46,8 +46,9 @@ def publish(
 
     shown = boards.job_boards(of_jobs)
     if metric and beside is None:
+        scores = boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
         checked = boards.control_boards(rows, metric.name)
-        shown = [*boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by), *checked, *shown]
+        shown = [*scores, *checked, *boards.verdict_boards(rows), *shown]
     tables, text = [render.board(board) for board in shown], boards.to_markdown(shown)
     if beside:
         compared = comparison.compare(rows, beside)
