@@ -26,13 +26,15 @@ from posbench.observation import Observation, Split
 from posbench.passes import Pass
 from posbench.plan import Cell, Job, Task, tap_numbers
 from posbench.reach import reach
-from posbench.scoring import flatten_degenerate, score
+from posbench.scoring import flatten_degenerate, summarised, values
 from posbench.statistics import interval
 from posbench.store import Outcome, Store, StoredReading, StoredScore
 from posbench.training import Training
 from posbench.treatments import PLAIN, TREATMENTS, judged
 from posbench.windows import FOLDS, TEST, TRAIN, Photograph, Windows, check_photographs, deal, folds, windows
 
+#: How many cells of maps are scored at once.
+MAP_CELLS = 2**22
 #: Under which a job's images are seen within more of their photographs.
 SURROUND = Padding(name="surround", summary="", version="1", border="surround")
 
@@ -264,9 +266,9 @@ class Engine:
         photographs = seen.windows[1].photographs
         for cell in drawn:
             with self._timed("scoring"):
-                maps, target = judged(cell, predictions[cell.target.name], patterns[cell.target.name])
-                maps, degenerate = flatten_degenerate(maps, target)
-                scores, problems = _scores(metrics, maps, target, photographs)
+                scores, problems, degenerate = _scored(
+                    cell, predictions[cell.target.name], patterns[cell.target.name], metrics, photographs
+                )
             yield Outcome(
                 cell.identity(),
                 "failed" if problems else "ok",
@@ -395,19 +397,33 @@ def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> 
     return reach(pattern.cpu().numpy(), spc[0], cell.job.image_size)
 
 
-def _scores(
-    metrics: Sequence[Metric], maps: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]
-) -> tuple[list[StoredScore], list[str]]:
-    """What the metrics say of one cell, and why some could not: one that fails takes no other with it."""
-    scores, problems = [], []
-    for metric in metrics:
-        try:
-            found = score(metric, maps, target, photographs)
-        except Exception as error:
-            problems.append(f"metric {metric.name}: {_reason(error)}")
-            continue
-        scores.append(StoredScore(metric.name, metric.version, found.value, found.lo, found.hi, found.by_photograph))
-    return scores, problems
+def _scored(
+    cell: Cell, drawn: torch.Tensor, pattern: torch.Tensor, metrics: Sequence[Metric], photographs: Sequence[str]
+) -> tuple[list[StoredScore], list[str], float]:
+    """What the metrics say of one cell, why some could not, and the share of degenerate maps.
+
+    Some images at a time, since at image size their maps are large. A metric that fails takes no other with it.
+    """
+    of_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
+    problems, degenerate = [], 0.0
+    side = cell.job.test_size or cell.job.image_size
+    at_once = max(1, MAP_CELLS // side**2)
+    for start in range(0, len(drawn), at_once):
+        part = drawn[start : start + at_once]
+        maps, target = judged(cell, part, pattern)
+        maps, share = flatten_degenerate(maps, target)
+        degenerate += share * len(part) / len(drawn)
+        for metric, found in list(of_metric.items()):
+            try:
+                found.append(values(metric, maps, target))
+            except Exception as error:
+                problems.append(f"metric {metric.name}: {_reason(error)}")
+                del of_metric[metric]
+    scores = []
+    for metric, found in of_metric.items():
+        one = summarised(torch.cat(found), photographs)
+        scores.append(StoredScore(metric.name, metric.version, one.value, one.lo, one.hi, one.by_photograph))
+    return scores, problems, degenerate
 
 
 def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:

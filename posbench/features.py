@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from posbench.passes import Pass
+from posbench.spill import empty
 from posbench.windows import Windows
 
 
@@ -22,7 +23,8 @@ class Features:
 
     Attributes:
         taps: one tensor a tap, [n, height, width, channels] (channels last, contiguous), float32 or bfloat16, from the
-            shallowest to the deepest; height and width are the tap's own, or the grid's if that is coarser.
+            shallowest to the deepest; height and width are the tap's own, or the grid's if that is coarser. Large ones
+            are mapped from a file: see `posbench.spill`.
         grid: the side of the square grid that taps are aligned to.
     """
 
@@ -43,7 +45,9 @@ class Features:
 
     def of_images(self, numbers: slice | Sequence[int]) -> Features:
         """The images of these numbers; those of a slice share their memory."""
-        return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
+        if isinstance(numbers, slice):
+            return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
+        return Features(tuple(_chosen(tap, numbers) for tap in self.taps), self.grid)
 
     def batches(self, size: int) -> Iterator[Features]:
         """All images, `size` at a time."""
@@ -53,6 +57,11 @@ class Features:
     def aligned(self) -> torch.Tensor:
         """All taps resized to the grid, float32 [n, channels, grid, grid]: large, so ask a few images at a time."""
         return torch.cat([align(tap.permute(0, 3, 1, 2).float(), self.grid) for tap in self.taps], dim=1)
+
+
+def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
+    index = torch.as_tensor(numbers, device=tap.device)
+    return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))
 
 
 def align(maps: torch.Tensor, side: int) -> torch.Tensor:
@@ -83,7 +92,7 @@ def extract(
     for numbers, taps in run.batches(windows):
         coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
         if not stored:
-            stored = [tap.new_empty((len(windows), *tap.shape[2:], tap.shape[1])) for tap in coarse]
+            stored = [empty((len(windows), *tap.shape[2:], tap.shape[1]), tap.dtype, tap.device) for tap in coarse]
         for store, tap in zip(stored, coarse, strict=True):
             store[torch.from_numpy(numbers)] = tap.permute(0, 2, 3, 1)
         progress(len(numbers))

@@ -26,8 +26,9 @@ from posbench.padding import apply, padded_operations
 from posbench.receptive import Following, View
 from posbench.windows import Pixels, Windows, centre, margin
 
-#: Images to a forward pass: enough to fill two cores, few enough that VGG-16's first maps stay below half a gigabyte.
-BATCH = 32
+#: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that VGG-16's
+#: first maps stay below half a gigabyte, or two. Of larger images there are fewer, by their area.
+BATCH = {"cpu": 32, "cuda": 128}
 #: How far free cells may differ between two paddings, of the greatest value of their tap: rounding alone.
 ROUNDING = 1e-3
 #: Of the images in which every tap should have free cells, the largest that is tried, in pixels, and how many are.
@@ -95,9 +96,16 @@ class Pass:
             if border == "surround":
                 yield from self._surrounded(windows)
                 return
-            for numbers in _in_batches(np.arange(len(windows))):
+            for numbers in self._in_batches(np.arange(len(windows)), windows.pixels[0, ..., 0].size):
                 pixels = windows.pixels[numbers]
                 yield numbers, self._free(pixels) if border == "drop" else self._taps(pixels)
+
+    def _in_batches(self, numbers: NDArray[np.intp], area: int) -> Iterator[NDArray[np.intp]]:
+        """The numbers of images of so many pixels each, in batches."""
+        most = BATCH[self.device]
+        size = min(most, max(1, most * 224**2 // area))
+        for start in range(0, len(numbers), size):
+            yield numbers[start : start + size]
 
     def _normalised(self, pixels: Pixels) -> torch.Tensor:
         return normalise(torch.from_numpy(pixels).to(self.device), self.backbone)
@@ -245,7 +253,7 @@ class Pass:
         margins = np.array([_margins(piece, size, layout.stride) for piece in windows.pieces])
         for rows, columns in np.unique(margins, axis=0).tolist():
             alike = np.flatnonzero((margins == (rows, columns)).all(axis=1))
-            for numbers in _in_batches(alike):
+            for numbers in self._in_batches(alike, (size + 2 * rows) * (size + 2 * columns)):
                 pieces = [centre(windows.pieces[i], size + 2 * rows, size + 2 * columns) for i in numbers]
                 yield numbers, layout.windows(self._taps(np.stack(pieces)), rows, columns)
 
@@ -299,8 +307,3 @@ def _margins(piece: Pixels, size: int, stride: int) -> tuple[int, int]:
     """The pixels around a window in its piece, above and beside, in whole steps of the network."""
     above, beside = ((length - size) // 2 // stride * stride for length in piece.shape[:2])
     return above, beside
-
-
-def _in_batches(numbers: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    for start in range(0, len(numbers), BATCH):
-        yield numbers[start : start + BATCH]

@@ -11,7 +11,7 @@ the kernel and every target, what that offset's weights make of the channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,6 +25,8 @@ from posbench.features import Features
 TOLERANCE = 3e-4
 WINDOW = 4
 MOST_STEPS = 500
+#: How many values are visited at once: 64 MB at float32.
+AT_ONCE = 2**24
 #: How many cells of the grid, over all images, tell the preconditioner how channels vary together.
 SAMPLED_CELLS = 8192
 #: How many random mixtures of channels tell it how neighbouring cells vary together.
@@ -105,9 +107,8 @@ class _Problem:
     def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float, padding: int) -> None:
         # What is shifted is no longer zero where padding is.
         self.shift = tuple(torch.zeros_like(part) for part in _shift(features)) if padding else _shift(features)
-        features = self.features = _shifted(features, self.shift)
-        self.kernel, self.padding = kernel, padding
-        self.mean, self.scale, covariance = _statistics(features, torch.cat(self.shift))
+        self.features, self.kernel, self.padding = features, kernel, padding
+        self.mean, self.scale, covariance = _statistics(features, self.shift)
         unasked = targets.isnan()
         if bool((unasked != unasked[:1]).any()):
             raise ValueError("the targets must hold NaN at the same cells")
@@ -140,7 +141,7 @@ class _Problem:
         # Centring the columns of X is the same as centring what it draws.
         offset = self.asked_mean(_gather(_mix(self.mean, own), self.kernel, self.padding))
         total = [torch.zeros_like(part) for part in own]
-        for batch in _batches(self.features):
+        for batch in _batches(self.features, self.shift):
             drawn = (_gather(_mix(batch, own), self.kernel, self.padding) - offset) * self.asked
             parts = _unmix(batch, _scatter(drawn, self.kernel, batch.grid, self.padding))
             for part, more in zip(total, parts, strict=True):
@@ -148,7 +149,7 @@ class _Problem:
         return self._standardised(total) + self.penalty * weight
 
     def _prepare(self, covariance: torch.Tensor) -> None:
-        neighbours = _neighbours(self.features, self.scale, self.kernel)
+        neighbours = _neighbours(self.features, self.shift, self.scale, self.kernel)
         self._values, self._vectors = torch.linalg.eigh(covariance)
         self._cell_values, self._cell_vectors = torch.linalg.eigh(neighbours)
 
@@ -201,9 +202,10 @@ def by_tap(weight: torch.Tensor, features: Features) -> Weight:
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
 
-def _batches(features: Features) -> Sequence[Features]:
-    """The features in pieces of some 64 MB at float32."""
-    return list(features.batches(max(1, 2**24 // sum(tap[0].numel() for tap in features.taps))))
+def _batches(features: Features, shift: Sequence[torch.Tensor] | None = None) -> Iterator[Features]:
+    """The features in pieces, less the shift of each tap."""
+    for batch in features.batches(max(1, AT_ONCE // sum(tap[0].numel() for tap in features.taps))):
+        yield batch if shift is None else _shifted(batch, shift)
 
 
 def resizer(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
@@ -280,12 +282,12 @@ def _shifted(features: Features, shift: Sequence[torch.Tensor]) -> Features:
     return Features(tuple(tap - less if bool(less.any()) else tap for tap, less in pairs), features.grid)
 
 
-def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torch.Tensor, torch.Tensor]:
+def _statistics(features: Features, shift: Sequence[torch.Tensor]) -> tuple[Features, torch.Tensor, torch.Tensor]:
     """What standardising needs, over all images and the cells of the aligned grid, in one visit.
 
     Args:
-        features: as shifted.
-        shift: what was taken from each channel [C], against which a constant is told from one that varies.
+        features: before they are shifted.
+        shift: what is taken from each channel of a tap, against which a constant is told from one that varies.
 
     Returns:
         The mean image; one over the standard deviation of each channel, float32 [C], 0 for a constant channel; and the
@@ -300,7 +302,7 @@ def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torc
     across = min(grid, max(1, round(per_image**0.5)))
     down = min(grid, max(1, per_image // across))
     sample = []
-    for batch in _batches(features):
+    for batch in _batches(features, shift):
         ys, xs = (torch.randperm(grid, generator=generator)[:count].to(device) for count in (down, across))
         cells = []
         for i, (tap, (rows, columns)) in enumerate(zip(batch.taps, resizers, strict=True)):
@@ -319,20 +321,20 @@ def _statistics(features: Features, shift: torch.Tensor) -> tuple[Features, torc
     ]
     power = torch.cat([total / (count * grid * grid) for total in squares])
     spread = (power - torch.cat(centre).square()).clamp(min=0).sqrt()
-    varies = spread > CONSTANT * (power.sqrt() + shift.abs())
+    varies = spread > CONSTANT * (power.sqrt() + torch.cat(list(shift)).abs())
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
     standardised = (torch.cat(sample) - torch.cat(centre).float()) * scale
     return mean, scale, standardised.T @ standardised / len(standardised)
 
 
-def _neighbours(features: Features, scale: torch.Tensor, kernel: int) -> torch.Tensor:
+def _neighbours(features: Features, shift: Sequence[torch.Tensor], scale: torch.Tensor, kernel: int) -> torch.Tensor:
     """How the k² cells under the kernel vary together, averaged over standardised channels: float32 [k², k²].
 
     Measured on random mixtures of the channels, whose covariance is that average in expectation.
     """
     generator = torch.Generator().manual_seed(0)
     mixture = torch.randn(len(scale), MIXTURES, generator=generator).to(scale) * scale[:, None]
-    mixed = _mix(features.of_images(slice(24)), by_tap(mixture, features))
+    mixed = _mix(_shifted(features.of_images(slice(24)), shift), by_tap(mixture, features))
     mixed = mixed - mixed.mean(dim=(0, 1, 2))
     side = features.grid - kernel + 1
     shifted = [mixed[:, y : y + side, x : x + side].flatten() for y, x in product(range(kernel), repeat=2)]

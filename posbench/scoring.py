@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from posbench.components import Metric
 from posbench.errors import PosbenchError
@@ -56,26 +55,37 @@ def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple
 
 
 def score(metric: Metric, predictions: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]) -> Score:
-    """One metric over all test images.
+    """One metric over all test images, whose predictions are at hand: `values` and then `summarised`."""
+    return summarised(values(metric, predictions, target), photographs)
+
+
+def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """One metric of each image, float64 [n].
 
     Args:
         predictions: float64 [n, height, width], as `flatten_degenerate` returns them.
         target: [height, width].
-        photographs: the photograph of each image.
 
     Raises:
         PosbenchError: if the metric does not return one finite score an image.
     """
-    # A copy, since a metric that writes into its input must not change what the next one sees.
     if metric.score is None:
         raise PosbenchError(f"metric {metric.name!r} is one of a job, not of a map")
-    values = metric.score(predictions.clone(), target.double().clone())
-    if not torch.is_tensor(values) or values.shape != (len(predictions),) or not bool(values.isfinite().all()):
+    # A copy, since a metric that writes into its input must not change what the next one sees.
+    found = metric.score(predictions.clone(), target.double().clone())
+    if not torch.is_tensor(found) or found.shape != (len(predictions),) or not bool(found.isfinite().all()):
         raise PosbenchError(f"metric {metric.name!r} must return one finite score an image, {len(predictions)} of them")
-    by_photograph = _means(values.double().cpu().numpy(), photographs)
-    return Score(*interval(list(by_photograph.values())), by_photograph)
+    return found.double()
 
 
-def _means(values: NDArray[np.float64], photographs: Sequence[str]) -> dict[str, float]:
-    names = np.asarray(photographs)
-    return {str(name): float(values[names == name].mean()) for name in dict.fromkeys(photographs)}
+def summarised(values: torch.Tensor, photographs: Sequence[str]) -> Score:
+    """The mean over photographs with its interval.
+
+    Args:
+        values: one an image, [n].
+        photographs: the photograph of each image.
+    """
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(photographs))}
+    of_image = np.array([numbers[name] for name in photographs])
+    means = np.bincount(of_image, values.cpu().numpy()) / np.bincount(of_image)
+    return Score(*interval(means.tolist()), dict(zip(numbers, means.tolist(), strict=True)))

@@ -703,3 +703,14 @@ def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
     assert border is not None
     assert within is not None
     assert border > 100 * within
+
+
+def test_scoring_some_images_at_a_time_changes_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = go(plan(score_at="image"), store)
+    monkeypatch.setattr(engine, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
+    with Store(tmp_path / "other.db") as other:
+        parts = go(plan(score_at="image"), other)
+    assert [one.outcome.scores for one in whole] == [one.outcome.scores for one in parts]
+    assert [one.outcome.degenerate for one in whole] == [one.outcome.degenerate for one in parts]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -297,12 +295,7 @@ def test_mixing_is_aligning_and_then_a_convolution() -> None:
 def test_the_fit_does_not_depend_on_how_features_are_batched(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8)
     whole = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
-
-    def batches(features: Features) -> list[Features]:
-        return list(features.batches(pieces))
-
-    changed: Callable[[Features], list[Features]] = batches
-    monkeypatch.setattr(readout, "_batches", changed)
+    monkeypatch.setattr(readout, "AT_ONCE", pieces * sum(tap[0].numel() for tap in train.taps))
     # The preconditioner's sample differs, the solution does not.
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     split = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
