@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from posbench.boards import number_text
 from posbench.leaderboard import Row
-from posbench.published import Published
+from posbench.published import TORCHVISION, Published
 
 #: What tells rows apart beside the target; what does not vary is said once, below the table.
 _SETTINGS = (
@@ -49,11 +49,31 @@ def compare(rows: Sequence[Row], table: Published) -> Comparison:
         printed = table.find(row)
         lines.append((labels, [_numbers(row, metric, printed, reasons) for metric in METRICS]))
     notes = [f"[{number}] {reason}" for number, reason in enumerate(reasons, 1)]
-    untrained = sorted({row["backbone"] for row in rows if str(row["weights"]).startswith("random:")})
-    if untrained:
-        notes.insert(0, f"{', '.join(untrained)}: untrained here, trained on ImageNet in the paper")
+    notes = [*_departures([row for row in rows if table.find(row)]), *notes]
     constant = "; ".join(f"{name} {value}" for name in same if rows and (value := rows[0][name]) not in (None, ""))
     return Comparison(f"measured beside {table.name}", ["target", *varying], lines, constant, notes)
+
+
+def _departures(rows: Sequence[Row]) -> list[str]:
+    """How rows that stand beside a paper's numbers differ from what the paper did."""
+    untrained = {row["backbone"]: None for row in rows if row["weights"].startswith("random:")}
+    others = {
+        row["weights"]: None
+        for row in rows
+        if row["weights"].startswith("imagenet:") and TORCHVISION not in row["weights"]
+    }
+    generated = {row["images"]: None for row in rows if not row["images"].startswith(("photos", "folder:"))}
+    sizes = {str(row["image_size"]): None for row in rows if row["image_size"] != 224}
+    notes = {
+        "untrained here, trained on ImageNet in the paper": untrained,
+        "not the paper's weights, which are torchvision's": others,
+        "trained on here; the paper trains on photographs": generated,
+        "px to a side; the paper's images have 224": sizes,
+    }
+    found = [f"{', '.join(who)}: {note}" for note, who in notes.items() if who]
+    if any(row["score_at"] != "image" for row in rows):
+        found.append("scored on the readout's grid; the paper scores at image size")
+    return found
 
 
 def _label(value: object) -> str:

@@ -205,7 +205,10 @@ class Images(Component):
 
 
 class Fitted(Protocol):
-    """A readout after fitting."""
+    """A readout after fitting.
+
+    It may have an attribute `remarks`, a text a target: what a reader of its scores should know, or nothing.
+    """
 
     def predict(self, features: Features) -> torch.Tensor:
         """The maps drawn from the features of n images, for every target: float32 [n, targets, grid, grid]."""

@@ -96,15 +96,17 @@ def _random_weights(cell: Cell, given: Surroundings) -> Iterator[Cell]:
 
 
 def _held_out_positions(cell: Cell, given: Surroundings) -> Iterator[Cell]:
-    yield _check(cell, "held-out-positions-columns")
-    yield _check(cell, "held-out-positions-quadrant")
+    # Held out are cells of the readout's grid, so that is where they are scored.
+    yield _check(cell, "held-out-positions-columns", score_at="grid")
+    yield _check(cell, "held-out-positions-quadrant", score_at="grid")
 
 
 def _held_out_size(cell: Cell, given: Surroundings) -> Iterator[Cell]:
     for size in LARGER:
         job = replace(cell.job, test_size=round(cell.job.image_size * size / 224))
-        for anchor in ("border", "pixel"):
-            yield _check(cell, f"held-out-size-{size}-{anchor}", job)
+        yield _check(cell, f"held-out-size-{size}-border", job)
+        # Cut to a training image's pixels, which are whole cells of the grid.
+        yield _check(cell, f"held-out-size-{size}-pixel", job, score_at="grid")
 
 
 def _held_out_images(cell: Cell, given: Surroundings) -> Iterator[Cell]:

@@ -122,6 +122,7 @@ class Seen:
                 [names[i] for i in numbers],
             )
             for fold, numbers in enumerate(self.tested)
+            if numbers
         ]
 
     @property
@@ -262,7 +263,8 @@ class Engine:
         # Cells that check different ones by the same control have a target in common.
         patterns = {cell.target.name: target.to(self._device) for cell, target in drawn.items()}
         with self._timed("readout"):
-            predictions = dict(zip(patterns, self._predicted(list(drawn), patterns, seen).unbind(1), strict=True))
+            maps, remarks = self._predicted(list(drawn), patterns, seen)
+        predictions = dict(zip(patterns, maps.unbind(1), strict=True))
         photographs = seen.windows[1].photographs
         for cell in drawn:
             with self._timed("scoring"):
@@ -272,7 +274,7 @@ class Engine:
             yield Outcome(
                 cell.identity(),
                 "failed" if problems else "ok",
-                "; ".join(problems),
+                "; ".join(problems) or remarks.get(cell.target.name, ""),
                 n_test_photos=len(set(photographs)),
                 degenerate=degenerate,
                 mean_map=predictions[cell.target.name].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
@@ -280,8 +282,12 @@ class Engine:
                 reach=_reach(cell, patterns[cell.target.name], scores),
             )
 
-    def _predicted(self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: Seen) -> torch.Tensor:
+    def _predicted(
+        self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: Seen
+    ) -> tuple[torch.Tensor, dict[str, str]]:
         """What a readout draws, each test image by the one of its fold: float32 [n, targets, side, side].
+
+        And by target what it remarks.
 
         Raises:
             PosbenchError: if the readout breaks its promise.
@@ -306,12 +312,19 @@ class Engine:
         side = cell.readout.grid(job.test_grid)
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
+            if not numbers:
+                continue  # there are too few test images for every readout to draw for one
             drawn = fitted.predict(test.of_images(numbers))
             expected = (len(numbers), *predictions.shape[1:])
             if not torch.is_tensor(drawn) or drawn.shape != expected:
                 raise PosbenchError(f"readout {cell.readout.name!r} must predict maps of shape {expected}")
             predictions[numbers] = drawn.float()
-        return predictions
+        remarks: dict[str, str] = {}
+        for fitted in seen.readouts[key]:
+            remarks = dict(zip(patterns, getattr(fitted, "remarks", ()), strict=False)) | {
+                name: remark for name, remark in remarks.items() if remark
+            }
+        return predictions, remarks
 
     # What jobs share.
 
@@ -457,6 +470,18 @@ def check_image_size(jobs: Sequence[Job]) -> None:
             )
 
 
+def check_weights(jobs: Sequence[Job]) -> None:
+    """Find out before any job runs whether checkpoints that a user names fit their networks.
+
+    Raises:
+        MissingError: if one does not.
+    """
+    named = {(job.backbone, job.weights): None for job in jobs if job.weights.path and not job.weights.checkpoint}
+    # A single network is built right away in any case.
+    for backbone, weights in named if len({(job.backbone, job.weights) for job in jobs}) > 1 else ():
+        build(backbone, weights)
+
+
 def run(
     tasks: Sequence[Task],
     metrics: Sequence[Metric],
@@ -478,9 +503,11 @@ def run(
     Raises:
         UsageError: before any job runs, if a network cannot take images this small, or photographs are too few or no
             images; or if the store cannot be written.
+        MissingError: before any job runs, if a checkpoint that a user names does not fit.
     """
     jobs = [task.job for task in tasks]
     check_image_size(jobs)
+    check_weights(jobs)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
         check_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
     engine = Engine(device, jobs)

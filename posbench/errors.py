@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -42,7 +43,11 @@ LONGEST = 300
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line and not without end; its type if it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Without what a terminal would obey.
+    said = "".join(
+        character if character.isprintable() else " " for character in re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    )
+    text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -55,6 +56,10 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
             state: object = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MissingError(
+            f"weights {path.name!r} cannot be read (no checkpoint, or one that holds more than tensors; nothing in it was run)"
+        ) from error
     # What an untrusted file makes a parser raise has no common base.
     except Exception as error:
         raise MissingError(f"weights {path.name!r} cannot be read ({one_line(error)})") from error
@@ -79,7 +84,9 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
     absent = own.keys() - fitting.keys()
     missing = sorted(needed(network) & absent) if absent else []
     if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        shown = ", ".join(missing[:3])
+        if len(missing) > 3:
+            shown += f" and {len(missing) - 3} more in {', '.join(dict.fromkeys(n.partition('.')[0] for n in missing))}"
         raise MissingError(f"weights {label} do not fit backbone {backbone.name!r}: they lack {shown}")
     network.load_state_dict(fitting, strict=False)
 

@@ -17,6 +17,8 @@ USUAL = {"padding": "zero", "depth": "1", "kernel": "3", "readout_padding": "0",
 _READOUT = re.compile(r"(?:ridge|ridge-cv|sgd|sgd-text)(?:-(?P<what>k|depth|pad)(?P<value>\d))?")
 _PARAMETERS = {"k": "kernel", "depth": "depth", "pad": "readout_padding"}
 _PHOTOGRAPHS = "pascal-s"
+#: What timm calls the weights that the paper used, torchvision's first ones.
+TORCHVISION = ".tv_in1k"
 _SYNTHETIC = ("black", "white", "noise")
 #: The paper's errors of stripes are on the scale of a sinusoid from −1 to 1; their correlations know no scale.
 _SIGNED = "-signed"
@@ -79,7 +81,7 @@ def _key(row: Mapping[str, Any]) -> Key | None:
     if readout is None or not (photographs or images in _SYNTHETIC):
         return None
     entry = USUAL | {
-        "backbone": row["backbone"],
+        "backbone": row["backbone"].removesuffix(TORCHVISION),
         "target": row["target"].removesuffix(_SIGNED),
         "stimuli": _PHOTOGRAPHS if photographs else images,
         "padding": row["padding"],

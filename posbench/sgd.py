@@ -40,6 +40,7 @@ class ConvolutionalReadout:
         low, span: what a stack's 0 and the way from there to its 1 stand for, float32 [targets].
         losses: the mean training loss, float64 [epochs, targets], on the scale of the stacks.
         rates: the learning rate that each target began with.
+        constant: the loss of the best constant, float64 [targets], on the same scale.
     """
 
     stacks: Sequence[nn.Sequential]
@@ -47,6 +48,18 @@ class ConvolutionalReadout:
     span: torch.Tensor
     losses: torch.Tensor
     rates: Sequence[float]
+    constant: torch.Tensor
+
+    @property
+    def remarks(self) -> list[str]:
+        """For each target nothing, or that its training ended worse than a constant."""
+        return [
+            f"after {EPOCHS} epochs at learning rate {rate:g} the readout still errs more than a constant: "
+            "it needs more training crops"
+            if float(loss) > float(constant)
+            else ""
+            for rate, loss, constant in zip(self.rates, self.losses[-1], self.constant, strict=True)
+        ]
 
     @torch.inference_mode()
     def predict(self, features: Features) -> torch.Tensor:
@@ -110,7 +123,8 @@ def fit_sgd(
         raise PosbenchError(f"the readout's loss does not fall at any learning rate from {RATE} to {rate:.0e}")
     for stack in stacks:
         stack.eval()
-    return ConvolutionalReadout(stacks, low, high - low, losses, rates)
+    constant = (scaled - scaled.nanmean(dim=(1, 2), keepdim=True)).square().nanmean(dim=(1, 2)).double().cpu()
+    return ConvolutionalReadout(stacks, low, high - low, losses, rates, constant)
 
 
 def _stack(channels: int, kernel: int, depth: int, padding: int, bounded: bool, seed: int) -> nn.Sequential:

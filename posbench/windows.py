@@ -169,15 +169,17 @@ def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Phot
 def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which of the cross-fitted readouts sees each image: in training, all but its own fold's; in testing, its own's.
 
-    Photographs are dealt out in turn, training ones first, so that the training images' folds depend on nothing else.
+    Training photographs are dealt out in turn. So are test images that no training photograph shows: whichever readout
+    draws for them has not seen them. Of two equal ones, each readout draws for one.
 
     Returns:
         The fold of each training and of each test image, from 0 to `FOLDS` − 1.
     """
-    names = dict.fromkeys(train.photographs + test.photographs)
-    fold = {name: i % FOLDS for i, name in enumerate(names)}
-    of_train, of_test = (np.array([fold[name] for name in one.photographs], np.intp) for one in (train, test))
-    return of_train, of_test
+    fold = {name: i % FOLDS for i, name in enumerate(dict.fromkeys(train.photographs))}
+    unseen = len(fold)
+    of_train = [fold[name] for name in train.photographs]
+    of_test = [fold.get(name, (unseen + i) % FOLDS) for i, name in enumerate(test.photographs)]
+    return np.array(of_train, np.intp), np.array(of_test, np.intp)
 
 
 def windows(

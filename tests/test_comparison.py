@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from posbench.comparison import compare, headings, to_markdown
 from posbench.published import published
 
@@ -68,6 +70,30 @@ def test_rows_of_other_settings_are_told_apart() -> None:
 def test_an_untrained_network_is_told_from_the_papers() -> None:
     (note,) = compare([ROW | {"weights": "random:0"}], TABLE).notes
     assert note == "vgg16: untrained here, trained on ImageNet in the paper"
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            {"weights": "imagenet:timm/resnet152.a1h_in1k", "backbone": "resnet152"},
+            "imagenet:timm/resnet152.a1h_in1k: not",
+        ),
+        ({"images": "leaves"}, "leaves: trained on here; the paper trains on photographs"),
+        ({"image_size": 64}, "64: px to a side; the paper's images have 224"),
+        ({"score_at": "grid"}, "scored on the readout's grid; the paper scores at image size"),
+    ],
+)
+def test_what_the_paper_did_otherwise_is_said(changes: dict[str, Any], note: str) -> None:
+    [found] = compare([ROW | changes], TABLE).notes
+    assert found.startswith(note)
+    # Of rows that stand beside nothing there is nothing to say.
+    assert compare([ROW | changes | {"target": "HS-signed", "padding": "circular"}], TABLE).notes == []
+
+
+def test_torchvisions_weights_may_be_named() -> None:
+    [(_, [(*_, difference), _])] = compare([ROW | {"backbone": "vgg16.tv_in1k"}], TABLE).lines
+    assert difference == "-0.042"
 
 
 def test_what_has_no_score_or_no_counterpart() -> None:

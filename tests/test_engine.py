@@ -590,9 +590,29 @@ def test_folds_keep_photographs_apart() -> None:
     def some(*names: str) -> Windows:
         return Windows(np.zeros((len(names), 4, 4, 3), np.uint8), names)
 
-    train, test = folds(some("a", "b", "c", "a", "b"), some("c", "d", "a", "e"))
+    train, test = folds(some("a", "b", "c", "a", "b"), some("c", "a", "b", "c"))
     assert train.tolist() == [0, 1, 0, 0, 1]
-    assert test.tolist() == [0, 1, 0, 0]
+    assert test.tolist() == [0, 0, 1, 0]
+    # What training does not show is dealt out image by image, equal ones too.
+    assert folds(some("a", "b"), some("d", "d", "d", "a"))[1].tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("n_test", [1, 20])
+def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, store: Store) -> None:
+    photos = photographs(15)
+    black = Source(
+        Images(name="black", summary="", version="1", draw=lambda rng, size: np.zeros((size, size, 3), "u1"))
+    )
+    measure = Metric(name="one", summary="", version="1", of_job=lambda seen: [Reading({"a": float(len(seen.splits))})])
+    wanted = plan(sources=[(photos, photos), (photos, black)], targets=[H], metrics=[SPC, measure], n_test=20)
+    cells = [
+        cell if cell.job.test is not black else replace(cell, job=replace(cell.job, n_test=n_test))
+        for cell in wanted.cells
+    ]
+    found = go(replace(wanted, cells=tuple(cells)), store)
+    assert [record.outcome.reason for record in found] == ["", ""]
+    assert [record.outcome.n_test_photos for record in found] == [15, 1]
+    assert {one.reading.value for one in store.readings()} == {2.0, float(min(2, n_test))}
 
 
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:

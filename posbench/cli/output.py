@@ -45,7 +45,7 @@ def publish(
     from posbench import boards, comparison, leaderboard, render
 
     shown = boards.job_boards(of_jobs)
-    if metric and beside is None:
+    if metric and (beside is None or metric.name not in comparison.METRICS):
         scores = boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
         checked = boards.control_boards(rows, metric.name)
         shown = [*scores, *checked, *boards.verdict_boards(rows), *shown]

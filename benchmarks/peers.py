@@ -1,0 +1,85 @@
+"""The authors' procedure in plain PyTorch, and what it costs beside posbench on the same images.
+
+    python -m benchmarks.peers [--backbone tf_efficientnet_lite0] [--train 256] [--test 64]
+
+Islam, Jia & Bruce train one readout a target, and run the frozen network on every batch of every epoch: 15 epochs for
+each of five targets, 75 passes over the training images, and one over the test images for each target. Written here
+from that description: taps resized to 28×28, one 3×3 convolution, BatchNorm, sigmoid, mean squared error at image size,
+SGD. Images are decoded and in memory for both. Prints a Markdown table; the ratio is measured, every pass of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
+from torch import nn
+
+from benchmarks.price import Bench, about
+from posbench.networks import normalise
+
+EPOCHS, BATCH, GRID = 15, 32, 28
+
+
+def procedure(bench: Bench) -> tuple[float, dict[str, float]]:
+    """Seconds that the authors' procedure takes, and the mean SPC of each target."""
+    network, backbone, size = bench.network, bench.backbone, bench.image_size
+    train, test = (normalise(torch.from_numpy(windows.pixels), backbone) for windows in bench.windows)
+
+    @torch.no_grad()
+    def features(images: torch.Tensor) -> torch.Tensor:
+        taps = [F.interpolate(tap, (GRID, GRID), mode="bilinear", align_corners=True) for tap in network(images)]
+        return torch.cat(taps, 1)
+
+    channels = features(train[:1]).shape[1]
+    scores = {}
+    start = time.perf_counter()
+    for target in bench.targets:
+        answer = torch.as_tensor(target.draw(size)).float()
+        torch.manual_seed(0)
+        readout = nn.Sequential(nn.Conv2d(channels, 1, 3), nn.BatchNorm2d(1), nn.Sigmoid())
+        nn.init.xavier_uniform_(readout[0].weight)  # type: ignore[arg-type]
+        optimiser = torch.optim.SGD(readout.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        slower = torch.optim.lr_scheduler.MultiStepLR(optimiser, [10])
+        for _ in range(EPOCHS):
+            for numbers in torch.randperm(len(train)).split(BATCH):
+                drawn = F.interpolate(readout(features(train[numbers])), (size, size), mode="bilinear")
+                optimiser.zero_grad()
+                (drawn[:, 0] - answer).square().mean().backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            slower.step()
+        readout.eval()
+        found = []
+        with torch.no_grad():
+            for images in test.split(BATCH):
+                drawn = F.interpolate(readout(features(images)), (size, size), mode="bilinear")[:, 0]
+                found += [float(np.nan_to_num(spearmanr(one.flatten(), answer.flatten())[0])) for one in drawn]
+        scores[target.name] = sum(found) / len(found)
+    return time.perf_counter() - start, scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--train", type=int, default=256)
+    parser.add_argument("--test", type=int, default=64)
+    options = parser.parse_args()
+    bench = Bench(options.backbone, options.train, options.test)
+    ours = {readout: bench.job(readouts=readout) for readout in ("ridge", "sgd")}
+    theirs, scores = procedure(bench)
+    print(f"{about()}; {options.backbone}, {options.train} training and {options.test} test images\n")
+    print("| | seconds | times posbench's `ridge` | SPC of " + ", ".join(scores) + " |")
+    print("|---|---:|---:|---|")
+    lines = [("the authors' procedure", theirs, scores)]
+    lines += [(f"posbench, `{readout}`", job.total, job.scores("spc")) for readout, job in ours.items()]
+    for label, seconds, found in lines:
+        shown = " ".join(f"{score:.2f}" for score in found.values())
+        print(f"| {label} | {seconds:.1f} | {seconds / ours['ridge'].total:.1f} | {shown} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What a job costs beside the single forward pass that physics asks for.
+
+    python -m benchmarks.price [--backbones A,B] [--train 256] [--test 64] [--rounds 3] [--precision fp32]
+
+Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
+timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
+second seed of the readout and a tenth metric add. The job includes cutting its images. Plain pass and job take turns;
+the fastest of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+from posbench.components import Backbone, Metric, Target
+from posbench.engine import Engine, JobResult
+from posbench.ingredients import gather
+from posbench.machine import resolve_device, resolve_precision
+from posbench.networks import build, normalise
+from posbench.plan import Job, Plan, make_plan
+from posbench.registry import load_registry
+from posbench.selection import Selection
+from posbench.store import Store
+from posbench.windows import cut
+
+REGISTRY = load_registry()
+BATCH = {"cpu": 32, "cuda": 128}
+METRICS = ("spc", "mae", "r2")
+
+
+class Nobody:
+    """An observer that is told and says nothing."""
+
+    def started(self, job: Job) -> None: ...
+
+    def saw(self, images: int) -> None: ...
+
+    def finished(self, job: Job, result: JobResult) -> None: ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One job as it ran.
+
+    Attributes:
+        total: seconds, all of them but building the network.
+        result: what came of it.
+    """
+
+    total: float
+    result: JobResult
+
+    def stages(self, *names: str) -> float:
+        """Seconds in these stages."""
+        return sum(self.result.seconds.get(name, 0.0) for name in names)
+
+    def scores(self, metric: str) -> dict[str, float]:
+        """A metric by target."""
+        return {
+            one.identity["target"]["name"]: score.value
+            for one in self.result.outcomes
+            for score in one.scores
+            if score.metric == metric
+        }
+
+
+class Bench:
+    """One network on the packaged photographs under zero padding."""
+
+    def __init__(self, backbone: str, train: int, test: int, precision: str = "fp32") -> None:
+        self.device = resolve_device("auto")
+        self.precision = resolve_precision(precision, self.device)
+        self.image_size = 224
+        self.backbone = REGISTRY.get(Backbone, backbone)
+        self._selection = Selection(
+            backbones=(backbone,), paddings=("zero",), train_count=train, test_count=test, precision=self.precision
+        )
+        plan = self._plan()
+        self.targets = [cell.target for cell in plan.cells]
+        weights = plan.cells[0].job.weights
+        self.network = build(self.backbone, weights).to(self.device)
+        photos = REGISTRY.images("photos")
+        self.windows = cut(photos, photos, train, test, self.image_size)
+        self._engine: Engine | None = None
+
+    def _plan(self, targets: Sequence[Target] = (), metrics: Sequence[Metric] = (), **changes: object) -> Plan:
+        chosen = gather(replace(self._selection, **changes), REGISTRY, download=False).ingredients  # type: ignore[arg-type]
+        more = {"targets": [*chosen.targets, *targets], "metrics": [*chosen.metrics, *metrics]}
+        return make_plan(replace(chosen, **more))
+
+    def job(
+        self,
+        *,
+        readouts: str = "ridge",
+        seeds: Sequence[int] = (0,),
+        targets: Sequence[Target] = (),
+        metrics: Sequence[Metric] = (),
+    ) -> Measured:
+        """Compute and store one job, as a run does."""
+        plan = self._plan(targets, metrics, readouts=(readouts,), seeds=tuple(seeds))
+        [task] = plan.tasks()
+        if self._engine is None:
+            self._engine = Engine(self.device, [task.job])
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
+            start = time.perf_counter()
+            result = self._engine.compute(task, plan.metrics, Nobody())
+            store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
+            seconds = time.perf_counter() - start
+        if result.failures:
+            raise RuntimeError(result.failures[0])
+        return Measured(seconds - result.seconds.get("network", 0.0), result)
+
+    @torch.inference_mode()
+    def forward(self, model: torch.nn.Module) -> float:
+        """Seconds of a plain pass over the same images."""
+        pixels = np.concatenate([one.pixels for one in self.windows])
+        start = time.perf_counter()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+            for first in range(0, len(pixels), BATCH[self.device]):
+                batch = torch.from_numpy(pixels[first : first + BATCH[self.device]]).to(self.device)
+                model(normalise(batch, self.backbone))
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def five_more() -> list[Target]:
+    """Smooth targets that no plugin has."""
+
+    def wave(number: int) -> Target:
+        def draw(size: int) -> np.ndarray:
+            axis = np.cos(np.pi * number * (np.arange(size) + 0.5) / size) / 2 + 0.5
+            return np.outer(axis, axis[::-1])
+
+        return Target(name=f"wave{number}", summary="", version="1", draw=draw)
+
+    return [wave(number) for number in range(1, 6)]
+
+
+def more_metrics(count: int) -> list[Metric]:
+    """The mean absolute error under other names."""
+    mae = REGISTRY.get(Metric, "mae")
+    return [replace(mae, name=f"mae{number}") for number in range(count)]
+
+
+def about() -> str:
+    """The machine, in words."""
+    name = torch.cuda.get_device_name() if resolve_device("auto") == "cuda" else platform.processor()
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{name or platform.machine()}, {threads}; torch {torch.__version__}, timm {timm.__version__}"
+
+
+def line(backbone: str, train: int, test: int, rounds: int, precision: str) -> list[str]:
+    """The entries of one network."""
+    bench = Bench(backbone, train, test, precision)
+    model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
+    bench.job()
+    bench.forward(model)
+    plain, jobs = [], []
+    for _ in range(rounds):
+        plain.append(bench.forward(model))
+        jobs.append(bench.job())
+    floor, job = min(plain), min(jobs, key=lambda one: one.total)
+    after = ("readout", "scoring")
+    ten = min(bench.job(targets=five_more()).stages(*after) for _ in range(rounds))
+    nine, tenth = (
+        min(bench.job(metrics=more_metrics(n - len(METRICS))).stages("scoring") for _ in range(rounds)) for n in (9, 10)
+    )
+    once, twice = (bench.job(readouts="sgd", seeds=range(n)).total for n in (1, 2))
+    five = min(one.stages(*after) for one in jobs)
+    shares = [(ten - five) / job.total, (tenth - nine) / job.total, (twice - once) / once]
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in job.result.seconds.items())
+    return [
+        f"{backbone}, {bench.precision}",
+        f"{1000 * floor / (train + test):.1f} ms",
+        f"**{job.total / floor:.2f}**",
+        *(f"{100 * share:+.1f} %" for share in shares),
+        f"{job.total:.1f} s: {stages}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbones", default="tf_efficientnet_lite0,resnet50,vgg16")
+    parser.add_argument("--train", type=int, default=256)
+    parser.add_argument("--test", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="fp32")
+    options = parser.parse_args()
+    print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
+    headings = ("network", "plain pass, an image", "job over plain pass", "five more targets", "a tenth metric")
+    print("| " + " | ".join([*headings, "a second seed of `sgd`", "the job, by stage"]) + " |")
+    print("|---|" + "---:|" * 5 + "---|")
+    for backbone in options.backbones.split(","):
+        print(
+            "| " + " | ".join(line(backbone, options.train, options.test, options.rounds, options.precision)) + " |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
