@@ -58,7 +58,8 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise MissingError(
-            f"weights {path.name!r} cannot be read (no checkpoint, or one that holds more than tensors; nothing in it was run)"
+            f"weights {path.name!r} cannot be read "
+            "(no checkpoint, or one that holds more than tensors; nothing in it was run)"
         ) from error
     # What an untrusted file makes a parser raise has no common base.
     except Exception as error:

@@ -278,6 +278,27 @@ def test_a_checkpoint_that_does_not_fit_stops_the_run(store: Store, tmp_path: Pa
     weights = Weights("file:weights.pt@0", "0", tmp_path / "weights.pt")
     with pytest.raises(MissingError, match=r"they lack one\.bias, one\.weight"):
         go(plan(networks=[(NET, [weights])]), store)
+    # It is found before another network has run.
+    with pytest.raises(MissingError, match="they lack one"):
+        go(plan(networks=[(NET, [Weights("random:0", seed=0)]), (replace(NET, name="other"), [weights])]), store)
+    assert not passes or max(passes) == 1  # one image, to see what the taps depend on
+    assert not store.records()
+
+
+def test_what_a_readout_remarks_stands_beside_its_scores(store: Store) -> None:
+    def remarking(training: Training) -> Any:
+        fitted = ridge(training)
+
+        class Remarking:
+            remarks = ("", "too few")
+
+            def predict(self, features: Any) -> torch.Tensor:
+                return fitted.predict(features)
+
+        return Remarking()
+
+    found = go(plan(readouts=[replace(RIDGE, fit=remarking)]), store)
+    assert [(one.outcome.status, one.outcome.reason) for one in found] == [("ok", ""), ("ok", "too few")]
 
 
 class Wrong:
