@@ -25,10 +25,12 @@ from posbench.features import Features
 TOLERANCE = 3e-4
 WINDOW = 4
 MOST_STEPS = 500
-#: How many values are visited at once: 64 MB at float32.
-AT_ONCE = 2**24
+#: How many values are visited at once: 8 MB at float32, so that what is made of them stays in the processor's cache.
+AT_ONCE = 2**21
 #: How many cells of the grid, over all images, tell the preconditioner how channels vary together.
 SAMPLED_CELLS = 8192
+#: How many channels of a tap it looks at together. More cost more and help less: so many cells tell little of them.
+BLOCK = 512
 #: How many random mixtures of channels tell it how neighbouring cells vary together.
 MIXTURES = 16
 #: Channels whose mean is this many standard deviations from zero are shifted there before anything is summed: float32
@@ -108,7 +110,7 @@ class _Problem:
         # What is shifted is no longer zero where padding is.
         self.shift = tuple(torch.zeros_like(part) for part in _shift(features)) if padding else _shift(features)
         self.features, self.kernel, self.padding = features, kernel, padding
-        self.mean, self.scale, covariance = _statistics(features, self.shift)
+        self.mean, self.scale, covariances = _statistics(features, self.shift)
         unasked = targets.isnan()
         if bool((unasked != unasked[:1]).any()):
             raise ValueError("the targets must hold NaN at the same cells")
@@ -119,17 +121,14 @@ class _Problem:
         centred = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num().permute(1, 2, 0)[None]
         self.variance = centred.square().sum(dim=(0, 1, 2)).double() * len(features)
         # Every image is to be answered with the same map, so only the mean image matters here.
-        self.right = self._standardised(_unmix(self.mean, _scatter(centred, kernel, features.grid, padding))) * len(
-            features
-        )
-        self._prepare(covariance)
+        right = _unmix(self.mean, _scatter(centred, kernel, features.grid, padding))
+        self.right = right * self.scale[:, None] * len(features)
+        self._blocks = [torch.linalg.eigh(covariance) for covariance in covariances]
+        self._cell_values, self._cell_vectors = torch.linalg.eigh(_neighbours(features, self.shift, self.scale, kernel))
 
     def unscaled(self, weight: torch.Tensor) -> Weight:
         """Weights for features in their own scale, one tensor a tap."""
         return by_tap(weight * self.scale[:, None], self.features)
-
-    def _standardised(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(list(parts)) * self.scale[:, None]
 
     def asked_mean(self, drawn: torch.Tensor) -> torch.Tensor:
         """The mean of maps [n, side, side, targets] over what is asked, [targets]."""
@@ -140,28 +139,25 @@ class _Problem:
         own = self.unscaled(weight)
         # Centring the columns of X is the same as centring what it draws.
         offset = self.asked_mean(_gather(_mix(self.mean, own), self.kernel, self.padding))
-        total = [torch.zeros_like(part) for part in own]
+        total = torch.zeros_like(weight)
         for batch in _batches(self.features, self.shift):
             drawn = (_gather(_mix(batch, own), self.kernel, self.padding) - offset) * self.asked
-            parts = _unmix(batch, _scatter(drawn, self.kernel, batch.grid, self.padding))
-            for part, more in zip(total, parts, strict=True):
-                part += more
-        return self._standardised(total) + self.penalty * weight
-
-    def _prepare(self, covariance: torch.Tensor) -> None:
-        neighbours = _neighbours(self.features, self.shift, self.scale, self.kernel)
-        self._values, self._vectors = torch.linalg.eigh(covariance)
-        self._cell_values, self._cell_vectors = torch.linalg.eigh(neighbours)
+            total += _unmix(batch, _scatter(drawn, self.kernel, batch.grid, self.padding))
+        return total * self.scale[:, None] + self.penalty * weight
 
     def precondition(self, residual: torch.Tensor) -> torch.Tensor:
-        """Solve with rows · (channel covariance ⊗ neighbour covariance) + λN in place of the true matrix."""
-        k2 = self.kernel**2
+        """Solve with rows · (channel covariance ⊗ neighbour covariance) + λN in place of the true matrix, taking
+        channels of different blocks for independent."""
+        parts = torch.split(residual, [len(values) for values, _ in self._blocks])
+        return torch.cat([self._solved(part, *block) for part, block in zip(parts, self._blocks, strict=True)])
+
+    def _solved(self, residual: torch.Tensor, values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         rotated = torch.einsum(
-            "ck,cqt,qj->kjt", self._vectors, residual.view(len(residual), k2, -1), self._cell_vectors
+            "ck,cqt,qj->kjt", vectors, residual.view(len(residual), self.kernel**2, -1), self._cell_vectors
         )
-        spread = self._values.clamp(min=0)[:, None] * self._cell_values.clamp(min=0)[None, :]
+        spread = values.clamp(min=0)[:, None] * self._cell_values.clamp(min=0)[None, :]
         rotated /= (self.rows * spread + self.penalty)[:, :, None]
-        return torch.einsum("ck,kjt,qj->cqt", self._vectors, rotated, self._cell_vectors).flatten(1)
+        return torch.einsum("ck,kjt,qj->cqt", vectors, rotated, self._cell_vectors).flatten(1)
 
 
 def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
@@ -223,27 +219,29 @@ def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
 
 def _mix(features: Features, weight: Weight) -> torch.Tensor:
     """The channels of all taps mixed and summed on the grid: float32 [n, grid, grid, q]."""
-    total = features.taps[0].new_zeros((), dtype=torch.float32)
+    grid, q = features.grid, weight[0].shape[1]
+    total = features.taps[0].new_zeros((len(features), grid, grid, q), dtype=torch.float32)
     for tap, part in zip(features.taps, weight, strict=True):
-        mixed = tap.float() @ part
-        if mixed.shape[1:3] != (features.grid, features.grid):
-            rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
-            mixed = resize_maps(mixed, rows, columns)
-        total = total + mixed
+        if tap.shape[1:3] == (grid, grid):
+            total.view(-1, q).addmm_(tap.float().flatten(0, 2), part)
+            continue
+        rows, columns = (resizer(length, grid, tap) for length in tap.shape[1:3])
+        wide = columns @ (tap.float() @ part)
+        total.view(len(tap), grid, -1).baddbmm_(rows.expand(len(tap), -1, -1), wide.flatten(2))
     return total
 
 
-def _unmix(features: Features, maps: torch.Tensor) -> list[torch.Tensor]:
-    """The adjoint of `_mix`: from [n, grid, grid, q], one tensor [channels, q] a tap."""
+def _unmix(features: Features, maps: torch.Tensor) -> torch.Tensor:
+    """The adjoint of `_mix`: from [n, grid, grid, q], one row a channel of all taps: [channels, q]."""
+    maps = maps.expand(len(features), -1, -1, -1)
     parts = []
     for tap in features.taps:
         mixed = maps
         if tap.shape[1:3] != (features.grid, features.grid):
             rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
             mixed = resize_maps(maps, rows.T, columns.T)
-        mixed = mixed.expand(len(tap), -1, -1, -1)
         parts.append(tap.float().flatten(0, 2).T @ mixed.flatten(0, 2))
-    return parts
+    return torch.cat(parts)
 
 
 def _gather(mixed: torch.Tensor, kernel: int, padding: int) -> torch.Tensor:
@@ -252,8 +250,10 @@ def _gather(mixed: torch.Tensor, kernel: int, padding: int) -> torch.Tensor:
         mixed = F.pad(mixed, (0, 0, *[padding] * 4))
     side = mixed.shape[1] - kernel + 1
     offsets = mixed.view(*mixed.shape[:3], kernel, kernel, -1)
-    views = [offsets[:, y : y + side, x : x + side, y, x] for y, x in product(range(kernel), repeat=2)]
-    return torch.stack(views).sum(0)
+    total = mixed.new_zeros(len(mixed), side, side, offsets.shape[-1])
+    for y, x in product(range(kernel), repeat=2):
+        total += offsets[:, y : y + side, x : x + side, y, x]
+    return total
 
 
 def _scatter(drawn: torch.Tensor, kernel: int, grid: int, padding: int) -> torch.Tensor:
@@ -282,7 +282,7 @@ def _shifted(features: Features, shift: Sequence[torch.Tensor]) -> Features:
     return Features(tuple(tap - less if bool(less.any()) else tap for tap, less in pairs), features.grid)
 
 
-def _statistics(features: Features, shift: Sequence[torch.Tensor]) -> tuple[Features, torch.Tensor, torch.Tensor]:
+def _statistics(features: Features, shift: Sequence[torch.Tensor]) -> tuple[Features, torch.Tensor, list[torch.Tensor]]:
     """What standardising needs, over all images and the cells of the aligned grid, in one visit.
 
     Args:
@@ -291,7 +291,8 @@ def _statistics(features: Features, shift: Sequence[torch.Tensor]) -> tuple[Feat
 
     Returns:
         The mean image; one over the standard deviation of each channel, float32 [C], 0 for a constant channel; and the
-        correlation of the channels [C, C], estimated from a seeded sample of cells.
+        correlation of the channels within each block, estimated from a seeded sample of cells. Blocks are of one tap
+        and of `BLOCK` channels at most, in the order of the channels.
     """
     grid, device = features.grid, features.taps[0].device
     resizers = [tuple(resizer(length, grid, tap) for length in tap.shape[1:3]) for tap in features.taps]
@@ -324,7 +325,8 @@ def _statistics(features: Features, shift: Sequence[torch.Tensor]) -> tuple[Feat
     varies = spread > CONSTANT * (power.sqrt() + torch.cat(list(shift)).abs())
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
     standardised = (torch.cat(sample) - torch.cat(centre).float()) * scale
-    return mean, scale, standardised.T @ standardised / len(standardised)
+    blocks = [part for tap in by_tap(standardised.T, features) for part in torch.split(tap, BLOCK)]
+    return mean, scale, [part @ part.T / len(standardised) for part in blocks]
 
 
 def _neighbours(features: Features, shift: Sequence[torch.Tensor], scale: torch.Tensor, kernel: int) -> torch.Tensor:
