@@ -54,8 +54,7 @@ class ConvolutionalReadout:
     def remarks(self) -> list[str]:
         """For each target nothing, or that its training ended worse than a constant."""
         return [
-            f"after {EPOCHS} epochs at learning rate {rate:g} the readout still errs more than a constant: "
-            "it needs more training crops"
+            f"after {EPOCHS} epochs at learning rate {rate:g} the readout errs more than a constant would"
             if float(loss) > float(constant)
             else ""
             for rate, loss, constant in zip(self.rates, self.losses[-1], self.constant, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench import readout
 from posbench.builtin.metrics import spc
@@ -299,3 +302,28 @@ def test_the_fit_does_not_depend_on_how_features_are_batched(pieces: int, monkey
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     split = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
     torch.testing.assert_close(whole.predict(test), split.predict(test), rtol=0, atol=2e-2)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many values the largest tensor holds that any operation makes."""
+
+    values = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, list | tuple) else [made]:
+            if torch.is_tensor(one):
+                self.values = max(self.values, one.untyped_storage().nbytes() // one.element_size())
+        return made
+
+
+def test_no_feature_is_ever_held_at_the_grids_resolution() -> None:
+    images, grid, channels = 60, 28, 96
+    features = noise(0, images, [(7, channels), (4, channels)], grid)
+    with Largest() as watched:
+        fit_ridge(features, targets(grid - 2), kernel=3, penalty=1.0).predict(features)
+    # The largest is the sample of cells for the preconditioner, whose size does not grow with the images.
+    assert watched.values <= 1.1 * readout.SAMPLED_CELLS * 2 * channels < images * grid**2 * channels / 2
+    with Largest() as watched:
+        features.aligned()
+    assert watched.values == 2 * images * grid**2 * channels  # what the watch would have seen

@@ -177,7 +177,7 @@ def test_a_readout_that_ends_worse_than_a_constant_says_so() -> None:
     worse = replace(fitted, losses=torch.stack([fitted.constant * factor for factor in (9, 1.01)]))
     better = replace(fitted, losses=torch.stack([fitted.constant * factor for factor in (9, 0.99)]))
     assert better.remarks == ["", "", ""]
-    assert all(remark.startswith("after 15 epochs at learning rate 0.1 the readout still") for remark in worse.remarks)
+    assert all(remark.startswith("after 15 epochs at learning rate 0.1 the readout errs") for remark in worse.remarks)
 
 
 def test_a_loss_that_never_falls_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
