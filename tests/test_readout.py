@@ -318,12 +318,13 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_feature_is_ever_held_at_the_grids_resolution() -> None:
-    images, grid, channels = 60, 28, 96
+    images, grid, channels = 120, 28, 96
+    full = images * grid**2 * 2 * channels
     features = noise(0, images, [(7, channels), (4, channels)], grid)
     with Largest() as watched:
         fit_ridge(features, targets(grid - 2), kernel=3, penalty=1.0).predict(features)
-    # The largest is the sample of cells for the preconditioner, whose size does not grow with the images.
-    assert watched.values <= 1.1 * readout.SAMPLED_CELLS * 2 * channels < images * grid**2 * channels / 2
+    # The largest are samples for the preconditioner, whose size does not grow with the images.
+    assert watched.values < full / 4
     with Largest() as watched:
         features.aligned()
-    assert watched.values == 2 * images * grid**2 * channels  # what the watch would have seen
+    assert watched.values == full  # what the watch would have seen
