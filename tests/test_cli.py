@@ -745,6 +745,8 @@ class TestControls:
         ran = posbench(*CHECKED, *CROPS, "--images", "leaves", "--controls", "null,permuted", "--csv", "out.csv")
         assert ran.code == 0, ran.err
         assert "and its controls: resnet18, untrained, random:0" in ran.out
+        [verdict] = [line for line in ran.out.splitlines() if "zero" in line and "encodes position" in line]
+        assert " to " in verdict
         with Path("out.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         plain = {(row["padding"], row["target"]): row for row in rows if not row["control"]}
@@ -773,6 +775,15 @@ class TestControls:
         assert all(line["difference"]["n"] == 15 for line in found["lines"])
         assert all(line["adjusted"] >= line["difference"]["p"] for line in found["lines"])
         assert posbench("compare", "padding=zero", "padding=odd").code == 2
+
+    def test_a_metric_that_a_paper_does_not_print_is_shown_beside_its_table(self, posbench: Posbench) -> None:
+        table = ("--published", "islam2020-table1", "--metrics")
+        printed = posbench(*CHECKED, *CROPS, *table, "spc").out
+        assert "measured beside islam2020-table1" in printed
+        assert "spc on photos" not in printed
+        both = posbench(*CHECKED, *CROPS, *table, "r2").out
+        assert "measured beside islam2020-table1" in both
+        assert "r2 on photos" in both
 
     def test_networks_as_a_whole_have_a_table_of_their_own(self, posbench: Posbench) -> None:
         # From 112 pixels on, a window's margin is as wide as the network's stride.
