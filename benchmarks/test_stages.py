@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from benchmarks.price import Bench
 from posbench.components import Backbone, Metric, Padding, Target
 from posbench.features import Features, extract
 from posbench.maps import pattern, resize
@@ -71,6 +72,14 @@ def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, wi
 def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows, padding: str) -> None:
     strategy = registry.get(Padding, padding)
     benchmark(extract, Pass(network, backbone, strategy), windows, grid=GRID)
+
+
+@pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
+def test_end_to_end(benchmark: BenchmarkFixture) -> None:
+    """A bare job on as many images, from cutting them to storing its cells; see price.py for the ratio."""
+    bench = Bench(BACKBONE, IMAGES * 4 // 5, IMAGES - IMAGES * 4 // 5)
+    bench.job()  # builds the network
+    benchmark(bench.job)
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")

@@ -22,7 +22,7 @@ from posbench.errors import PosbenchError
 from posbench.features import Features
 
 #: Stop once the objective has fallen, over `WINDOW` steps together, by less than this share of the targets' variance.
-TOLERANCE = 3e-4
+TOLERANCE = 1e-3
 WINDOW = 4
 MOST_STEPS = 500
 #: How many values are visited at once: 8 MB at float32, so that what is made of them stays in the processor's cache.
