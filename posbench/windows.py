@@ -7,7 +7,9 @@ Pillow.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ TEST_SHARE = 1 / 2
 #: Readouts that are cross-fitted where photographs are few.
 FOLDS = 2
 TRAIN, TEST = 0, 1
+#: How many photographs are decoded at once, at most: each is held whole.
+MOST_THREADS = 8
 
 Pixels = NDArray[np.uint8]
 
@@ -199,14 +203,24 @@ def windows(
             names[i] = drawn.setdefault(hashlib.sha256(pixels[i].tobytes()).digest(), names[i])
             if pieces:
                 around_them[i] = np.pad(pixels[i], ((around, around), (around, around), (0, 0)), mode="wrap")
-    for first, photograph in enumerate(photographs[:count]):
-        with read(photograph.path) as image:
+
+    def cut_from(first: int) -> None:
+        """All crops of one photograph, which is decoded once."""
+        with read(photographs[first].path) as image:
             for i in range(first, count, len(photographs)):
                 piece = crop(image, size, np.random.default_rng([role, i]))
                 pixels[i] = centre(piece, size, size)
-                names[i] = photograph.name
+                names[i] = photographs[first].name
                 if pieces:
                     around_them[i] = piece
+
+    # Decoding and resizing let go of the interpreter, so threads share the work.
+    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    try:
+        for _ in pool.map(cut_from, range(min(count, len(photographs)))):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     return Windows(pixels, tuple(names), tuple(piece for _, piece in sorted(around_them.items())))
 
 
