@@ -1,6 +1,6 @@
 """What a job costs beside the single forward pass that physics asks for.
 
-    python -m benchmarks.price [--backbones A,B] [--train 256] [--test 64] [--rounds 3] [--precision fp32]
+    python -m benchmarks.price [--backbones A,B] [--train 256] [--test 64] [--rounds 3] [--precision fp32] [--no-extras]
 
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
@@ -160,7 +160,17 @@ def about() -> str:
     return f"{name or platform.machine()}, {threads}; torch {torch.__version__}, timm {timm.__version__}"
 
 
-def line(backbone: str, train: int, test: int, rounds: int, precision: str) -> list[str]:
+def _shares(bench: Bench, job: Measured) -> list[str]:
+    """What five more targets, a tenth metric and a second seed of `sgd` add to a job."""
+    after = ("readout", "scoring")
+    ten = bench.job(targets=five_more()).stages(*after)
+    nine, tenth = (bench.job(metrics=more_metrics(n - len(METRICS))).stages("scoring") for n in (9, 10))
+    once, twice = (bench.job(readouts="sgd", seeds=range(n)).total for n in (1, 2))
+    shares = ((ten - job.stages(*after)) / job.total, (tenth - nine) / job.total, (twice - once) / once)
+    return [f"{100 * share:+.1f} %" for share in shares]
+
+
+def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, extras: bool) -> list[str]:
     """The entries of one network."""
     bench = Bench(backbone, train, test, precision)
     model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
@@ -171,20 +181,13 @@ def line(backbone: str, train: int, test: int, rounds: int, precision: str) -> l
         plain.append(bench.forward(model))
         jobs.append(bench.job())
     floor, job = min(plain), min(jobs, key=lambda one: one.total)
-    after = ("readout", "scoring")
-    ten = min(bench.job(targets=five_more()).stages(*after) for _ in range(rounds))
-    nine, tenth = (
-        min(bench.job(metrics=more_metrics(n - len(METRICS))).stages("scoring") for _ in range(rounds)) for n in (9, 10)
-    )
-    once, twice = (bench.job(readouts="sgd", seeds=range(n)).total for n in (1, 2))
-    five = min(one.stages(*after) for one in jobs)
-    shares = [(ten - five) / job.total, (tenth - nine) / job.total, (twice - once) / once]
+    shares = _shares(bench, job) if extras else ["–"] * 3
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in job.result.seconds.items())
     return [
         f"{backbone}, {bench.precision}",
         f"{1000 * floor / (train + test):.1f} ms",
         f"**{job.total / floor:.2f}**",
-        *(f"{100 * share:+.1f} %" for share in shares),
+        *shares,
         f"{job.total:.1f} s: {stages}",
     ]
 
@@ -196,16 +199,17 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
     headings = ("network", "plain pass, an image", "job over plain pass", "five more targets", "a tenth metric")
     print("| " + " | ".join([*headings, "a second seed of `sgd`", "the job, by stage"]) + " |")
     print("|---|" + "---:|" * 5 + "---|")
     for backbone in options.backbones.split(","):
-        print(
-            "| " + " | ".join(line(backbone, options.train, options.test, options.rounds, options.precision)) + " |",
-            flush=True,
+        entries = line(
+            *(backbone, options.train, options.test, options.rounds, options.precision), extras=options.extras
         )
+        print("| " + " | ".join(entries) + " |", flush=True)
 
 
 if __name__ == "__main__":
