@@ -88,6 +88,7 @@ class Bench:
         plan = self._plan()
         self.targets = [cell.target for cell in plan.cells]
         weights = plan.cells[0].job.weights
+        self.trained = weights.seed is None
         self.network = build(self.backbone, weights).to(self.device)
         photos = REGISTRY.images("photos")
         self.windows = cut(photos, photos, train, test, self.image_size)
@@ -165,9 +166,12 @@ def _shares(bench: Bench, job: Measured) -> list[str]:
     after = ("readout", "scoring")
     ten = bench.job(targets=five_more()).stages(*after)
     nine, tenth = (bench.job(metrics=more_metrics(n - len(METRICS))).stages("scoring") for n in (9, 10))
-    once, twice = (bench.job(readouts="sgd", seeds=range(n)).total for n in (1, 2))
-    shares = ((ten - job.stages(*after)) / job.total, (tenth - nine) / job.total, (twice - once) / once)
-    return [f"{100 * share:+.1f} %" for share in shares]
+    shares = [(ten - job.stages(*after)) / job.total, (tenth - nine) / job.total]
+    # An untrained network's seed is its readouts' too: another one is another network.
+    if bench.trained:
+        once, twice = (bench.job(readouts="sgd", seeds=range(n)).total for n in (1, 2))
+        shares.append((twice - once) / once)
+    return [f"{100 * share:+.1f} %" for share in shares] + ["–"] * (3 - len(shares))
 
 
 def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, extras: bool) -> list[str]:
