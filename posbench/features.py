@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from posbench.errors import PosbenchError
 from posbench.passes import Pass
 from posbench.spill import empty
 from posbench.windows import Windows
@@ -91,6 +92,9 @@ def extract(
     stored: list[torch.Tensor] = []
     for numbers, taps in run.batches(windows):
         coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
+        for number, tap in enumerate(coarse, 1):
+            if not bool(tap.isfinite().all()):
+                raise PosbenchError(f"backbone {run.backbone.name!r}: tap {number} holds values that are not finite")
         if not stored:
             stored = [empty((len(windows), *tap.shape[2:], tap.shape[1]), tap.dtype, tap.device) for tap in coarse]
         for store, tap in zip(stored, coarse, strict=True):

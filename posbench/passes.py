@@ -89,7 +89,7 @@ class Pass:
 
         Raises:
             Inapplicable: if the padding cannot serve this network.
-            PosbenchError: if the network returns something else than its taps, or values that are not finite.
+            PosbenchError: if the network returns something else than its taps.
         """
         border = (self.padding or _NATIVE).border
         with apply(self.padding, self.network):
@@ -126,9 +126,6 @@ class Pass:
             raise PosbenchError(
                 f"backbone {backbone.name!r} must return {backbone.taps} feature maps [n, channels, height, width]"
             )
-        for number, tap in enumerate(taps, 1):
-            if not bool(tap.isfinite().all()):
-                raise PosbenchError(f"backbone {backbone.name!r}: tap {number} holds values that are not finite")
         return list(taps)
 
     def _views(self, following: Following, taps: Taps) -> list[View]:
