@@ -765,6 +765,12 @@ class TestControls:
         plotted = posbench("leaderboard", "--reach").out
         assert "reach of the border, in pixels" in plotted
 
+    def test_a_store_without_measures_of_networks_says_how_to_have_them(self, posbench: Posbench) -> None:
+        assert posbench(*CHECKED, *CROPS).code == 0
+        answer = posbench("measures")
+        assert answer.code == 2
+        assert "holds none: `posbench run --metrics modes" in answer.err
+
     def test_two_paddings_are_compared_on_the_same_photographs(self, posbench: Posbench) -> None:
         assert posbench(*CHECKED, *CROPS).code == 0
         ran = posbench("compare", "padding=zero", "padding=circular")

@@ -87,6 +87,8 @@ def measures(
 
     output.check(store, csv=csv, json=json)
     rows = _job_rows(store)
+    if not rows:
+        raise UsageError(f"{str(store)!r} holds none: `posbench run --metrics modes …` adds them")
     text = leaderboard.to_csv(rows, leaderboard.JOB_COLUMNS)
     if csv == "-":
         sys.stdout.write(text)
