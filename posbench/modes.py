@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from posbench.features import Features
-from posbench.readout import CONSTANT, by_tap, resize_maps, resizer
+from posbench.mixing import by_tap, resize_maps, resizer
+from posbench.readout import CONSTANT
 
 #: About how many cells of the grid, over all images, tell how channels vary together around their mean at a position:
 #: so many, or so many a channel if that is more. Too few understate what channels can vary by, and overstate modes.

@@ -7,9 +7,9 @@ momentum of its own, so fitting several together is fitting each alone, for one 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import nn
 from posbench.errors import PosbenchError
 from posbench.features import Features
 from posbench.maps import resize
+from posbench.mixing import by_tap, gather, mix, scatter, unmix
 from posbench.training import Training
 
 EPOCHS = 15
@@ -63,7 +64,7 @@ class ConvolutionalReadout:
     @torch.inference_mode()
     def predict(self, features: Features) -> torch.Tensor:
         """The drawn maps before they are resized, float32 [n, targets, side, side]."""
-        maps = torch.cat([_draw(self.stacks, batch.aligned()) for batch in features.batches(BATCH)])
+        maps = torch.cat([_draw(self.stacks, batch) for batch in features.batches(BATCH)])
         return self.low[:, None, None] + self.span[:, None, None] * maps
 
 
@@ -146,15 +147,63 @@ def _stack(channels: int, kernel: int, depth: int, padding: int, bounded: bool, 
     return nn.Sequential(*layers)
 
 
-def _draw(stacks: Sequence[nn.Sequential], inputs: torch.Tensor) -> torch.Tensor:
-    """What each stack makes of inputs [n, channels, grid, grid]: [n, targets, side, side].
+class _Mixed(torch.autograd.Function):
+    """The first convolutions of all stacks, mixing each tap's channels at the tap's own resolution."""
 
-    The first convolutions read the same inputs: as one, they are several times as fast as one after the other.
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, features: Features, kernel: int, padding: int) -> torch.Tensor:
+        """From weights [channels, q] to [targets, n, side, side]."""
+        ctx.given = features, kernel, padding
+        return gather(mix(features, by_tap(weight, features)), kernel, padding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        features, kernel, padding = ctx.given
+        return unmix(features, scatter(gradient, kernel, features.grid, padding)), None, None, None
+
+
+def _draw(stacks: Sequence[nn.Sequential], features: Features) -> torch.Tensor:
+    """What each stack makes of the aligned features: [n, targets, side, side].
+
+    The first convolutions read the same features: as one, they are several times as fast as one after the other.
     """
     first = [cast(nn.Conv2d, stack[0]) for stack in stacks]
     weight, bias = (torch.cat([getattr(layer, name) for layer in first]) for name in ("weight", "bias"))
-    parts = F.conv2d(inputs, weight, bias, padding=int(first[0].padding[0])).chunk(len(stacks), dim=1)
+    kernel, padding = int(first[0].kernel_size[0]), int(first[0].padding[0])
+    if first[0].out_channels == 1:
+        maps = _Mixed.apply(weight.permute(1, 2, 3, 0).flatten(1), features, kernel, padding)
+        parts = (maps + bias[:, None, None, None]).unsqueeze(2)
+    else:
+        # Hidden layers have as many maps as there are channels: mixing these first would save nothing.
+        parts = F.conv2d(features.aligned(), weight, bias, padding=padding).chunk(len(stacks), dim=1)
     return torch.cat([stack[1:](part) for stack, part in zip(stacks, parts, strict=True)], dim=1)
+
+
+def _mean_error(targets: torch.Tensor, drawn: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The mean squared error of maps [n, targets, drawn, drawn], once resized to their targets' size: [targets].
+
+    Resizing is linear, R d Rᵀ, so ‖R d Rᵀ − y‖² is found on the small grid. With d = a + e for the target a on that
+    grid, whose residual is r = R a Rᵀ − y, it is ‖r‖² + 2⟨e, Rᵀ r R⟩ + ⟨e, RᵀR e RᵀR⟩.
+
+    Args:
+        targets: [targets, side, side]; NaN, where nothing is asked, only if they are on the grid of the maps.
+    """
+    side = targets.shape[-1]
+    if side == drawn:
+        # Through NaN, where nothing is asked, no gradient would come back.
+        asked, answers = (~targets.isnan()).float(), targets.nan_to_num()
+        return lambda maps: ((maps - answers).square() * asked).mean(0).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
+    near = resize(targets, drawn)
+    identity = torch.eye(drawn, device=targets.device)
+    rows = F.interpolate(identity[None], size=side, mode="linear", align_corners=False)[0].T
+    residual = rows @ near @ rows.T - targets
+    constant, slope, twice = residual.square().sum(dim=(1, 2)), rows.T @ residual @ rows, rows.T @ rows
+
+    def error(maps: torch.Tensor) -> torch.Tensor:
+        e = maps - near
+        return (constant + (e * (2 * slope + twice @ e @ twice)).mean(0).sum(dim=(1, 2))) / side**2
+
+    return error
 
 
 def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.Tensor, rate: float) -> torch.Tensor:
@@ -163,10 +212,9 @@ def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.T
     # Its state and its steps are each number's own, so one optimiser is as good as one a target.
     optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     order = torch.Generator().manual_seed(training.seed)
-    # Through NaN, where nothing is asked, no gradient would come back.
-    asked, answers = (~targets.isnan()).float(), targets.nan_to_num()
     images = len(training.features)
     losses = torch.full((EPOCHS, len(stacks)), torch.nan, dtype=torch.float64)
+    error: Callable[[torch.Tensor], torch.Tensor] | None = None
     for epoch in range(EPOCHS):
         if epoch == SLOWER_FROM:
             optimiser.param_groups[0]["lr"] = rate / 10
@@ -174,10 +222,9 @@ def _train(stacks: Sequence[nn.Sequential], training: Training, targets: torch.T
         shuffled = torch.randperm(images, generator=order).tolist()
         for start in range(0, images, BATCH):
             numbers = shuffled[start : start + BATCH]
-            inputs = training.features.of_images(numbers).aligned()
-            drawn = _draw(stacks, inputs)
-            errors = (resize(drawn, targets.shape[-1]) - answers).square() * asked
-            loss = errors.sum(dim=(0, 2, 3)) / (len(numbers) * asked.sum(dim=(1, 2)))
+            maps = _draw(stacks, training.features.of_images(numbers))
+            error = error or _mean_error(targets, maps.shape[-1])
+            loss = error(maps)
             optimiser.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()

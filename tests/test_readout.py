@@ -21,9 +21,10 @@ from posbench.components import Backbone, Target
 from posbench.errors import PosbenchError
 from posbench.features import Features, extract
 from posbench.maps import pattern, resize
+from posbench.mixing import gather, mix, scatter, unmix
 from posbench.networks import build
 from posbench.passes import Pass
-from posbench.readout import _gather, _mix, _scatter, _unmix, fit_ridge
+from posbench.readout import fit_ridge
 from posbench.registry import load_registry
 from posbench.weights import Request, resolve
 from posbench.windows import cut
@@ -125,7 +126,7 @@ def scores(predictions: torch.Tensor, drawn: torch.Tensor) -> list[float]:
     return [float(spc(predictions[:, i].double(), target.double()).mean()) for i, target in enumerate(drawn)]
 
 
-def test_it_stops_within_a_two_hundredth_of_the_converged_correlation(
+def test_it_stops_within_a_few_thousandths_of_the_converged_correlation(
     lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, test = lite0
@@ -135,7 +136,7 @@ def test_it_stops_within_a_two_hundredth_of_the_converged_correlation(
     converged = fit_ridge(train, drawn, kernel=3, penalty=1.0)
     assert stopped.steps < converged.steps
     ours, best = scores(stopped.predict(test), drawn), scores(converged.predict(test), drawn)
-    assert ours == pytest.approx(best, abs=0.005)
+    assert ours == pytest.approx(best, abs=0.003)
     assert min(best[:3]) > 0.3
 
 
@@ -149,7 +150,7 @@ def test_targets_fitted_together_are_as_each_alone(
         scores(fit_ridge(train, drawn[i : i + 1], kernel=3, penalty=1.0).predict(test), drawn[i : i + 1])[0]
         for i in range(5)
     ]
-    assert together == pytest.approx(alone, abs=0.005)
+    assert together == pytest.approx(alone, abs=1e-4)
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     one, all_ = (fit_ridge(train, part, kernel=3, penalty=1.0).predict(test) for part in (drawn[2:3], drawn))
     torch.testing.assert_close(one[:, 0], all_[:, 2], rtol=0, atol=1e-3)
@@ -256,8 +257,8 @@ def test_mixing_and_unmixing_are_adjoint(
     generator = torch.Generator().manual_seed(seed)
     features = Features(tuple(torch.randn(images, *shape, generator=generator) for shape in shapes), grid)
     weight = tuple(torch.randn(shape[2], mixtures, generator=generator) for shape in shapes)
-    maps = torch.randn(images, grid, grid, mixtures, generator=generator)
-    there, back = _mix(features, weight), _unmix(features, maps)
+    maps = torch.randn(mixtures, images, grid, grid, generator=generator)
+    there, back = mix(features, weight), unmix(features, maps)
     assert there.shape == maps.shape
     assert dot(there, maps) == pytest.approx(dot(torch.cat(weight), back), rel=1e-4, abs=1e-3)
 
@@ -276,11 +277,11 @@ def test_gathering_and_scattering_are_adjoint(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     side = grid + 2 * padding - kernel + 1
-    mixed = torch.randn(images, grid, grid, kernel**2 * drawn, generator=generator, dtype=torch.float64)
-    maps = torch.randn(images, side, side, drawn, generator=generator, dtype=torch.float64)
-    assert _gather(mixed, kernel, padding).shape == maps.shape
-    assert dot(_gather(mixed, kernel, padding), maps) == pytest.approx(
-        dot(mixed, _scatter(maps, kernel, grid, padding)), abs=1e-9
+    mixed = torch.randn(kernel**2 * drawn, images, grid, grid, generator=generator, dtype=torch.float64)
+    maps = torch.randn(drawn, images, side, side, generator=generator, dtype=torch.float64)
+    assert gather(mixed, kernel, padding).shape == maps.shape
+    assert dot(gather(mixed, kernel, padding), maps) == pytest.approx(
+        dot(mixed, scatter(maps, kernel, grid, padding)), abs=1e-9
     )
 
 
@@ -289,8 +290,8 @@ def test_mixing_is_aligning_and_then_a_convolution() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = tuple(torch.randn(channels, 9 * 2, generator=generator) for _, channels in SHAPES)
     kernels = torch.cat(weight).view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
-    expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).permute(0, 2, 3, 1)
-    torch.testing.assert_close(_gather(_mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
+    expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).transpose(0, 1)
+    torch.testing.assert_close(gather(mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
