@@ -45,7 +45,10 @@ class Features:
         return Features(tuple(self.taps[i] for i in indices), self.grid)
 
     def of_images(self, numbers: slice | Sequence[int]) -> Features:
-        """The images of these numbers; those of a slice share their memory."""
+        """The images of these numbers; those that stand together share their memory."""
+        if not isinstance(numbers, slice) and len(numbers):
+            run = range(numbers[0], numbers[0] + len(numbers))
+            numbers = slice(run.start, run.stop) if list(numbers) == list(run) else numbers
         if isinstance(numbers, slice):
             return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
         return Features(tuple(_chosen(tap, numbers) for tap in self.taps), self.grid)
@@ -61,7 +64,7 @@ class Features:
 
 
 def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
-    index = torch.as_tensor(numbers, device=tap.device)
+    index = torch.as_tensor(numbers, dtype=torch.int64, device=tap.device)
     return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))
 
 

@@ -173,13 +173,15 @@ def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Phot
 def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which of the cross-fitted readouts sees each image: in training, all but its own fold's; in testing, its own's.
 
-    Training photographs are dealt out in turn. So are test images that no training photograph shows: whichever readout
-    draws for them has not seen them. Of two equal ones, each readout draws for one.
+    The first half of the training photographs, in the order of their images, is one fold. Test images that no training
+    photograph shows are dealt out in turn: whichever readout draws for them has not seen them. Of two equal ones, each
+    readout draws for one.
 
     Returns:
         The fold of each training and of each test image, from 0 to `FOLDS` − 1.
     """
-    fold = {name: i % FOLDS for i, name in enumerate(dict.fromkeys(train.photographs))}
+    names = list(dict.fromkeys(train.photographs))
+    fold = {name: i * FOLDS // len(names) for i, name in enumerate(names)}
     unseen = len(fold)
     of_train = [fold[name] for name in train.photographs]
     of_test = [fold.get(name, (unseen + i) % FOLDS) for i, name in enumerate(test.photographs)]
@@ -189,12 +191,17 @@ def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.i
 def windows(
     images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, *, pieces: bool
 ) -> Windows:
-    """The windows of one role: `TRAIN` or `TEST`. Arguments and errors are those of `cut`."""
+    """The windows of one role: `TRAIN` or `TEST`. Arguments and errors are those of `cut`.
+
+    Photographs take turns; the images of every other one come first, so that each fold's stand together.
+    """
     if pieces and images.draw and not images.torus:
         raise Inapplicable(f"images {images.name!r} end at the window: nothing surrounds it")
     pixels = np.empty((count, size, size, 3), np.uint8)
     names = [f"{images.name}-{'test' if role == TEST else 'train'}-{i}" for i in range(count)]
     around_them: dict[int, Pixels] = {}
+    places = np.argsort([i % len(photographs) % FOLDS if photographs else 0 for i in range(count)], kind="stable")
+    place = dict(zip(places.tolist(), range(count), strict=True))
     if images.draw is not None:
         around, drawn = margin(size), dict[bytes, str]()
         for i in range(count):
@@ -209,10 +216,10 @@ def windows(
         with read(photographs[first].path) as image:
             for i in range(first, count, len(photographs)):
                 piece = crop(image, size, np.random.default_rng([role, i]))
-                pixels[i] = centre(piece, size, size)
-                names[i] = photographs[first].name
+                pixels[place[i]] = centre(piece, size, size)
+                names[place[i]] = photographs[first].name
                 if pieces:
-                    around_them[i] = piece
+                    around_them[place[i]] = piece
 
     # Decoding and resizing let go of the interpreter, so threads share the work.
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))

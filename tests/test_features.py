@@ -170,6 +170,9 @@ def test_parts_of_features(mixed: Features) -> None:
     assert mixed.of_taps([1]).taps[0] is mixed.taps[1]
     assert mixed.of_taps([1]).channels == 4
     assert torch.equal(mixed.of_images(slice(1, 3)).taps[0], mixed.taps[0][1:3])
+    assert torch.equal(mixed.of_images([2, 0]).taps[0], mixed.taps[0][[2, 0]])
+    assert mixed.of_images([1, 2]).taps[0].data_ptr() == mixed.taps[0][1:].data_ptr()
+    assert len(mixed.of_images([])) == 0
     pieces = list(mixed.batches(2))
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     assert torch.equal(torch.cat([piece.taps[1] for piece in pieces]), mixed.taps[1])

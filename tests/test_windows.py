@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,7 @@ from posbench.components import Images
 from posbench.errors import UsageError
 from posbench.folders import folder_images
 from posbench.registry import load_registry
-from posbench.windows import MARGIN, centre, crop, cut, read
+from posbench.windows import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, read, windows
 from tests.conftest import Ran
 
 
@@ -62,9 +63,9 @@ def test_one_source_is_split_by_photograph(photographs: int, n_train: int, n_tes
 
 def test_the_names_tell_which_photograph_each_window_is_of(tmp_path: Path) -> None:
     source = fill(tmp_path / "p", 5)
-    for windows in cut(source, source, 9, 4, 16):
-        assert len(windows) == len(windows.pixels)
-        for name, value in zip(windows.photographs, values(windows.pixels), strict=True):
+    for one in cut(source, source, 9, 4, 16):
+        assert len(one) == len(one.pixels)
+        for name, value in zip(one.photographs, values(one.pixels), strict=True):
             assert name.partition("@")[0] == str(value - 10)
             assert len(name.partition("@")[2]) == 8
 
@@ -72,9 +73,9 @@ def test_the_names_tell_which_photograph_each_window_is_of(tmp_path: Path) -> No
 def test_photographs_take_turns(tmp_path: Path) -> None:
     source = fill(tmp_path / "p", 6)
     train, _ = cut(source, source, 7, 3, 16)
-    names = train.photographs
-    assert len(set(names[:3])) == 3
-    assert names == (names[:3] * 3)[:7]
+    first, third, second = dict.fromkeys(train.photographs)
+    # Dealt as 1 2 3 1 2 3 1; every other photograph's images stand together.
+    assert train.photographs == (first, third, first, third, first, second, second)
 
 
 def test_a_photograph_twice_under_two_names_is_one(tmp_path: Path) -> None:
@@ -93,6 +94,31 @@ def test_a_photograph_in_both_sources_serves_training_alone(tmp_path: Path) -> N
     train, test = cut(first, second, 6, 6, 16)
     assert set(values(train.pixels)) == {10, 11, 12}
     assert set(values(test.pixels)) == {13, 14, 15}
+
+
+@pytest.mark.parametrize(
+    ("photographs", "n_train", "n_test"), [(2, 6, 6), (3, 9, 8), (7, 30, 4), (7, 4, 30), (15, 64, 64)]
+)
+def test_the_images_of_a_fold_stand_together(photographs: int, n_train: int, n_test: int, tmp_path: Path) -> None:
+    source = fill(tmp_path / "p", photographs)
+    dealt, _ = deal(source, source, n_test, crossed=True)
+    train, test = (
+        windows(source, dealt, role, count, 16, pieces=False) for role, count in ((TRAIN, n_train), (TEST, n_test))
+    )
+    of_train, of_test = folds(train, test)
+    assert of_train.tolist() == sorted(of_train)
+    if n_train >= photographs:
+        assert of_test.tolist() == sorted(of_test)
+        shares = [
+            len({name for name, fold in zip(train.photographs, of_train, strict=True) if fold == i}) for i in (0, 1)
+        ]
+        assert shares == [-(-photographs // 2), photographs // 2]
+    # Names go with their pixels, and photographs take turns.
+    for one in (train, test):
+        grey = dict(zip(one.photographs, values(one.pixels), strict=True))
+        assert [grey[name] for name in one.photographs] == values(one.pixels)
+        counts = Counter(one.photographs).values()
+        assert max(counts) - min(counts) <= 1
 
 
 def test_two_folders_with_the_same_photographs_leave_none(tmp_path: Path) -> None:
