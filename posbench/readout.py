@@ -22,8 +22,8 @@ from posbench.mixing import Weight, by_tap, gather, mix, resize_maps, resizer, s
 TOLERANCE = 1e-4
 WINDOW = 4
 MOST_STEPS = 500
-#: How many values are visited at once: 32 MB at float32. More would leave the cache, fewer the cores idle.
-AT_ONCE = 2**23
+#: How many values are visited at once: 64 MB at float32. With fewer the cores idle between pieces.
+AT_ONCE = 2**24
 #: How many cells of the grid, over all images, tell the preconditioner how channels vary together.
 SAMPLED_CELLS = 8192
 #: How many channels of a tap it looks at together. More cost more and help less: so many cells tell little of them.

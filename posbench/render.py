@@ -8,7 +8,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from posbench.boards import Board, Entry, Reach, entry_text, number_text
@@ -185,17 +185,20 @@ class JobProgress:
     def __init__(self, console: Console, jobs: int, images: int, *, quiet: bool) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("images · {task.fields[rate]} ·"),
+            TextColumn("images{task.fields[rate]}, left"),
             TimeRemainingColumn(compact=True),
+            # What narrow terminals have no room for is the end of the job's name.
+            TextColumn("{task.fields[title]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            expand=True,
             console=console,
             disable=quiet or not console.is_terminal,
             transient=True,
         )
         self._jobs = jobs
         self._done = 0
-        self._task: TaskID = self._progress.add_task("starting", total=images, rate="")
+        self._task: TaskID = self._progress.add_task(f"job 0/{jobs}", total=images, rate="", title="")
         self._expected = 0
 
     def __enter__(self) -> JobProgress:
@@ -207,11 +210,11 @@ class JobProgress:
 
     def started(self, job: Job) -> None:
         self._expected += job.n_train + job.n_test
-        self._progress.update(self._task, description=escape(f"job {self._done + 1}/{self._jobs} {job.title}"))
+        self._progress.update(self._task, description=f"job {self._done + 1}/{self._jobs}", title=escape(job.title))
 
     def saw(self, images: int) -> None:
         task = self._progress.tasks[0]
-        rate = f"{task.speed:.0f}/s" if task.speed else ""
+        rate = f", {task.speed:.0f}/s" if task.speed else ""
         self._progress.update(self._task, advance=images, rate=rate)
 
     def finished(self, job: Job, result: object) -> None:

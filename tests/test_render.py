@@ -125,7 +125,8 @@ def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
         progress.started(job)
         progress.saw(8)
         progress._progress.refresh()
-        assert "job 1/2 net (imagenet:net@1), zero" in stream.getvalue()
+        assert "job 1/2" in stream.getvalue()
+        assert "net (imagenet:net@1), zero" in stream.getvalue()
         assert "8/24" in stream.getvalue()
         # A job that was skipped half-way counts as done.
         progress.finished(job, None)
@@ -133,3 +134,15 @@ def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
         progress._progress.refresh()
         assert "job 2/2" in stream.getvalue()
         assert "12/24" in stream.getvalue()
+
+
+def test_progress_in_a_narrow_terminal_still_counts_and_tells_the_time_left() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
+    with render.JobProgress(console, 2, 24, quiet=False) as progress:
+        progress.started(plan().cells[0].job)
+        progress.saw(8)
+        progress._progress.refresh()
+    line = stream.getvalue().splitlines()[-1]
+    assert re.search(r"job 1/2 .* 8/24 images, left \S+ net", stream.getvalue())
+    assert len(line) <= 80  # with what moves the cursor
