@@ -264,6 +264,11 @@ class Plan:
         for job, members in groupby(self.cells if cells is None else cells, key=lambda cell: cell.job):
             yield job, list(members)
 
+    def shard(self, number: int, count: int) -> Plan:
+        """One of several parts that together are this plan, numbered from 1; jobs that share features stay together."""
+        groups = {key: i for i, key in enumerate(dict.fromkeys(cell.job.training for cell in self.cells))}
+        return replace(self, cells=tuple(c for c in self.cells if groups[c.job.training] % count == number - 1))
+
     def tasks(self, done: Collection[str] = (), measured: Collection[Measured] = ()) -> list[Task]:
         """What is left to do.
 

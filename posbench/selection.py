@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ class Selection:
         image_size: in pixels. train_count, test_count: in crops.
         published: the table of a paper to show beside the results.
         experiment: what the other choices were taken from, where nothing else was asked for.
+        shard: `i/n` for the i-th of n parts of the plan, or None for all of it.
     """
 
     backbones: tuple[str, ...] | None = None
@@ -46,6 +48,7 @@ class Selection:
     store: Path = Path("posbench.db")
     published: str | None = None
     experiment: str | None = None
+    shard: str | None = None
     csv: str | None = None
     json: bool = False
     dry_run: bool = False
@@ -64,10 +67,25 @@ class Selection:
             raise UsageError("an empty list was given: name at least one, or leave the option out for the default")
         if self.score_at not in SCORE_AT:
             raise UsageError(f"--score-at {self.score_at!r}: choose {' or '.join(SCORE_AT)}")
+        self.part()
         if min(self.seeds) < 0:
             raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
         if max(self.seeds) > LARGEST_SEED:
             raise UsageError(f"--seeds {max(self.seeds)} is too large: give at most {LARGEST_SEED}")
+
+    def part(self) -> tuple[int, int]:
+        """The number of the shard, from 1, and of how many.
+
+        Raises:
+            UsageError: if what was given is none.
+        """
+        if self.shard is None:
+            return 1, 1
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", self.shard)
+        number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= number <= count:
+            raise UsageError(f"--shard {self.shard!r}: give i/n with i from 1 to n, such as 2/8")
+        return number, count
 
 
 SCORE_AT = ("grid", "image")

@@ -88,6 +88,56 @@ INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_
     created = excluded.created, posbench_version = excluded.posbench_version, reach = excluded.reach
 """
 
+#: How far two results for one cell may differ: what processors and versions of torch make of the same numbers.
+CONFLICT = 1e-3
+_CONFLICTS = """
+SELECT 'cell ' || substr(cell_id, 1, 12), metric, ours.value, theirs.value
+FROM scores AS ours JOIN other.scores AS theirs USING (cell_id, metric, version)
+WHERE abs(ours.value - theirs.value) > :most
+UNION ALL
+SELECT 'job ' || substr(job_id, 1, 12) || ', tap ' || tap, metric, ours.value, theirs.value
+FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version, tap)
+WHERE abs(ours.value - theirs.value) > :most * max(1, abs(ours.value))
+"""
+#: Runs are numbered on; then what is better there goes here, and then all that is not here yet comes.
+_ABSORB = (
+    """
+CREATE TEMP TABLE shift AS SELECT coalesce(max(run_id), 0) AS runs FROM main.runs
+""",
+    """
+INSERT INTO main.runs SELECT run_id + runs, job_id, provenance, created FROM other.runs, shift
+""",
+    """
+DELETE FROM main.cells WHERE status != 'ok' AND cell_id IN (SELECT cell_id FROM other.cells WHERE status = 'ok')
+""",
+    """
+INSERT OR IGNORE INTO main.cells
+SELECT cell_id, run_id + runs, identity, status, reason, n_test_photos, degenerate, seconds, mean_map, created,
+       posbench_version, reach
+FROM other.cells, shift ORDER BY other.cells.rowid
+""",
+    """
+INSERT OR IGNORE INTO main.scores SELECT * FROM other.scores
+""",
+    """
+DELETE FROM main.measures WHERE status != 'ok' AND (job_id, metric, version) IN
+    (SELECT job_id, metric, version FROM other.measures WHERE status = 'ok')
+""",
+    """
+INSERT OR IGNORE INTO main.measures
+SELECT job_id, metric, version, tap, run_id + runs, identity, status, reason, value, lo, hi, by_photograph, picture,
+       columns, created, posbench_version
+FROM other.measures AS theirs, shift
+WHERE status = 'ok' OR NOT EXISTS (
+    SELECT 1 FROM main.measures AS ours
+    WHERE (ours.job_id, ours.metric, ours.version) = (theirs.job_id, theirs.metric, theirs.version)
+)
+""",
+    """
+DROP TABLE shift
+""",
+)
+
 
 @dataclass(frozen=True)
 class StoredScore:
@@ -200,6 +250,8 @@ class Store:
 
     def _prepare(self, *, must_exist: bool) -> None:
         """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
+        if self._is_current():
+            return  # so that a store can be read where nothing can be written
         with self._transaction():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
@@ -219,6 +271,12 @@ class Store:
                 for statement in _MIGRATIONS[old]:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {old + 1}")
+
+    def _is_current(self) -> bool:
+        found = [
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        ]
+        return found == [APPLICATION_ID, SCHEMA_VERSION]
 
     def __enter__(self) -> Store:
         return self
@@ -406,6 +464,38 @@ class Store:
         with self._explained():
             (text,) = self._connection.execute("SELECT provenance FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         return dict(json.loads(text))
+
+    def absorb(self, other: Path) -> tuple[int, int]:
+        """Add what another store of the same schema holds; where both hold a result, this one's is kept.
+
+        A result takes the place of a failure or a skip. All is added or nothing.
+
+        Returns:
+            How many cells were added, and how many both had.
+
+        Raises:
+            UsageError: if both hold a result and they differ by more than `CONFLICT`.
+        """
+        with self._explained():
+            self._connection.execute("ATTACH ? AS other", (str(other.absolute()),))
+        try:
+            with self._transaction():
+                if found := self._connection.execute(_CONFLICTS, {"most": CONFLICT}).fetchone():
+                    what, metric, ours, theirs = found
+                    raise UsageError(
+                        f"{str(other)!r} conflicts with what was merged before it: {metric} of {what} "
+                        f"is {theirs:.6g} there and {ours:.6g} here; recompute one of them with --force"
+                    )
+                (both,) = self._connection.execute(
+                    "SELECT count(*) FROM cells JOIN other.cells USING (cell_id)"
+                ).fetchone()
+                before = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+                for statement in _ABSORB:
+                    self._connection.execute(statement)
+                after = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+        finally:
+            self._connection.execute("DETACH other")
+        return after - before, both
 
     def finished(self, metrics: Iterable[Metric]) -> set[str]:
         """The ids of cells that need no computing: skipped for good, or scored by all these metrics."""

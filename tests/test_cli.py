@@ -174,6 +174,27 @@ class TestRun:
         assert [line.split()[-1] for line in half.out.splitlines()[1:5]] == ["done", "done", "do", "do"]
         assert "4 jobs with 8 cells to do" in posbench(*wanted, "--dry-run", "--force").out
 
+    def test_shards_merged_are_the_whole(self, posbench: Posbench) -> None:
+        whole = rows(posbench(*RUN, "--paddings", "zero,circular,reflect", "--csv", "-").out)
+        for part in ("1/2", "2/2"):
+            ran = posbench(*RUN, "--paddings", "zero,circular,reflect", "--shard", part, "--store", f"{part[0]}.db")
+            assert ran.code == 0
+        joined = posbench("merge", "1.db", "2.db", "-o", "all.db")
+        assert flat(joined.out) == "2 stores joined in 'all.db': 6 cells"
+        found = rows(posbench("leaderboard", "--store", "all.db", "--csv", "-").out)
+        apart = {"seconds", "created"}
+        key = "cell_id"
+        assert sorted(
+            ({k: v for k, v in row.items() if k not in apart} for row in found), key=lambda row: row[key]
+        ) == (sorted(({k: v for k, v in row.items() if k not in apart} for row in whole), key=lambda row: row[key]))
+        # More shards than there is to share: the last ones have nothing to do, which is no error.
+        spare = posbench(*RUN, "--shard", "9/9", "--store", "9.db")
+        assert spare.code == 0
+        assert "shard 9/9 holds nothing" in spare.err
+        for wrong in ("0/2", "3/2", "2", "a/b", "-1/2", "1/0"):
+            told(posbench(*RUN, f"--shard={wrong}"), 2, "give i/n with i from 1 to n, such as 2/8")
+        told(posbench("merge", "1.db", "-o", "all.db"), 2, "'all.db' exists: name another file")
+
     def test_seeds_draw_networks_of_their_own(self, posbench: Posbench) -> None:
         table = rows(posbench(*RUN, "--seeds", "0,1,2", "--paddings", "zero", "--targets", "G", "--csv", "-").out)
         assert [row["weights"] for row in table] == ["random:0", "random:1", "random:2"]

@@ -47,6 +47,9 @@ def run(
     experiment: Annotated[
         str | None, typer.Option(metavar="NAME", help="Begin from an experiment that ships; see `list experiments`.")
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts of the plan; `merge` joins them.")
+    ] = None,
     csv: CsvOption = None,
     json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
     dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show jobs and cells; compute nothing.")] = None,
@@ -65,7 +68,10 @@ def run(
     from posbench.ingredients import gather
 
     gathered = gather(selection, registry(), download=not selection.dry_run)
-    plan = gathered.plan()
+    plan = gathered.plan().shard(*selection.part())
+    if not plan.cells:
+        say(f"posbench: shard {selection.shard} holds nothing: the plan has fewer parts that share no features")
+        return
     for warning in gathered.warnings:
         say(f"posbench: warning: {warning}", "yellow")
     if selection.dry_run:

@@ -201,3 +201,20 @@ def _flat(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.command()
+def merge(
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE...", help="The stores to join, which stay as they are.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The store to write.")],
+) -> None:
+    """Join stores, such as the shards of a run; refuses different results for one cell."""
+    from posbench.merging import merge as merged
+
+    made = merged(stores, output)
+    twice = f"; {made.twice} were found more than once, alike" if made.twice else ""
+    out.print(
+        f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{twice}", markup=False, highlight=False
+    )
