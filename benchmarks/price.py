@@ -43,7 +43,7 @@ class Nobody:
 
     def started(self, job: Job) -> None: ...
 
-    def saw(self, images: int) -> None: ...
+    def saw(self, job: Job, images: int) -> None: ...
 
     def finished(self, job: Job, result: JobResult) -> None: ...
 
@@ -111,9 +111,10 @@ class Bench:
         plan = self._plan(targets, metrics, readouts=(readouts,), seeds=tuple(seeds))
         [task] = plan.tasks()
         if self._engine is None:
-            self._engine = Engine(self.device, [task.job])
+            self._engine = Engine(self.device)
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
             start = time.perf_counter()
+            self._engine.expect([task.job])
             result = self._engine.compute(task, plan.metrics, Nobody())
             store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
             seconds = time.perf_counter() - start

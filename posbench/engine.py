@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from posbench.plan import Cell, Job, Task, tap_numbers
 from posbench.reach import reach
 from posbench.scoring import flatten_degenerate, summarised, values
 from posbench.statistics import interval
-from posbench.store import Outcome, Store, StoredReading, StoredScore
+from posbench.store import Outcome, StoredReading, StoredScore
 from posbench.training import Training
 from posbench.treatments import PLAIN, TREATMENTS, judged
 from posbench.windows import FOLDS, TEST, TRAIN, Photograph, Windows, check_photographs, deal, folds, windows
@@ -49,8 +49,8 @@ class Observer(Protocol):
 
     def started(self, job: Job) -> None: ...
 
-    def saw(self, images: int) -> None:
-        """Some more images have passed through the network."""
+    def saw(self, job: Job, images: int) -> None:
+        """Some more of its images have passed through the network."""
         ...
 
     def finished(self, job: Job, result: JobResult) -> None: ...
@@ -139,13 +139,9 @@ class Seen:
 
 
 class Engine:
-    """Computes jobs on one device, keeping between jobs what later ones will share.
+    """Computes jobs on one device, keeping between jobs what later ones will share."""
 
-    Args:
-        jobs: all that will be computed, in their order; each is computed once.
-    """
-
-    def __init__(self, device: str, jobs: Sequence[Job]) -> None:
+    def __init__(self, device: str) -> None:
         self._device = device
         self._network: tuple[tuple[str, str, str], nn.Module] | None = None
         self._dealt: dict[Key, tuple[list[Photograph], list[Photograph]]] = {}
@@ -153,11 +149,16 @@ class Engine:
         self._features: dict[Key, Features] = {}
         self._readouts: dict[Key, dict[Key, list[Fitted]]] = {}
         self._seconds: dict[str, float] = {}
-        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
+        self._last_use: dict[Key, int] = {}
         self._number = 0
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
             torch.backends.cudnn.allow_tf32 = False
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Say which jobs come next, in their order, each once; nothing is kept that none of them shares."""
+        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
+        self._number = 0
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -181,8 +182,8 @@ class Engine:
         except (UsageError, MissingError):
             raise
         except Exception as error:
-            outcomes = _struck(task.cells, error)
-            readings = [StoredReading(m.name, m.version, "all", *_why(error)) for m in task.measures]
+            nothing = struck(task, error)
+            outcomes, readings = nothing.outcomes, nothing.readings
         self._let_go()
         share = (time.perf_counter() - start) / max(1, len(task.cells))
         outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
@@ -380,10 +381,10 @@ class Engine:
     def _extracted(self, run: Pass, job: Job, role: int, observer: Observer) -> Features:
         key, cut = self._key(job, role, features=True), self._cut(job, role)
         if key in self._features:
-            observer.saw(len(cut))
+            observer.saw(job, len(cut))
         else:
             grid = (job.grid, job.test_grid)[role]
-            self._features[key] = extract(run, cut, grid=grid, progress=observer.saw)
+            self._features[key] = extract(run, cut, grid=grid, progress=partial(observer.saw, job))
         return self._features[key]
 
     def _built(self, job: Job) -> nn.Module:
@@ -444,6 +445,12 @@ def _scored(
     return scores, problems, degenerate
 
 
+def struck(task: Task, error: Exception) -> JobResult:
+    """What becomes of a job that something outside its cells has ended."""
+    readings = [StoredReading(m.name, m.version, "all", *_why(error)) for m in task.measures]
+    return JobResult(_struck(task.cells, error), readings)
+
+
 def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
     """What becomes of cells in which a component raised.
 
@@ -487,40 +494,14 @@ def check_weights(jobs: Sequence[Job]) -> None:
         build(backbone, weights)
 
 
-def run(
-    tasks: Sequence[Task],
-    metrics: Sequence[Metric],
-    store: Store,
-    *,
-    device: str,
-    fail_fast: bool,
-    observer: Observer,
-) -> Iterator[tuple[Job, JobResult]]:
-    """Compute some tasks of a plan, and store each job as it finishes.
-
-    Args:
-        metrics: to score cells by.
-        fail_fast: stop after the first job that fails.
-
-    Yields:
-        Each computed job, once it is stored.
+def check(jobs: Sequence[Job]) -> None:
+    """Find out before any job runs what would end them all.
 
     Raises:
-        UsageError: before any job runs, if a network cannot take images this small, or photographs are too few or no
-            images; or if the store cannot be written.
-        MissingError: before any job runs, if a checkpoint that a user names does not fit.
+        UsageError: if a network cannot take images this small, or photographs are too few or no images.
+        MissingError: if a checkpoint that a user names does not fit.
     """
-    jobs = [task.job for task in tasks]
     check_image_size(jobs)
     check_weights(jobs)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
         check_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
-    engine = Engine(device, jobs)
-    for task in tasks:
-        observer.started(task.job)
-        result = engine.compute(task, metrics, observer)
-        store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
-        observer.finished(task.job, result)
-        yield task.job, result
-        if fail_fast and result.status == "failed":
-            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.bar import Bar
@@ -199,7 +200,7 @@ class JobProgress:
         self._jobs = jobs
         self._done = 0
         self._task: TaskID = self._progress.add_task(f"job 0/{jobs}", total=images, rate="", title="")
-        self._expected = 0
+        self._seen: Counter[str] = Counter()
 
     def __enter__(self) -> JobProgress:
         self._progress.start()
@@ -209,10 +210,10 @@ class JobProgress:
         self._progress.stop()
 
     def started(self, job: Job) -> None:
-        self._expected += job.n_train + job.n_test
         self._progress.update(self._task, description=f"job {self._done + 1}/{self._jobs}", title=escape(job.title))
 
-    def saw(self, images: int) -> None:
+    def saw(self, job: Job, images: int) -> None:
+        self._seen[job.id] += images
         task = self._progress.tasks[0]
         rate = f", {task.speed:.0f}/s" if task.speed else ""
         self._progress.update(self._task, advance=images, rate=rate)
@@ -220,4 +221,4 @@ class JobProgress:
     def finished(self, job: Job, result: object) -> None:
         # A job that failed or was skipped half-way has seen fewer images than were counted on.
         self._done += 1
-        self._progress.update(self._task, completed=self._expected)
+        self._progress.update(self._task, advance=job.n_train + job.n_test - self._seen.pop(job.id, 0))

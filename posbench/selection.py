@@ -26,6 +26,7 @@ class Selection:
         published: the table of a paper to show beside the results.
         experiment: what the other choices were taken from, where nothing else was asked for.
         shard: `i/n` for the i-th of n parts of the plan, or None for all of it.
+        jobs: worker processes. time_limit: of a job, in seconds.
     """
 
     backbones: tuple[str, ...] | None = None
@@ -49,6 +50,8 @@ class Selection:
     published: str | None = None
     experiment: str | None = None
     shard: str | None = None
+    jobs: int = 1
+    time_limit: int | None = None
     csv: str | None = None
     json: bool = False
     dry_run: bool = False
@@ -57,8 +60,8 @@ class Selection:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "train_count", "test_count"):
-            if not 1 <= getattr(self, name) <= LARGEST[name]:
+        for name in LARGEST:
+            if getattr(self, name) is not None and not 1 <= getattr(self, name) <= LARGEST[name]:
                 raise UsageError(f"{_option(name)} is {getattr(self, name)}: give 1 to {LARGEST[name]}")
         for name in ("paddings", "targets", "images", "readouts", "metrics", "seeds"):
             if not getattr(self, name):
@@ -90,7 +93,13 @@ class Selection:
 
 SCORE_AT = ("grid", "image")
 LARGEST_SEED = 2**64 - 1  # what torch's generators take
-LARGEST = {"image_size": 4096, "train_count": 10_000_000, "test_count": 10_000_000}
+LARGEST = {
+    "image_size": 4096,
+    "train_count": 10_000_000,
+    "test_count": 10_000_000,
+    "jobs": 1024,
+    "time_limit": 10_000_000,
+}
 _KINDS = {field.name: str(field.type) for field in fields(Selection)}
 
 
@@ -131,7 +140,7 @@ def _parse(name: str, value: object, where: str) -> object:
     if kind.startswith("tuple[int"):
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         return tuple(dict.fromkeys(_whole(item, where) for item in items))
-    if kind == "int":
+    if kind.startswith("int"):
         return _whole(value, where)
     if kind == "bool":
         if isinstance(value, bool):

@@ -19,6 +19,7 @@ from posbench.builtin.readouts import ridge
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
 from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
+from posbench.executors import Here, run
 from posbench.folders import folder_images
 from posbench.maps import pattern, resize
 from posbench.observation import Observation, Reading
@@ -99,7 +100,7 @@ class Log:
     def started(self, job: Job) -> None:
         self.events.append(("started", job.id))
 
-    def saw(self, images: int) -> None:
+    def saw(self, job: Job, images: int) -> None:
         self.events.append(("saw", images))
 
     def finished(self, job: Job, result: JobResult) -> None:
@@ -125,7 +126,7 @@ def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None =
     """Compute what the store lacks; the records of the whole plan."""
     tasks = wanted.tasks(store.finished(wanted.metrics), store.measured())
     observer = log or Log()
-    list(engine.run(tasks, wanted.metrics, store, device="cpu", fail_fast=fail_fast, observer=observer))
+    list(run(tasks, store, Here(wanted, "cpu"), fail_fast=fail_fast, observer=observer))
     return store.records(cell.id for cell in wanted.cells)
 
 
@@ -686,7 +687,8 @@ def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None
     photos = photographs(15)
     job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
     turned = replace(job, test=replace(job.test, turned=True))
-    both = engine.Engine("cpu", [job, turned])
+    both = engine.Engine("cpu")
+    both.expect([job, turned])
     upright, other = (both._cut(one, TEST) for one in (job, turned))
     assert upright.photographs == other.photographs
     assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)

@@ -112,7 +112,7 @@ def test_progress_is_silent_off_a_terminal_and_when_quiet() -> None:
         console = Console(file=stream, **options)  # type: ignore[arg-type]
         with render.JobProgress(console, 1, 12, quiet=quiet) as progress:
             progress.started(plan().cells[0].job)
-            progress.saw(8)
+            progress.saw(plan().cells[0].job, 8)
             progress.finished(plan().cells[0].job, None)
         assert stream.getvalue() == ""
 
@@ -123,7 +123,7 @@ def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
     job = plan().cells[0].job
     with render.JobProgress(console, 2, 24, quiet=False) as progress:
         progress.started(job)
-        progress.saw(8)
+        progress.saw(plan().cells[0].job, 8)
         progress._progress.refresh()
         assert "job 1/2" in stream.getvalue()
         assert "net (imagenet:net@1), zero" in stream.getvalue()
@@ -141,7 +141,7 @@ def test_progress_in_a_narrow_terminal_still_counts_and_tells_the_time_left() ->
     console = Console(file=stream, force_terminal=True, width=60, color_system=None)
     with render.JobProgress(console, 2, 24, quiet=False) as progress:
         progress.started(plan().cells[0].job)
-        progress.saw(8)
+        progress.saw(plan().cells[0].job, 8)
         progress._progress.refresh()
     line = stream.getvalue().splitlines()[-1]
     assert re.search(r"job 1/2 .* 8/24 images, left \S+ net", stream.getvalue())

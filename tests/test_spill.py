@@ -18,12 +18,13 @@ from torch import nn
 from posbench import spill
 from posbench.components import Backbone
 from posbench.errors import UsageError
+from posbench.executors import Here, run
 from posbench.features import Features
 from posbench.readout import fit_ridge
 from posbench.spill import empty
 from posbench.store import Store
 from posbench.weights import Weights
-from tests.test_engine import Log, engine, plan
+from tests.test_engine import Log, plan
 
 CPU = torch.device("cpu")
 
@@ -91,9 +92,9 @@ def five_thousand_images(path: str, in_memory: int, room: int) -> None:
     limit = int(used.split()[1]) * 1024 + room
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     backbone = Backbone(name="wide", summary="", version="1", build=Wide, taps=1)
-    tasks = plan(networks=[(backbone, [Weights("random:0", seed=0)])], n_train=5000, n_test=64).tasks()
+    wanted = plan(networks=[(backbone, [Weights("random:0", seed=0)])], n_train=5000, n_test=64)
     with Store(Path(path)) as store:
-        [(_, result)] = engine.run(tasks, plan().metrics, store, device="cpu", fail_fast=False, observer=Log())
+        [(_, result)] = run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log())
     sys.exit(result.failures[0] if result.failures else 0)
 
 

@@ -1,7 +1,9 @@
 """`posbench run`: select, plan, compute, show."""
 
+import sys
 import time
 from collections import Counter
+from contextlib import redirect_stdout
 from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +52,10 @@ def run(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts of the plan; `merge` joins them.")
     ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Worker processes. [1: none beside this]")] = None,
+    time_limit: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="A job that takes longer is ended, and has failed.")
+    ] = None,
     csv: CsvOption = None,
     json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
     dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show jobs and cells; compute nothing.")] = None,
@@ -82,12 +88,12 @@ def run(
     with Store(selection.store) as opened:
         failed = _compute(plan, opened, selection, gathered.device)
         records = opened.records(cell.id for cell in plan.cells)
-        jobs = {job.id for job, _ in plan.jobs()}
+        planned = {job.id for job, _ in plan.jobs()}
         measures = {(metric.name, metric.version) for metric in plan.measures}
         readings = [
             one
             for one in opened.readings()
-            if one.job_id in jobs and (one.reading.metric, one.reading.version) in measures
+            if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
         ]
     from posbench.leaderboard import job_row, rows
 
@@ -147,16 +153,21 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
     tasks = plan.tasks() if selection.force else plan.tasks(store.finished(plan.metrics), store.measured())
     if not tasks:
         return False
-    from posbench import engine, render
+    from posbench import render
+    from posbench.executors import Here, Workers, run
 
+    apart = selection.jobs > 1 or selection.time_limit is not None
+    executor = Workers(selection, selection.jobs, selection.time_limit) if apart else Here(plan, device)
     jobs = [task.job for task in tasks]
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
-        with render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress:
-            for job, result in engine.run(
-                tasks, plan.metrics, store, device=device, fail_fast=selection.fail_fast, observer=progress
-            ):
+        # Standard output is for tables: what a plugin prints goes elsewhere.
+        with (
+            redirect_stdout(sys.stderr),
+            render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress,
+        ):
+            for job, result in run(tasks, store, executor, fail_fast=selection.fail_fast, observer=progress):
                 seconds.update(result.seconds)
                 states[result.status] += 1
                 for reason in result.failures:

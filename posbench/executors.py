@@ -1,0 +1,265 @@
+"""Where jobs run: in this process, or in worker processes of this machine.
+
+A worker is told what to do by ids. It makes the plan again from the same selection, and so has the components, weights
+and images that the ids stand for, or finds that it has not. Nothing but plain results comes back, and only the process
+that asked writes them down.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any, Protocol
+
+from posbench.engine import Engine, JobResult, Observer, check, struck
+from posbench.errors import PosbenchError
+from posbench.plan import Job, Plan, Task
+from posbench.store import Store
+
+if TYPE_CHECKING:
+    from posbench.selection import Selection
+
+#: How often a job is given to another worker when its own has died, which may have been no fault of the job's.
+RETRIES = 1
+#: Seconds that a worker has to go by itself before it is ended.
+GRACE = 5.0
+_Task = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
+class Executor(Protocol):
+    """Runs the tasks of a plan, in any order."""
+
+    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
+        """Each task with what became of it, as soon as that is known.
+
+        What a job does wrong is in its result. Closing the iterator ends whatever still runs.
+
+        Raises:
+            UsageError, MissingError: for input that the user has to mend, which ends the run.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """Runs them in this process, one after the other.
+
+    Attributes:
+        plan: what the tasks are of.
+        device: `cpu` or `cuda`.
+    """
+
+    plan: Plan
+    device: str
+
+    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
+        engine = Engine(self.device)
+        engine.expect([task.job for task in tasks])
+        for task in tasks:
+            observer.started(task.job)
+            yield task, engine.compute(task, self.plan.metrics, observer)
+
+
+def run(
+    tasks: Sequence[Task], store: Store, executor: Executor, *, fail_fast: bool, observer: Observer
+) -> Iterator[tuple[Job, JobResult]]:
+    """Compute some tasks of a plan, and store each job as it finishes.
+
+    Args:
+        fail_fast: stop after the first job that fails.
+
+    Yields:
+        Each computed job, once it is stored.
+
+    Raises:
+        UsageError, MissingError: as `engine.check` does, before any job runs; or if the store cannot be written.
+    """
+    check([task.job for task in tasks])
+    with closing(executor.results(tasks, observer)) as results:
+        for task, result in results:
+            store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
+            observer.finished(task.job, result)
+            yield task.job, result
+            if fail_fast and result.status == "failed":
+                return
+
+
+@dataclass
+class _Worker:
+    """A process, and the tasks that it was given and has not finished."""
+
+    process: BaseProcess
+    connection: Connection
+    tasks: deque[Task] = field(default_factory=deque)
+    deadline: float = float("inf")
+
+    def end(self) -> None:
+        """See it off, by force if need be."""
+        self.connection.close()
+        self.process.kill() if self.tasks else self.process.join(GRACE)
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Runs them in processes of their own, which share out the processor's threads.
+
+    Jobs that share features go to one worker, one after the other. A worker that dies is replaced, and the job that it
+    had in hand is given to another once. One that takes too long is ended, and its job has failed.
+
+    Attributes:
+        selection: what the plan was made from.
+        count: how many processes.
+        time_limit: seconds that a job may take, or None.
+    """
+
+    selection: Selection
+    count: int
+    time_limit: float | None = None
+
+    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
+        waiting = deque(deque(group) for _, group in groupby(tasks, key=lambda task: task.job.training))
+        workers: list[_Worker] = []
+        deaths: Counter[str] = Counter()
+        try:
+            while waiting or any(worker.tasks for worker in workers):
+                idle = [worker for worker in workers if not worker.tasks]
+                while waiting and (idle or len(workers) < self.count):
+                    worker = idle.pop() if idle else self._started(workers)
+                    worker.tasks = waiting.popleft()
+                    worker.connection.send([_named(task) for task in worker.tasks])
+                    # Its first deadline counts from when it says that it has begun: starting takes seconds.
+                    worker.deadline = float("inf")
+                yield from self._heard(workers, waiting, deaths, observer)
+        finally:
+            for worker in workers:
+                worker.end()
+
+    def _started(self, workers: list[_Worker]) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        threads = max(1, len(os.sched_getaffinity(0)) // self.count) if hasattr(os, "sched_getaffinity") else 1
+        process = context.Process(target=_work, args=(theirs, self.selection, threads), daemon=True)
+        process.start()
+        theirs.close()
+        workers.append(_Worker(process, ours))
+        return workers[-1]
+
+    def _heard(
+        self, workers: list[_Worker], waiting: deque[deque[Task]], deaths: Counter[str], observer: Observer
+    ) -> Iterator[tuple[Task, JobResult]]:
+        """Wait until a worker says something, dies or is late, and see to it."""
+        busy = [worker for worker in workers if worker.tasks]
+        first = min(worker.deadline for worker in busy)
+        patience = None if first == float("inf") else max(0.0, first - time.monotonic())
+        ready = wait([worker.connection for worker in busy], patience)
+        for worker in busy:
+            task = worker.tasks[0]
+            if worker.connection in ready:
+                try:
+                    kind, *rest = worker.connection.recv()
+                except (EOFError, OSError):
+                    workers.remove(worker)
+                    worker.end()
+                    deaths[task.job.id] += 1
+                    if deaths[task.job.id] > RETRIES:
+                        worker.tasks.popleft()
+                        often = f"{deaths[task.job.id]} times"
+                        yield task, struck(task, PosbenchError(f"its process died {often} ({_how(worker.process)})"))
+                    if worker.tasks:
+                        waiting.appendleft(worker.tasks)
+                    continue
+                if kind == "started":
+                    observer.started(task.job)
+                    worker.deadline = time.monotonic() + (self.time_limit or float("inf"))
+                elif kind == "saw":
+                    observer.saw(task.job, *rest)
+                elif kind == "refused":
+                    raise rest[0]
+                else:
+                    worker.tasks.popleft()
+                    worker.deadline = float("inf")
+                    yield task, rest[0]
+            elif worker.deadline <= time.monotonic():
+                workers.remove(worker)
+                worker.end()
+                worker.tasks.popleft()
+                if worker.tasks:
+                    waiting.appendleft(worker.tasks)
+                limit = f"{self.time_limit:g} s"
+                yield task, struck(task, PosbenchError(f"it took longer than --time-limit {limit}, and was ended"))
+
+
+def _how(process: BaseProcess) -> str:
+    """How a process ended."""
+    code = process.exitcode or 0
+    return f"exit {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _named(task: Task) -> _Task:
+    return task.job.id, tuple(cell.id for cell in task.cells), tuple((m.name, m.version) for m in task.measures)
+
+
+class _Teller:
+    """Tells the process that asked how a job goes on."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def started(self, job: Any) -> None:
+        self._connection.send(("started",))
+
+    def saw(self, job: Any, images: int) -> None:
+        self._connection.send(("saw", images))
+
+    def finished(self, job: Any, result: object) -> None: ...
+
+
+def _work(connection: Connection, selection: Selection, threads: int) -> None:
+    """The life of a worker: groups of tasks come in, what becomes of each goes out."""
+    # Ctrl-C reaches all processes of a terminal; the one that asked decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Standard output is for tables: what a plugin prints goes elsewhere.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    import torch
+
+    from posbench.ingredients import gather
+    from posbench.registry import load_registry
+
+    try:
+        torch.set_num_threads(threads)
+        gathered = gather(selection, load_registry(), download=False)
+        plan = gathered.plan()
+        cells, measures = {cell.id: cell for cell in plan.cells}, {(m.name, m.version): m for m in plan.measures}
+        teller, engine = _Teller(connection), Engine(gathered.device)
+        while True:
+            asked: list[_Task] = connection.recv()
+            jobs = {cell.job.id: cell.job for cell in plan.cells}
+            if missing := [job for job, *_ in asked if job not in jobs]:
+                raise PosbenchError(
+                    f"a worker does not find job {missing[0][:12]} in the plan: files or plugins changed as it started"
+                )
+            tasks = [
+                Task(jobs[job], tuple(cells[one] for one in of_cells), tuple(measures[one] for one in of_job))
+                for job, of_cells, of_job in asked
+            ]
+            engine.expect([task.job for task in tasks])
+            for task in tasks:
+                teller.started(task.job)
+                connection.send(("done", engine.compute(task, plan.metrics, teller)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # whoever asked is gone
+    except PosbenchError as error:
+        connection.send(("refused", error))
