@@ -24,6 +24,7 @@ class Entry:
         status: of the cell, or empty where nothing was asked for.
         note: the number, from 1, of the note that says why there is no score, or what to know about it.
         by_photograph: what the score is the mean of, for comparisons.
+        mutual: whether readouts were cross-fitted on these photographs.
         text: what to show in place of a number.
     """
 
@@ -35,6 +36,7 @@ class Entry:
     status: str = ""
     note: int | None = None
     by_photograph: Mapping[str, float] = field(default_factory=dict)
+    mutual: bool = False
     text: str = ""
 
 
@@ -158,6 +160,7 @@ def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
         status=row["status"],
         note=note,
         by_photograph=row.get("by_photograph", {}).get(metric, {}),
+        mutual=bool(row.get("mutual")),
     )
 
 
@@ -195,7 +198,9 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
     def level(entry: Entry) -> bool:
         pair = (entry.by_photograph, top.by_photograph)
         # Of one photograph there is nothing to tell apart by.
-        return len(pair[0].keys() & pair[1].keys()) > 1 and not distinguishable(*pair, others)
+        return len(pair[0].keys() & pair[1].keys()) > 1 and not distinguishable(
+            *pair, others, mutual=entry.mutual or top.mutual
+        )
 
     return [
         replace(entry, best=is_best, level=not is_best and entry.value is not None and level(entry))
@@ -315,7 +320,10 @@ def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], met
         ]
     network = _network(rows[0]).replace("\n", ", ")
     title = f"{_title(rows[0], metric)}, and its controls: {network}"
-    return Board(title, _caption(rows, 0), "padding", "control", targets, sections, _notes(every, reasons))
+    caption = _caption(rows, 0)
+    if null := [row["n_test_photos"] for row in every if row["control"] == "null" and row["n_test_photos"]]:
+        caption += f"; null: {max(null)} leaves"
+    return Board(title, caption, "padding", "control", targets, sections, _notes(every, reasons))
 
 
 def _check_label(check: Row) -> str:

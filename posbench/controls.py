@@ -73,13 +73,13 @@ def _on(job: Job, train: Source, test: Source, n_test: int | None = None) -> Job
     return replace(job, train=train, test=test, n_test=n_test or job.n_test)
 
 
-def _on_leaves(job: Job) -> bool:
-    return job.train.images.torus and job.test.images.torus
+def _on_leaves(job: Job, given: Surroundings) -> bool:
+    return job.train.images.name == job.test.images.name == given.leaves.images.name
 
 
 def _null(cell: Cell, given: Surroundings) -> Iterator[Cell]:
     job = cell.job
-    if not (_on_leaves(job) and job.n_test >= NULL_TEST_IMAGES):
+    if not (_on_leaves(job, given) and job.n_test >= NULL_TEST_IMAGES):
         yield _check(cell, "null", _on(job, given.leaves, given.leaves, max(NULL_TEST_IMAGES, job.n_test)))
 
 
@@ -112,7 +112,7 @@ def _held_out_size(cell: Cell, given: Surroundings) -> Iterator[Cell]:
 def _held_out_images(cell: Cell, given: Surroundings) -> Iterator[Cell]:
     """Fitted on the cell's images and read on leaves, and the reverse; for leaves, photographs take the other part."""
     job = cell.job
-    other = given.photos if _on_leaves(job) else given.leaves
+    other = given.photos if _on_leaves(job, given) else given.leaves
     if other is not None:
         yield _check(cell, "held-out-images", _on(job, job.train, other))
         yield _check(cell, "held-out-images", _on(job, other, job.test))

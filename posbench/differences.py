@@ -18,8 +18,10 @@ KEY = (
     *("target", "backbone", "weights", "padding", "images", "test_images", "readout", "taps", "seed"),
     *("image_size", "precision", "score_at", "n_train", "n_test", "control"),
 )
-#: Another network has other weights, too.
-_FREED = {"backbone": ("weights",)}
+#: Another network has other weights, too; a control changes what it is for.
+_FREED = {"backbone": ("weights",), "control": ("weights", "images", "test_images", "n_test")}
+#: What controls with targets of their own add to the name of the target that they check.
+_OWN_TARGETS = {"permuted": "-permuted", "smooth-random": "-smooth"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ def _by_key(one: Side, key: Sequence[str], metric: str, *, controls: bool) -> di
     found: dict[tuple[str, ...], Row] = {}
     scored = (row for row in one.rows if row.get(metric) is not None and (controls or not row["control"]))
     for row in sorted(scored, key=lambda row: str(row["created"])):
+        target = str(row["target"]).removesuffix(_OWN_TARGETS.get(row["control"] or "", ""))
         at = tuple("" if row[name] is None else str(row[name]) for name in key)
+        at = tuple(target if name == "target" else value for name, value in zip(key, at, strict=True))
         before = found.get(at)
         for name in KEY:
             if before is not None and before[name] != row[name]:
@@ -144,7 +148,8 @@ def _by_key(one: Side, key: Sequence[str], metric: str, *, controls: bool) -> di
 
 def _difference(a: Row, b: Row, metric: str) -> Difference:
     one, two = (row.get("by_photograph", {}).get(metric, {}) for row in (a, b))
-    return paired(one, two) or unpaired(_mean(a, metric), _mean(b, metric))
+    mutual = bool(a.get("mutual") or b.get("mutual"))
+    return paired(one, two, mutual=mutual) or unpaired(_mean(a, metric), _mean(b, metric))
 
 
 def _mean(row: Row, metric: str) -> Mean:

@@ -131,6 +131,12 @@ class Seen:
         ]
 
     @property
+    def mutual(self) -> bool:
+        """Whether what is tested by one readout has trained another."""
+        train, test = (set(one.photographs) for one in self.windows)
+        return self.folds is not None and bool(train & test)
+
+    @property
     def tested(self) -> list[list[int]]:
         """The numbers of the test images that each readout draws for."""
         if self.folds is None:
@@ -232,7 +238,7 @@ class Engine:
             with self._timed("measures"):
                 try:
                     for reading in metric.of_job(observation) if metric.of_job else ():
-                        mean, lo, hi = interval(list(reading.by_photograph.values()) or [0.0])
+                        mean, lo, hi = interval(list(reading.by_photograph.values()) or [0.0], mutual=seen.mutual)
                         value = (mean, lo, hi) if reading.value is None else (reading.value, None, None)
                         picture = None if reading.picture is None else reading.picture.float().cpu().numpy()
                         found.append(
@@ -275,7 +281,12 @@ class Engine:
         for cell in drawn:
             with self._timed("scoring"):
                 scores, problems, degenerate = _scored(
-                    cell, predictions[cell.target.name], patterns[cell.target.name], metrics, photographs
+                    cell,
+                    predictions[cell.target.name],
+                    patterns[cell.target.name],
+                    metrics,
+                    photographs,
+                    mutual=seen.mutual,
                 )
             yield Outcome(
                 cell.identity(),
@@ -417,7 +428,13 @@ def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> 
 
 
 def _scored(
-    cell: Cell, drawn: torch.Tensor, pattern: torch.Tensor, metrics: Sequence[Metric], photographs: Sequence[str]
+    cell: Cell,
+    drawn: torch.Tensor,
+    pattern: torch.Tensor,
+    metrics: Sequence[Metric],
+    photographs: Sequence[str],
+    *,
+    mutual: bool,
 ) -> tuple[list[StoredScore], list[str], float]:
     """What the metrics say of one cell, why some could not, and the share of degenerate maps.
 
@@ -440,7 +457,7 @@ def _scored(
                 del of_metric[metric]
     scores = []
     for metric, found in of_metric.items():
-        one = summarised(torch.cat(found), photographs)
+        one = summarised(torch.cat(found), photographs, mutual=mutual)
         scores.append(StoredScore(metric.name, metric.version, one.value, one.lo, one.hi, one.by_photograph))
     return scores, problems, degenerate
 

@@ -12,10 +12,14 @@ from posbench.machine import resolve_device, resolve_precision
 from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
 from posbench.registry import Registry
 from posbench.selection import Selection
+from posbench.verdict import METRIC as VERDICT_METRIC
 from posbench.weights import Request, Weights, resolve
 
 #: What a bare run probes: a network whose trained weights ship in a package, and the control.
 BARE_RUN = ("tf_efficientnet_lite0", "none")
+
+#: Images whose only cue to position is a border: what a verdict rests on.
+LEAVES = "leaves"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,14 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
     device = resolve_device(selection.device)
     sources = _sources(selection, registry)
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
-    needs_photos = any(train.images.torus for train, _ in sources) and bool(checks)
+    needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
     seeds = ", ".join(map(str, selection.seeds))
+    warnings = [
+        f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
+        for problem, names in untrained.items()
+    ]
+    if checks and VERDICT_METRIC not in selection.metrics:
+        warnings.append(f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics")
     return Gathered(
         Ingredients(
             networks=networks,
@@ -79,14 +89,11 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             precision=resolve_precision(selection.precision, device),
         ),
         device,
-        tuple(
-            f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
-            for problem, names in untrained.items()
-        ),
+        tuple(warnings),
         tuple(checks),
         Surroundings(
             none=registry.get(Backbone, "none"),
-            leaves=_source(registry.images("leaves")),
+            leaves=_source(registry.images(LEAVES)),
             photos=_source(registry.images("photos")) if needs_photos else None,
             seeds=selection.seeds,
         ),

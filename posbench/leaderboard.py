@@ -48,7 +48,8 @@ def rows(records: Iterable[Record]) -> list[Row]:
 def row(record: Record) -> Row:
     """One cell as a row; a metric that was not computed has no key, nor has one that is called like a column.
 
-    Beyond the columns of the table, `by_photograph` holds, for each metric, the mean of each photograph.
+    Beyond the columns of the table, `by_photograph` holds, for each metric, the mean of each photograph, and `mutual`
+    whether readouts were cross-fitted on these photographs.
     """
     identity, outcome = record.outcome.identity, record.outcome
     # Should a metric be there in several versions, the newest is the one that a reader wants.
@@ -74,11 +75,17 @@ def row(record: Record) -> Row:
         "control_of": identity.get("control_of"),
         "verdict": None,
         "by_photograph": {score.metric: score.by_photograph for score in scored},
+        "mutual": _mutual(identity),
         "seconds": outcome.seconds,
         "cell_id": record.cell_id,
         "posbench_version": record.posbench_version,
         "created": record.created,
     }
+
+
+def _mutual(identity: Mapping[str, Any]) -> bool:
+    train, test = identity["images"], identity["test_images"]
+    return bool(train.get("crossed")) and train["sha256"] == test["sha256"]
 
 
 def _natural(version: str) -> list[tuple[int, str]]:

@@ -78,14 +78,15 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
     return found.double()
 
 
-def summarised(values: torch.Tensor, photographs: Sequence[str]) -> Score:
+def summarised(values: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False) -> Score:
     """The mean over photographs with its interval.
 
     Args:
         values: one an image, [n].
         photographs: the photograph of each image.
+        mutual: whether readouts were cross-fitted on these photographs; see `statistics.MUTUAL`.
     """
     numbers = {name: i for i, name in enumerate(dict.fromkeys(photographs))}
     of_image = np.array([numbers[name] for name in photographs])
     means = np.bincount(of_image, values.cpu().numpy()) / np.bincount(of_image)
-    return Score(*interval(means.tolist()), dict(zip(numbers, means.tolist(), strict=True)))
+    return Score(*interval(means.tolist(), mutual=mutual), dict(zip(numbers, means.tolist(), strict=True)))

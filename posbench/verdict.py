@@ -1,8 +1,9 @@
 """Whether a network encodes position, decided on leaves; the rules stand in docs/controls.md.
 
 On a torus of leaves nothing but a border tells positions apart, so what is drawn there is position. On photographs two
-more things can be drawn, which photographs turned by 180 degrees tell apart: content, whose part turns with them, and
-what the border makes of it, whose part stays.
+more things can be drawn, which photographs turned by 180 degrees tell apart as far as a network treats a turned
+photograph as it treats an upright one: content, whose part turns with them, and what the border makes of it, whose part
+stays.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ RELEVANT = 0.1
 #: A false `encodes position` may come up in this share of networks that encode none, over all targets together.
 ERROR = 0.005
 METRIC = "spc"
+#: Without all of these, `does not` is not said: position that one target does not show another may.
+COMPLETE = ("H", "V", "G", "HS", "VS")
 #: Targets that change their sign when they are turned by 180 degrees, about their mean. A symmetric one, such as the
 #: Gaussian, is drawn alike from both, and cannot tell content from border.
 TURNING = ("H", "V", "HS", "VS")
@@ -89,12 +92,13 @@ def decide(rows: Iterable[Row]) -> Verdict:
     on_leaves = _corrected({("leaves", row["target"]): _mean(row) for row in null})
     if any(evidence.found for evidence in on_leaves):
         text = ENCODES
-    elif on_leaves and all(evidence.excluded for evidence in on_leaves):
+    elif all(evidence.excluded for evidence in on_leaves) and {one.target for one in on_leaves} >= set(COMPLETE):
         text = DOES_NOT
     else:
         text = UNDECIDED
     border, content = _parts(scored)
-    if on_leaves and text != ENCODES and any(evidence.found for evidence in border):
+    # Where leaves decide nothing, what stays may be either, a seam or position.
+    if text == DOES_NOT and any(evidence.found for evidence in border):
         text += f" + {SEAM}"
     if any(evidence.found for evidence in content):
         text += f" + {CONTENT}"
@@ -124,7 +128,8 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
     upright = {row["cell_id"]: row for row in rows}
     border: dict[tuple[str, str], Mean] = {}
     content: dict[tuple[str, str], Mean] = {}
-    for turned in rows:
+    # Of two results for one target, the one on more images counts.
+    for turned in sorted(rows, key=lambda row: (row["n_test_photos"] or 0, row.get("n_test") or 0)):
         beside = upright.get(turned["control_of"] or "")
         if turned["control"] != "rotated" or beside is None or turned["target"] not in TURNING:
             continue
@@ -132,7 +137,10 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
         shared = [name for name in first if name in second]
         if not shared:
             continue
+        own = beside["images"] == beside["test_images"]
+        source = beside["test_images"] if own else f"{beside['images']} → {beside['test_images']}"
         for part, sign, what in ((border, 1, "stays when turned"), (content, -1, "turns with them")):
             values = [(first[name] + sign * second[name]) / 2 for name in shared]
-            part[f"{beside['test_images']}: {what}", turned["target"]] = Mean(*interval(values), len(values))
+            mean = interval(values, mutual=bool(beside.get("mutual")))
+            part[f"{source}: {what}", turned["target"]] = Mean(*mean, len(values))
     return _corrected(border), _corrected(content)

@@ -137,3 +137,30 @@ def test_more_comparisons_tell_less_apart() -> None:
     assert told == [True, False]
     assert not distinguishable(a, {}, 1)
     assert not distinguishable(a, a, 1)
+
+
+def test_cross_fitted_photographs_have_wider_intervals() -> None:
+    values = [0.1, 0.4, 0.2, 0.7, 0.3]
+    (mean, *plain), (same, *wide) = interval(values), interval(values, mutual=True)
+    assert same == mean
+    assert np.ptp(np.array(wide)) == pytest.approx(np.ptp(np.array(plain)) * 2**0.5)
+
+
+def test_differences_of_cross_fitted_photographs_are_judged_by_that_error() -> None:
+    a = {str(i): 0.5 + 0.01 * i for i in range(12)}
+    b = {str(i): 0.45 + 0.02 * (i % 4) for i in range(12)}
+    values = np.array([a[name] - b[name] for name in a])
+    found = paired(a, b, mutual=True)
+    assert found is not None
+    error = values.std(ddof=1) / 12**0.5 * 2**0.5
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(values.mean()) / error, 11))
+    assert found.hi == pytest.approx(values.mean() + stats.t.ppf(0.975, 11) * error)
+    backwards = paired(b, a, mutual=True)
+    assert backwards is not None
+    assert backwards.p == pytest.approx(found.p)
+    nothing = paired(a, a, mutual=True)
+    assert nothing is not None
+    assert nothing.p == 1.0
+    close, far = ({name: value + less for name, value in a.items()} for less in (0.0001, 0.3))
+    assert distinguishable(a, {**far, "0": 0.7}, 3, mutual=True)
+    assert not distinguishable(a, {**close, "0": 0.4}, 3, mutual=True)

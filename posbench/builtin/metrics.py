@@ -99,8 +99,11 @@ def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
     from posbench import Reading, ppp_patterns
 
     found = ppp_patterns(observation.test, observation.surrounded(), observation.photographs)
+    # Each photograph is held against all others, so their values are not independent, and have no interval.
     return [
-        Reading({}, str(tap), one.snr, one.picture) if snr else Reading(one.mae, str(tap), picture=one.picture)
+        Reading({}, str(tap), one.snr, one.picture)
+        if snr
+        else Reading(one.mae, str(tap), sum(one.mae.values()) / len(one.mae), one.picture)
         for tap, one in enumerate(found, 1)
     ]
 
