@@ -195,6 +195,11 @@ class TestRun:
             told(posbench(*RUN, f"--shard={wrong}"), 2, "give i/n with i from 1 to n, such as 2/8")
         told(posbench("merge", "1.db", "-o", "all.db"), 2, "'all.db' exists: name another file")
 
+    def test_controls_without_what_a_verdict_rests_on_say_so(self, posbench: Posbench) -> None:
+        asked = ("--controls", "permuted", "--targets", "H", "--paddings", "zero", "--dry-run")
+        assert "without the metric spc there is no verdict" in posbench(*RUN, *asked, "--metrics", "r2").err
+        assert "verdict" not in posbench(*RUN, *asked).err
+
     def test_seeds_draw_networks_of_their_own(self, posbench: Posbench) -> None:
         table = rows(posbench(*RUN, "--seeds", "0,1,2", "--paddings", "zero", "--targets", "G", "--csv", "-").out)
         assert [row["weights"] for row in table] == ["random:0", "random:1", "random:2"]

@@ -78,6 +78,13 @@ def test_the_null_is_on_leaves_with_many_test_images() -> None:
     assert checked("null", sources=[(LEAVES, LEAVES)], n_test=NULL_TEST_IMAGES)[1] == []
 
 
+def test_images_that_are_not_leaves_have_a_null_whether_or_not_they_wrap() -> None:
+    noise = Source(Images(name="noise", summary="", version="1", draw=never, torus=True))
+    _, (check,) = checked("null", sources=[(noise, noise)], n_test=NULL_TEST_IMAGES)
+    assert (check.job.train, check.job.n_test) == (LEAVES, NULL_TEST_IMAGES)
+    assert not checked("null", sources=[(LEAVES, LEAVES)], n_test=NULL_TEST_IMAGES)[1]
+
+
 def test_no_network_has_neither_weights_nor_padding() -> None:
     _, checks = checked("none", paddings=[padding("zero"), padding("edge")])
     assert {check.job.id for check in checks} == {plan(networks=[control()], targets=[H]).cells[0].job.id}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from posbench.components import Padding
+from posbench.controls import chosen, with_controls
 from posbench.differences import Side, compare, side, to_json
 from posbench.errors import UsageError
 from posbench.leaderboard import from_csv, row, rows, to_csv
@@ -16,6 +17,7 @@ from posbench.plan import Cell
 from posbench.statistics import interval
 from posbench.store import Outcome, Store, StoredScore
 from tests.made import padding, plan, target
+from tests.test_controls import GIVEN
 
 PHOTOGRAPHS = [f"photo-{i}" for i in range(13)]
 
@@ -143,3 +145,15 @@ class TestCsv:
         (tmp_path / "a.csv").write_text(change(text), encoding="utf-8")
         with pytest.raises(UsageError, match=message):
             from_csv(tmp_path / "a.csv")
+
+
+def test_a_control_with_targets_of_its_own_stands_beside_what_it_checks(tmp_path: Path) -> None:
+    made = with_controls(plan(targets=[target("H"), target("V")]), chosen(["permuted"]), GIVEN)
+    with Store(tmp_path / "c.db") as opened:
+        for job, cells in made.jobs():
+            opened.save(job, cells, [outcome(cell, 0.3 if cell.control else 0.0) for cell in cells], {})
+    sides = [side(text, tmp_path / "c.db") for text in ("control=", "control=permuted")]
+    found = compare(*sides, "spc")
+    assert [line.labels["target"] for line in found.lines] == ["H", "V"]
+    assert [line.difference.value for line in found.lines] == pytest.approx([-0.3, -0.3])
+    assert found.unmatched == 0

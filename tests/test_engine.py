@@ -21,10 +21,12 @@ from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
 from posbench.executors import Here, run
 from posbench.folders import folder_images
+from posbench.leaderboard import row
 from posbench.maps import pattern, resize
 from posbench.observation import Observation, Reading
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
+from posbench.statistics import interval
 from posbench.store import Record, Store
 from posbench.training import Training
 from posbench.weights import NONE, Weights
@@ -606,6 +608,11 @@ def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen
     tested = [score.by_photograph for score in both.outcome.scores]
     assert set(tested[0]) == set(used["test"])
     assert other.outcome.n_test_photos == 20
+    # What was tested has trained the other readout in the first job, and not in the second.
+    for record, mutual in ((both, True), (other, False)):
+        [score] = [score for score in record.outcome.scores if score.metric == "spc"]
+        assert (score.value, score.lo, score.hi) == interval(list(score.by_photograph.values()), mutual=mutual)
+        assert row(record)["mutual"] is mutual
 
 
 def test_folds_keep_photographs_apart() -> None:
