@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from scipy import stats
 
-from benchmarks.null_jobs import simulate
+from benchmarks.null_jobs import crossed, simulate
 from tests.conftest import Ran
 
 Rows = dict[tuple[str, str, str], dict[str, str]]
@@ -72,3 +72,6 @@ def test_networks_that_encode_nothing_are_seldom_said_to() -> None:
     one = simulate(jobs=300, photographs=15)
     assert one.verdicts["encodes position"] <= 0.01
     assert 0.92 <= one.coverage <= 0.98
+    both = crossed(jobs=300, photographs=15, share=0.5)
+    assert both.verdicts["encodes position"] <= 0.01
+    assert both.coverage >= 0.93 > both.plain
