@@ -21,6 +21,7 @@ from posbench import __version__
 from posbench.components import Fitted, Metric, Padding
 from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError, one_line
 from posbench.features import Features, extract
+from posbench.folding import fold_norms
 from posbench.maps import pattern
 from posbench.networks import build, smallest_size
 from posbench.observation import Observation, Split
@@ -403,7 +404,9 @@ class Engine:
         if self._network is None or self._network[0] != key:
             self._network = None  # let go of the last one before the next takes its memory
             with self._timed("network"):
-                self._network = key, build(job.backbone, job.weights).to(self._device)
+                network = build(job.backbone, job.weights).to(self._device)
+                fold_norms(network, torch.zeros(1, 3, job.image_size, job.image_size, device=self._device))
+                self._network = key, network
         return self._network[1]
 
     def _circumstances(self) -> dict[str, Any]:

@@ -43,16 +43,6 @@ def test_the_quoted_table_is_what_a_bare_run_prints(
         )
 
 
-def test_every_command_shown_is_one_that_exists(posbench: Callable[..., Ran]) -> None:
-    shown = [line for line in fenced("text")[1].splitlines() if line.startswith("posbench ")]
-    assert len(shown) >= 8
-    for command in {line.split()[1] for line in shown}:
-        assert posbench(command, "--help").code == 0
-    options = {option for line in shown for option in re.findall(r"--[a-z-]+", line) if line.split()[1] == "run"}
-    help_text = posbench("run", "--help").out
-    assert all(option in help_text for option in options)
-
-
 def test_the_configuration_shown_is_accepted(posbench: Callable[..., Ran]) -> None:
     Path("experiment.yaml").write_text(fenced("yaml")[0], encoding="utf-8")
     answer = posbench("run", "experiment.yaml", "--dry-run")

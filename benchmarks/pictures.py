@@ -1,0 +1,83 @@
+"""Draws the pictures of docs/concepts.md: `python benchmarks/pictures.py [FOLDER]`. Takes two minutes."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+import posbench
+from posbench.maps import pattern, resize
+from posbench.registry import load_registry
+from posbench.store import Record, Store
+
+mpl.use("Agg")
+
+TARGETS = ("H", "V", "G", "HS", "VS")
+LINES = {
+    ("tf_efficientnet_lite0", "zero"): "EfficientNet-Lite0,\nzero padding",
+    ("tf_efficientnet_lite0", "circular"): "EfficientNet-Lite0,\ncircular padding",
+    ("none", "none"): "no network",
+}
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+
+
+def measured() -> dict[tuple[str, str, str], Record]:
+    """The cells of a run, by backbone, padding and target."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pictures.db"
+        posbench.run(backbones=["tf_efficientnet_lite0", "none"], paddings=["zero", "circular"], store=path)
+        with Store(path) as store:
+            records = list(store.records())
+    found = {}
+    for record in records:
+        identity = record.outcome.identity
+        found[identity["backbone"]["name"], identity["padding"]["name"], identity["target"]["name"]] = record
+    return found
+
+
+def drawings(path: Path) -> None:
+    """The targets, and below them what is drawn."""
+    records = measured()
+    figure, axes = plt.subplots(1 + len(LINES), len(TARGETS), figsize=(8.2, 7.6), layout="constrained")
+    components = {target.name: target for target in load_registry().select(posbench.Target, TARGETS)}
+    for column, name in enumerate(TARGETS):
+        side = 26
+        axes[0, column].set_title(name)
+        axes[0, column].imshow(resize(pattern(components[name]), side), vmin=0, vmax=1)
+        for line, (backbone, padding) in enumerate(LINES, 1):
+            outcome = records[backbone, padding, name].outcome
+            drawn = np.frombuffer(outcome.mean_map or b"", "<f4").reshape(side, side)
+            shown = axes[line, column].imshow(drawn, vmin=0, vmax=1)
+            score = next(score.value for score in outcome.scores if score.metric == "spc")
+            axes[line, column].set_xlabel(f"SPC {score:.2f}")
+    for line, label in enumerate(["target", *LINES.values()]):
+        axes[line, 0].set_ylabel(label)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(shown, ax=axes, shrink=0.5, label="drawn value")
+    figure.savefig(path, dpi=100)
+
+
+def seams(path: Path) -> None:
+    """A window of a larger picture and a torus, repeated as circular padding repeats them."""
+    window = posbench.dead_leaves(np.random.default_rng(3), 448)[:224, :224]
+    torus = posbench.dead_leaves(np.random.default_rng(0), 224)
+    figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.3), layout="constrained")
+    for axis, image, title in zip(axes, (window, torus), ("a window, as photographs are", "a torus"), strict=True):
+        axis.imshow(np.tile(image, (2, 2, 1)))
+        axis.set_title(title)
+        axis.set_axis_off()
+    figure.savefig(path, dpi=72, pil_kwargs={"quality": 80})
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    seams(folder / "seams.jpg")
+    drawings(folder / "drawings.png")
