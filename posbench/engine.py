@@ -157,15 +157,15 @@ class Engine:
         self._readouts: dict[Key, dict[Key, list[Fitted]]] = {}
         self._seconds: dict[str, float] = {}
         self._last_use: dict[Key, int] = {}
-        self._number = 0
+        self._places: dict[str, int] = {}
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
             torch.backends.cudnn.allow_tf32 = False
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """Say which jobs come next, in their order, each once; nothing is kept that none of them shares."""
+        """Say which jobs may come next, in their order, each once; nothing is kept that none of them shares."""
         self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
-        self._number = 0
+        self._places = {job.id: number for number, job in enumerate(jobs)}
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -191,7 +191,7 @@ class Engine:
         except Exception as error:
             nothing = struck(task, error)
             outcomes, readings = nothing.outcomes, nothing.readings
-        self._let_go()
+        self._let_go(task.job)
         share = (time.perf_counter() - start) / max(1, len(task.cells))
         outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
         return JobResult(outcomes, readings, dict(self._seconds), provenance | self._circumstances())
@@ -366,14 +366,14 @@ class Engine:
     def _keys(self, job: Job) -> list[Key]:
         return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
 
-    def _let_go(self) -> None:
-        """Forget what no later job shares."""
+    def _let_go(self, job: Job) -> None:
+        """Forget what no job after this one shares."""
+        place = self._places.get(job.id, len(self._places))
         for kept in (self._windows, self._features):
-            for key in [key for key in kept if self._last_use.get(key, -1) <= self._number]:
+            for key in [key for key in kept if self._last_use.get(key, -1) <= place]:
                 del kept[key]
         for key in [key for key in self._readouts if key[:-1] not in self._features]:
             del self._readouts[key]
-        self._number += 1
 
     def _cut(self, job: Job, role: int) -> Windows:
         key, source = self._key(job, role), (job.train, job.test)[role]

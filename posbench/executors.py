@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -21,9 +21,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol
 
+from posbench.claims import Claims
+from posbench.components import Metric
 from posbench.engine import Engine, JobResult, Observer, check, struck
 from posbench.errors import PosbenchError
 from posbench.plan import Job, Plan, Task
+from posbench.processes import end_with_parent
 from posbench.store import Store
 
 if TYPE_CHECKING:
@@ -33,16 +36,26 @@ if TYPE_CHECKING:
 RETRIES = 1
 #: Seconds that a worker has to go by itself before it is ended.
 GRACE = 5.0
+#: Seconds between two looks at whether another process has let go of a job.
+PATIENCE = 0.2
 _Task = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
+#: Asked right before a group of tasks begins: what of it is left to this run, when others share its store.
+Claim = Callable[[Sequence[Task]], list[Task]]
 
 
 class Executor(Protocol):
     """Runs the tasks of a plan, in any order."""
 
-    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
-        """Each task with what became of it, as soon as that is known.
+    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
+        """Each task that was claimed with what became of it, as soon as that is known.
 
         What a job does wrong is in its result. Closing the iterator ends whatever still runs.
+
+        Args:
+            claim: must be asked about each group of tasks, no sooner than it is about to begin; what it returns, which
+                may be nothing, is to be computed in their place.
 
         Raises:
             UsageError, MissingError: for input that the user has to mend, which ends the run.
@@ -62,21 +75,42 @@ class Here:
     plan: Plan
     device: str
 
-    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
+    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
         engine = Engine(self.device)
         engine.expect([task.job for task in tasks])
-        for task in tasks:
+        for task in (mine for one in tasks for mine in claim([one])):
             observer.started(task.job)
             yield task, engine.compute(task, self.plan.metrics, observer)
 
 
+def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Tasks that share features, one after the other in their order."""
+    for _, group in groupby(tasks, key=lambda task: task.job.training):
+        yield list(group)
+
+
 def run(
-    tasks: Sequence[Task], store: Store, executor: Executor, *, fail_fast: bool, observer: Observer
-) -> Iterator[tuple[Job, JobResult]]:
+    tasks: Sequence[Task],
+    store: Store,
+    executor: Executor,
+    *,
+    fail_fast: bool,
+    observer: Observer,
+    metrics: Sequence[Metric] | None = None,
+    since: int | None = None,
+    forced: bool = False,
+    apart: Executor | None = None,
+) -> Generator[tuple[Job, JobResult]]:
     """Compute some tasks of a plan, and store each job as it finishes.
+
+    Other processes may do the same with the same store: a job that one of them has in hand is left to it, and waited
+    for at the end; should it die, the job is taken over.
 
     Args:
         fail_fast: stop after the first job that fails.
+        metrics, since, forced: as `Store.remaining` takes them; `since` is the store's last run when the tasks were
+            chosen, by default what it is now.
+        apart: runs, after the others, jobs that were in hand when a process died; by default, the executor does.
 
     Yields:
         Each computed job, once it is stored.
@@ -85,13 +119,37 @@ def run(
         UsageError, MissingError: as `engine.check` does, before any job runs; or if the store cannot be written.
     """
     check([task.job for task in tasks])
-    with closing(executor.results(tasks, observer)) as results:
-        for task, result in results:
-            store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
-            observer.finished(task.job, result)
-            yield task.job, result
-            if fail_fast and result.status == "failed":
-                return
+    since = store.last_run() if since is None else since
+    left = list(tasks)
+    with Claims(store.path) as claims:
+
+        def claim(wanted: Sequence[Task]) -> list[Task]:
+            mine = []
+            for task in wanted:
+                if not claims.take(task.job.id):
+                    elsewhere.append(task)
+                elif rest := store.remaining(task, since, metrics, forced=forced):
+                    mine.append(rest)
+                else:
+                    claims.drop(task.job.id)
+            return mine
+
+        while left:
+            elsewhere: list[Task] = []
+            deadly = claims.unended()
+            careless, careful = ([task for task in left if (task.job.id in deadly) == one] for one in (False, True))
+            for chosen, by in (careless, executor), (careful, apart or executor):
+                with closing(by.results(chosen, observer, claim)) as results:
+                    for task, result in results:
+                        store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
+                        claims.drop(task.job.id)
+                        observer.finished(task.job, result)
+                        yield task.job, result
+                        if fail_fast and result.status == "failed":
+                            return
+            left = elsewhere
+            while left and not claims.free(task.job.id for task in left):
+                time.sleep(PATIENCE)
 
 
 @dataclass
@@ -129,20 +187,23 @@ class Workers:
     count: int
     time_limit: float | None = None
 
-    def results(self, tasks: Sequence[Task], observer: Observer) -> Generator[tuple[Task, JobResult]]:
-        waiting = deque(deque(group) for _, group in groupby(tasks, key=lambda task: task.job.training))
+    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
+        waiting = deque(deque(group) for group in groups(tasks))
         workers: list[_Worker] = []
         deaths: Counter[str] = Counter()
         try:
             while waiting or any(worker.tasks for worker in workers):
                 idle = [worker for worker in workers if not worker.tasks]
                 while waiting and (idle or len(workers) < self.count):
+                    if not (group := claim(waiting.popleft())):
+                        continue
                     worker = idle.pop() if idle else self._started(workers)
-                    worker.tasks = waiting.popleft()
+                    worker.tasks = deque(group)
                     worker.connection.send([_named(task) for task in worker.tasks])
                     # Its first deadline counts from when it says that it has begun: starting takes seconds.
                     worker.deadline = float("inf")
-                yield from self._heard(workers, waiting, deaths, observer)
+                if any(worker.tasks for worker in workers):
+                    yield from self._heard(workers, waiting, deaths, observer)
         finally:
             for worker in workers:
                 worker.end()
@@ -150,8 +211,7 @@ class Workers:
     def _started(self, workers: list[_Worker]) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        threads = max(1, len(os.sched_getaffinity(0)) // self.count) if hasattr(os, "sched_getaffinity") else 1
-        process = context.Process(target=_work, args=(theirs, self.selection, threads), daemon=True)
+        process = context.Process(target=_work, args=(theirs, self.selection, self.count), daemon=True)
         process.start()
         theirs.close()
         workers.append(_Worker(process, ours))
@@ -227,10 +287,9 @@ class _Teller:
     def finished(self, job: Any, result: object) -> None: ...
 
 
-def _work(connection: Connection, selection: Selection, threads: int) -> None:
+def _work(connection: Connection, selection: Selection, count: int) -> None:
     """The life of a worker: groups of tasks come in, what becomes of each goes out."""
-    # Ctrl-C reaches all processes of a terminal; the one that asked decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # Standard output is for tables: what a plugin prints goes elsewhere.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import torch
@@ -239,7 +298,7 @@ def _work(connection: Connection, selection: Selection, threads: int) -> None:
     from posbench.registry import load_registry
 
     try:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
         gathered = gather(selection, load_registry(), download=False)
         plan = gathered.plan()
         cells, measures = {cell.id: cell for cell in plan.cells}, {(m.name, m.version): m for m in plan.measures}

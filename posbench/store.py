@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any
 from posbench import __version__
 from posbench.components import Metric
 from posbench.errors import UsageError
-from posbench.plan import Cell, Identity, Job, Measured
+from posbench.plan import Cell, Identity, Job, Measured, Task
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x706F7362  # "posb"
@@ -496,6 +496,45 @@ class Store:
         finally:
             self._connection.execute("DETACH other")
         return after - before, both
+
+    def last_run(self) -> int:
+        """The number of the last time that a job was computed."""
+        with self._explained():
+            (number,) = self._connection.execute("SELECT coalesce(max(run_id), 0) FROM runs").fetchone()
+        return int(number)
+
+    def remaining(
+        self, task: Task, since: int, metrics: Sequence[Metric] | None = None, *, forced: bool = False
+    ) -> Task | None:
+        """What is left to do of a task, or None, when others may have stored some of it.
+
+        Args:
+            since: what was stored after this run needs no second attempt, whatever became of it.
+            metrics: by which a finished cell is scored; None if what was stored before that run counts for nothing.
+            forced: the same for cells that are scored by all of them.
+        """
+        wanted = {(metric.name, metric.version) for metric in metrics or ()}
+        before = metrics is not None and not forced
+
+        def done(status: str, run: int) -> bool:
+            return run > since or (before and status != "failed")
+
+        cells, measures = [], []
+        with self._explained():
+            for cell in task.cells:
+                rows = self._connection.execute("SELECT status, run_id FROM cells WHERE cell_id = ?", (cell.id,))
+                scores = self._connection.execute("SELECT metric, version FROM scores WHERE cell_id = ?", (cell.id,))
+                scored = wanted <= set(scores.fetchall())
+                if not any(done(status, run) and (scored or status != "ok") for status, run in rows.fetchall()):
+                    cells.append(cell)
+            for m in task.measures:
+                rows = self._connection.execute(
+                    "SELECT status, run_id FROM measures WHERE job_id = ? AND metric = ? AND version = ?",
+                    (task.job.id, m.name, m.version),
+                )
+                if not any(done(status, run) for status, run in rows.fetchall()):
+                    measures.append(m)
+        return replace(task, cells=tuple(cells), measures=tuple(measures)) if cells or measures else None
 
     def finished(self, metrics: Iterable[Metric]) -> set[str]:
         """The ids of cells that need no computing: skipped for good, or scored by all these metrics."""

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ import typer
 from posbench.cli import output
 from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say
 from posbench.errors import Interrupted
+from posbench.processes import interruptible, stdout_elsewhere
 from posbench.published import published as published_table
 from posbench.selection import Selection, select
 
@@ -150,6 +151,7 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
 
 def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
     """Compute what is missing, with a progress bar, and say what it took; returns whether anything failed."""
+    since = store.last_run()
     tasks = plan.tasks() if selection.force else plan.tasks(store.finished(plan.metrics), store.measured())
     if not tasks:
         return False
@@ -162,12 +164,26 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
-        # Standard output is for tables: what a plugin prints goes elsewhere.
         with (
+            interruptible(),
+            stdout_elsewhere(),
             redirect_stdout(sys.stderr),
             render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress,
+            closing(
+                run(
+                    tasks,
+                    store,
+                    executor,
+                    fail_fast=selection.fail_fast,
+                    observer=progress,
+                    metrics=plan.metrics,
+                    since=since,
+                    forced=selection.force,
+                    apart=Workers(selection, 1, selection.time_limit),
+                )
+            ) as results,
         ):
-            for job, result in run(tasks, store, executor, fail_fast=selection.fail_fast, observer=progress):
+            for job, result in results:
                 seconds.update(result.seconds)
                 states[result.status] += 1
                 for reason in result.failures:
@@ -178,7 +194,9 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
             "and the same command goes on from there"
         ) from None
     if not selection.quiet:
-        resumed = sum(1 for _ in plan.jobs()) - len(jobs)
+        # What another process computed meanwhile was found in the store, too; what comes after a first failure was not.
+        stopped = selection.fail_fast and states["failed"]
+        resumed = sum(1 for _ in plan.jobs()) - (len(jobs) if stopped else states.total())
         spoilt = "".join(f", {states[state]} {state}" for state in ("skipped", "failed") if states[state])
         stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
         say(

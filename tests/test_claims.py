@@ -1,0 +1,125 @@
+"""A claim holds between processes, and no longer than its process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from posbench.claims import Claims
+from posbench.errors import UsageError
+
+FIRST, SECOND = "ab" * 32, "cd" * 32
+
+#: Claims what it is told line by line, answers whether it got it, and waits for the next line.
+OTHER = """
+import sys
+from pathlib import Path
+from posbench.claims import Claims
+
+with Claims(Path(sys.argv[1])) as claims:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        verb, job = line.split()
+        print(getattr(claims, verb)(job), flush=True)
+"""
+
+
+class Other:
+    """Another process with claims on the same store."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def ask(self, verb: str, job: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{verb} {job}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+
+@contextmanager
+def another(store: Path) -> Iterator[Other]:
+    command = [sys.executable, "-c", OTHER, str(store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Other(process)
+
+
+def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    with Claims(store) as claims, another(store) as other:
+        assert claims.take(FIRST)
+        assert claims.take(FIRST)  # whose own it is
+        assert other.ask("take", FIRST) == "False"
+        assert other.ask("take", SECOND) == "True"
+        assert not claims.take(SECOND)
+        assert not claims.free([SECOND])
+        assert claims.free([SECOND, FIRST])
+        claims.drop(FIRST)
+        assert other.ask("take", FIRST) == "True"
+
+
+def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    with Claims(store) as claims:
+        with another(store) as other:
+            assert other.ask("take", FIRST) == "True"
+            assert other.ask("take", SECOND) == "True"
+            assert other.ask("drop", SECOND) == "None"
+            assert not claims.free([FIRST])
+            other.process.kill()
+        assert claims.free([FIRST])
+        assert claims.unended() == {FIRST}
+    # Whoever comes next learns of it too.
+    with Claims(store) as claims:
+        assert claims.unended() == {FIRST}
+        assert claims.take(FIRST)
+        claims.drop(FIRST)
+        assert claims.unended() == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_abandoned_cleanly_leaves_nothing(tmp_path: Path) -> None:
+    def abandoned() -> None:
+        with Claims(tmp_path / "s.db") as claims:
+            claims.take(FIRST)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        abandoned()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    with another(store) as other:
+        with Claims(store):
+            pass
+        assert (tmp_path / "s.db-claims").exists()
+        assert other.ask("take", FIRST) == "True"
+        with Claims(store) as claims:
+            assert not claims.take(FIRST)
+        assert other.process.stdin is not None
+        other.process.stdin.close()
+        other.process.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_names_of_a_store_have_the_same_claims(tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    (tmp_path / "link.db").symlink_to(store)
+    with Claims(tmp_path / "link.db") as claims:
+        assert claims.path == store.resolve().with_name("s.db-claims")
+
+
+def test_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"s\.db-claims'.*Not a directory.*--store"):
+        Claims(tmp_path / "file" / "s.db")
