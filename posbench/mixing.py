@@ -12,11 +12,15 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from posbench.features import Features
 
 #: One tensor [channels, q] a tap.
 Weight = tuple[torch.Tensor, ...]
+#: From how many channels on a product is had as a convolution of 1×1 on a processor: torch has these from different
+#: libraries, of which the second is up to twice as fast on many channels.
+WIDE = 128
 
 
 def by_tap(weight: torch.Tensor, features: Features) -> Weight:
@@ -42,12 +46,12 @@ def mix(features: Features, weight: Weight) -> torch.Tensor:
     n, grid, q = len(features), features.grid, weight[0].shape[1]
     total = features.taps[0].new_zeros((q, n, grid, grid), dtype=torch.float32)
     for tap, part in zip(features.taps, weight, strict=True):
-        cells = tap.float().flatten(0, 2)
+        mixed = _mixed(tap, part)
         if tap.shape[1:3] == (grid, grid):
-            total.view(q, -1).addmm_(part.T, cells.T)
+            total += mixed.view_as(total)
             continue
         rows, columns = (resizer(length, grid, tap) for length in tap.shape[1:3])
-        across = (part.T @ cells.T).view(q * n, *tap.shape[1:3]) @ columns.T
+        across = mixed.view(q * n, *tap.shape[1:3]) @ columns.T
         total.view(q * n, grid, grid).baddbmm_(rows.expand(q * n, -1, -1), across)
     return total
 
@@ -61,8 +65,25 @@ def unmix(features: Features, maps: torch.Tensor) -> torch.Tensor:
         if tap.shape[1:3] != (features.grid, features.grid):
             rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
             mixed = rows.T @ maps @ columns
-        parts.append(mixed.flatten(1) @ tap.float().flatten(0, 2))
+        parts.append(_unmixed(tap, mixed.flatten(1)))
     return torch.cat(parts, dim=1).T.contiguous()
+
+
+def _mixed(tap: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """A tap [n, h, w, channels] mixed by [channels, q] at its own resolution: float32 [q, n·h·w]."""
+    if tap.is_cuda or tap.shape[-1] < WIDE:
+        return part.T @ tap.float().flatten(0, 2).T
+    mixed = F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None])
+    return mixed.permute(0, 2, 3, 1).flatten(0, 2).T.contiguous()
+
+
+def _unmixed(tap: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """The adjoint of `_mixed`: from [q, n·h·w], float32 [q, channels]."""
+    if tap.is_cuda or tap.shape[-1] < WIDE:
+        return maps @ tap.float().flatten(0, 2)
+    drawn = maps.T.contiguous().view(*tap.shape[:3], -1).permute(0, 3, 1, 2)
+    weight = conv2d_weight(tap.float().permute(0, 3, 1, 2), (len(maps), tap.shape[-1], 1, 1), drawn)
+    return weight[..., 0, 0]
 
 
 def gather(mixed: torch.Tensor, kernel: int, padding: int) -> torch.Tensor:

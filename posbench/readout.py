@@ -22,8 +22,9 @@ from posbench.mixing import Weight, by_tap, gather, mix, resize_maps, resizer, s
 TOLERANCE = 1e-4
 WINDOW = 4
 MOST_STEPS = 500
-#: How many values are visited at once: 64 MB at float32. With fewer the cores idle between pieces.
-AT_ONCE = 2**24
+#: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
+#: between pieces, and few enough that what is made of them is still in the cache when it is read.
+AT_ONCE, CELLS = 2**22, 2**14
 #: How many cells of the grid, over all images, tell the preconditioner how channels vary together.
 SAMPLED_CELLS = 8192
 #: How many channels of a tap it looks at together. More cost more and help less: so many cells tell little of them.
@@ -196,7 +197,8 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
 
 def _batches(features: Features, shift: Sequence[torch.Tensor] | None = None) -> Iterator[Features]:
     """The features in pieces, less the shift of each tap."""
-    for batch in features.batches(max(1, AT_ONCE // sum(tap[0].numel() for tap in features.taps))):
+    values = sum(tap[0].numel() for tap in features.taps)
+    for batch in features.batches(max(1, AT_ONCE // values, CELLS // features.grid**2)):
         yield batch if shift is None else _shifted(batch, shift)
 
 
