@@ -82,7 +82,8 @@ def _unmixed(tap: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     if tap.is_cuda or tap.shape[-1] < WIDE:
         return maps @ tap.float().flatten(0, 2)
     drawn = maps.T.contiguous().view(*tap.shape[:3], -1).permute(0, 3, 1, 2)
-    weight = conv2d_weight(tap.float().permute(0, 3, 1, 2), (len(maps), tap.shape[-1], 1, 1), drawn)
+    shape = (len(maps), tap.shape[-1], 1, 1)
+    weight: torch.Tensor = conv2d_weight(tap.float().permute(0, 3, 1, 2), shape, drawn)  # type: ignore[no-untyped-call]
     return weight[..., 0, 0]
 
 
