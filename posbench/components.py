@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ class Component:
         summary: one line for `posbench list`.
         version: bumped by its author whenever its numbers change; part of every result's identity.
         source: the paper or address that it comes from.
+        offered_by: the distribution that it is from, and its version; set by posbench when it finds the plugin.
 
     Raises:
         ValueError: if the name does not fit, or the version is not a non-empty string.
@@ -46,6 +47,14 @@ class Component:
     summary: str
     version: str
     source: str = ""
+    offered_by: str = field(default="", compare=False, repr=False)
+
+    kind: ClassVar[str] = "component"
+
+    @property
+    def title(self) -> str:
+        """What it is, for messages about what it did, such as `padding 'edge' of posbench-edge 1.0`."""
+        return f"{self.kind} {self.name!r}" + (f" of {self.offered_by}" if self.offered_by else "")
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.match(self.name):
@@ -87,6 +96,8 @@ class Backbone(Component):
             images, whatever weights and paddings were asked for.
     """
 
+    kind: ClassVar[str] = "backbone"
+
     build: Callable[[], torch.nn.Module]
     taps: int
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -123,6 +134,8 @@ class Padding(Component):
         ValueError: if both functions are given, or the border is none of the three.
     """
 
+    kind: ClassVar[str] = "padding"
+
     pad: Callable[[torch.Tensor, Sides], torch.Tensor] | None = None
     operate: Callable[[Operation], torch.Tensor] | None = None
     border: str = "keep"
@@ -151,6 +164,8 @@ class Target(Component):
             posbench draws at 256 and resizes to the readout's grid.
     """
 
+    kind: ClassVar[str] = "target"
+
     draw: Callable[[int], NDArray[np.floating[Any]]]
 
 
@@ -168,6 +183,8 @@ class Metric(Component):
     Raises:
         ValueError: unless exactly one of `score` and `of_job` is given.
     """
+
+    kind: ClassVar[str] = "metric"
 
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     of_job: Callable[[Observation], Sequence[Reading]] | None = None
@@ -192,6 +209,8 @@ class Images(Component):
         label: what stands in the `images` column, if not the name; a folder carries the hash of its content there.
         torus: the right edge continues at the left one, and the bottom edge at the top.
     """
+
+    kind: ClassVar[str] = "images"
 
     photographs: Callable[[], Sequence[Path]] | None = None
     draw: Callable[[np.random.Generator, int], NDArray[np.uint8]] | None = None
@@ -225,6 +244,8 @@ class Readout(Component):
         grid: the side of the maps that it draws, from the side of the grid that the taps are aligned to.
         stochastic: whether the seed matters; if not, there is one cell whatever seeds were asked for.
     """
+
+    kind: ClassVar[str] = "readout"
 
     fit: Callable[[Training], Fitted]
     grid: Callable[[int], int]

@@ -19,12 +19,13 @@ from torch import nn
 
 from posbench import __version__
 from posbench.components import Fitted, Metric, Padding
-from posbench.errors import Inapplicable, MissingError, PosbenchError, UsageError, one_line
-from posbench.features import Features, extract
+from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, UsageError, one_line
+from posbench.features import Features, SpoiltError, extract, unspoilt
 from posbench.folding import fold_norms
+from posbench.guests import settled, visit
 from posbench.maps import pattern
 from posbench.networks import build, smallest_size
-from posbench.observation import Observation, Split
+from posbench.observation import Observation, Reading, Split
 from posbench.passes import Pass
 from posbench.plan import Cell, Job, Task, tap_numbers
 from posbench.reach import reach
@@ -158,6 +159,7 @@ class Engine:
         self._seconds: dict[str, float] = {}
         self._last_use: dict[Key, int] = {}
         self._places: dict[str, int] = {}
+        self._spoilt = False
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
             torch.backends.cudnn.allow_tf32 = False
@@ -208,53 +210,70 @@ class Engine:
         run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
         with self._timed("extraction"):
             note = run.prepare(train, test)
-            of_train, of_test = (self._extracted(run, job, role, observer) for role in (TRAIN, TEST))
-        readouts = self._readouts.setdefault((*self._key(job, TRAIN, features=True), job.train.crossed), {})
-        seen = Seen(of_train, of_test, windows, folds(train, test) if job.train.crossed else None, readouts)
+        seen = self._seen(run, job, windows, observer)
         groups: dict[Key, list[Cell]] = {}
         for cell in task.cells:
             fitted_apart = cell.control if cell.control in TREATMENTS else ""
             groups.setdefault((cell.readout.name, cell.taps, cell.seed, fitted_apart), []).append(cell)
-        outcomes = {
-            cell.id: replace(outcome, reason=outcome.reason or note)
-            for group in groups.values()
-            for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True)
-        }
-        return [outcomes[cell.id] for cell in task.cells], self._measured(task, seen, run, note)
+        outcomes = {}
+        for group in groups.values():
+            seen = self._unspoilt(seen, run, job, observer)
+            for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True):
+                outcomes[cell.id] = replace(outcome, reason=outcome.reason or note)
+        readings: list[StoredReading] = []
+        for metric in task.measures:
+            seen = self._unspoilt(seen, run, job, observer)
+            with self._timed("measures"):
+                try:
+                    readings += self._measured(metric, task.job, seen, run, note)
+                except Exception as error:
+                    self._note(error)
+                    readings.append(StoredReading(metric.name, metric.version, "all", *_why(error)))
+        self._unspoilt(seen, run, job, None)
+        return [outcomes[cell.id] for cell in task.cells], readings
 
-    def _measured(self, task: Task, seen: Seen, run: Pass, note: str) -> list[StoredReading]:
-        """The metrics of a job as a whole; one that fails takes no other with it."""
+    def _seen(self, run: Pass, job: Job, windows: tuple[Windows, Windows], observer: Observer) -> Seen:
+        train, test = windows
+        with self._timed("extraction"):
+            of_train, of_test = (self._extracted(run, job, role, observer) for role in (TRAIN, TEST))
+        readouts = self._readouts.setdefault((*self._key(job, TRAIN, features=True), job.train.crossed), {})
+        return Seen(of_train, of_test, windows, folds(train, test) if job.train.crossed else None, readouts)
+
+    def _note(self, error: Exception) -> None:
+        self._spoilt = self._spoilt or isinstance(error, SpoiltError)
+
+    def _unspoilt(self, seen: Seen, run: Pass, job: Job, observer: Observer | None) -> Seen:
+        """The same again or, where a component has spoilt it for the others, made anew; if any need it."""
+        if self._spoilt:
+            self._spoilt = False
+            self._features.clear()
+            self._readouts.clear()
+            if observer:
+                return self._seen(run, job, seen.windows, observer)
+        return seen
+
+    def _measured(self, metric: Metric, job: Job, seen: Seen, run: Pass, note: str) -> list[StoredReading]:
+        """A metric of the job as a whole.
+
+        Raises:
+            Inapplicable: if it cannot be had.
+            ComponentError: if the metric raises, or breaks its promise.
+        """
 
         @cache
         def surrounded() -> Features:
-            job = replace(task.job, padding=SURROUND)
+            job_around = replace(job, padding=SURROUND)
             around = replace(run, padding=SURROUND)
-            test = self._cut(job, TEST)
+            test = self._cut(job_around, TEST)
             around.prepare(test)
             return extract(around, test, grid=job.test_grid)
 
         observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
-        found = []
-        for metric in task.measures:
-            with self._timed("measures"):
-                try:
-                    for reading in metric.of_job(observation) if metric.of_job else ():
-                        mean, lo, hi = interval(list(reading.by_photograph.values()) or [0.0], mutual=seen.mutual)
-                        value = (mean, lo, hi) if reading.value is None else (reading.value, None, None)
-                        picture = None if reading.picture is None else reading.picture.float().cpu().numpy()
-                        found.append(
-                            StoredReading(
-                                *(metric.name, metric.version, reading.tap, "ok", note, *value, reading.by_photograph),
-                                *(
-                                    (None, None)
-                                    if picture is None
-                                    else (picture.astype("<f4").tobytes(), picture.shape[1])
-                                ),
-                            )
-                        )
-                except Exception as error:
-                    found.append(StoredReading(metric.name, metric.version, "all", *_why(error)))
-        return found
+        with visit(metric, job.training), unspoilt(metric, seen.train, seen.test):
+            return [
+                _stored(metric, reading, note, mutual=seen.mutual)
+                for reading in (metric.of_job(observation) if metric.of_job else ())
+            ]
 
     def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: Seen) -> list[Outcome]:
         """One readout of all its targets; a target or a readout that fails takes no other with it."""
@@ -267,6 +286,7 @@ class Engine:
         try:
             found = list(self._read(patterns, metrics, seen)) if patterns else []
         except Exception as error:
+            self._note(error)
             found = _struck(list(patterns), error)
         outcomes |= dict(zip(patterns, found, strict=True))
         return [outcomes[cell] for cell in cells]
@@ -308,7 +328,7 @@ class Engine:
         And by target what it remarks.
 
         Raises:
-            PosbenchError: if the readout breaks its promise.
+            ComponentError: if the readout raises, or breaks its promise.
         """
         cell, job = cells[0], cells[0].job
         taps = tap_numbers(cell.taps, job.backbone.taps)
@@ -326,17 +346,23 @@ class Engine:
         test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, cell.readout.grid(job.test_grid))
         key = (cell.readout, *taps, cell.seed, treatment, *patterns)
         if key not in seen.readouts:
-            seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
+            with visit(cell.readout, job.training), unspoilt(cell.readout, seen.train, seen.test):
+                seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
         side = cell.readout.grid(job.test_grid)
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
             if not numbers:
                 continue  # there are too few test images for every readout to draw for one
-            drawn = fitted.predict(test.of_images(numbers))
             expected = (len(numbers), *predictions.shape[1:])
-            if not torch.is_tensor(drawn) or drawn.shape != expected:
-                raise PosbenchError(f"readout {cell.readout.name!r} must predict maps of shape {expected}")
-            predictions[numbers] = drawn.float()
+            with visit(cell.readout, job.training), unspoilt(cell.readout, seen.test):
+                drawn = fitted.predict(test.of_images(numbers))
+                fits = torch.is_tensor(drawn) and drawn.shape == expected and drawn.device == predictions.device
+                fits = fits and drawn.is_floating_point()
+            if not fits:
+                raise ComponentError(f"{cell.readout.title} must predict maps of shape {expected} on {self._device}")
+            if not bool(drawn.isfinite().all()):
+                raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
+            predictions[numbers] = drawn.detach().float()
         remarks: dict[str, str] = {}
         for fitted in seen.readouts[key]:
             remarks = dict(zip(patterns, getattr(fitted, "remarks", ()), strict=False)) | {
@@ -396,7 +422,9 @@ class Engine:
             observer.saw(job, len(cut))
         else:
             grid = (job.grid, job.test_grid)[role]
-            self._features[key] = extract(run, cut, grid=grid, progress=partial(observer.saw, job))
+            # The same whichever job comes first to this network under its padding.
+            with settled(f"{run.backbone.name} {job.weights.label} {run.padding and run.padding.name}"):
+                self._features[key] = extract(run, cut, grid=grid, progress=partial(observer.saw, job))
         return self._features[key]
 
     def _built(self, job: Job) -> nn.Module:
@@ -405,7 +433,8 @@ class Engine:
             self._network = None  # let go of the last one before the next takes its memory
             with self._timed("network"):
                 network = build(job.backbone, job.weights).to(self._device)
-                fold_norms(network, torch.zeros(1, 3, job.image_size, job.image_size, device=self._device))
+                with visit(job.backbone):
+                    fold_norms(network, torch.zeros(1, 3, job.image_size, job.image_size, device=self._device))
                 self._network = key, network
         return self._network[1]
 
@@ -420,6 +449,24 @@ class Engine:
             "threads": torch.get_num_threads(),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         }
+
+
+def _stored(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> StoredReading:
+    """A reading as it is stored, with its interval.
+
+    Raises:
+        ValueError: if one of its numbers is not finite.
+    """
+    numbers = {str(name): float(value) for name, value in reading.by_photograph.items()}
+    mean, lo, hi = interval(list(numbers.values()) or [0.0], mutual=mutual)
+    value = (mean, lo, hi) if reading.value is None else (float(reading.value), None, None)
+    picture = None if reading.picture is None else reading.picture.detach().float().cpu().numpy()
+    if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):
+        raise ValueError("a reading holds numbers that are not finite")
+    return StoredReading(
+        *(metric.name, metric.version, reading.tap, "ok", note, *value, numbers),
+        *((None, None) if picture is None else (picture.astype("<f4").tobytes(), picture.shape[1])),
+    )
 
 
 def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> float | None:
@@ -456,7 +503,7 @@ def _scored(
             try:
                 found.append(values(metric, maps, target))
             except Exception as error:
-                problems.append(f"metric {metric.name}: {_reason(error)}")
+                problems.append(_reason(error))
                 del of_metric[metric]
     scores = []
     for metric, found in of_metric.items():

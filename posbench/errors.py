@@ -19,6 +19,15 @@ class UsageError(PosbenchError):
     exit_code = 2
 
 
+class ComponentError(PosbenchError):
+    """A component raised, or broke what its record promises; the message names it and the distribution it is from.
+
+    In a job, this is recorded as what became of it; where a plan is made, it is the user's to leave the component out.
+    """
+
+    exit_code = 2
+
+
 class MissingError(PosbenchError):
     """Weights, a package or a device that the request needs are not on this machine."""
 

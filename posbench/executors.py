@@ -25,6 +25,7 @@ from posbench.claims import Claims
 from posbench.components import Metric
 from posbench.engine import Engine, JobResult, Observer, check, struck
 from posbench.errors import PosbenchError
+from posbench.guests import ROOM, announce_on
 from posbench.plan import Job, Plan, Task
 from posbench.processes import end_with_parent
 from posbench.store import Store
@@ -158,8 +159,15 @@ class _Worker:
 
     process: BaseProcess
     connection: Connection
+    board: Any
     tasks: deque[Task] = field(default_factory=deque)
     deadline: float = float("inf")
+
+    @property
+    def visiting(self) -> str:
+        """Which component it runs, if any."""
+        title = self.board.value.decode(errors="replace")
+        return f" in {title}" if title else ""
 
     def end(self) -> None:
         """See it off, by force if need be."""
@@ -211,10 +219,11 @@ class Workers:
     def _started(self, workers: list[_Worker]) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.selection, self.count), daemon=True)
+        board = context.RawArray("c", ROOM)
+        process = context.Process(target=_work, args=(theirs, board, self.selection, self.count), daemon=True)
         process.start()
         theirs.close()
-        workers.append(_Worker(process, ours))
+        workers.append(_Worker(process, ours, board))
         return workers[-1]
 
     def _heard(
@@ -236,8 +245,8 @@ class Workers:
                     deaths[task.job.id] += 1
                     if deaths[task.job.id] > RETRIES:
                         worker.tasks.popleft()
-                        often = f"{deaths[task.job.id]} times"
-                        yield task, struck(task, PosbenchError(f"its process died {often} ({_how(worker.process)})"))
+                        died = f"its process died {deaths[task.job.id]} times ({_how(worker.process)})"
+                        yield task, struck(task, PosbenchError(died + worker.visiting))
                     if worker.tasks:
                         waiting.appendleft(worker.tasks)
                     continue
@@ -258,8 +267,8 @@ class Workers:
                 worker.tasks.popleft()
                 if worker.tasks:
                     waiting.appendleft(worker.tasks)
-                limit = f"{self.time_limit:g} s"
-                yield task, struck(task, PosbenchError(f"it took longer than --time-limit {limit}, and was ended"))
+                late = f"it took longer than --time-limit {self.time_limit:g} s, and was ended"
+                yield task, struck(task, PosbenchError(late + worker.visiting))
 
 
 def _how(process: BaseProcess) -> str:
@@ -287,9 +296,10 @@ class _Teller:
     def finished(self, job: Any, result: object) -> None: ...
 
 
-def _work(connection: Connection, selection: Selection, count: int) -> None:
+def _work(connection: Connection, board: Any, selection: Selection, count: int) -> None:
     """The life of a worker: groups of tasks come in, what becomes of each goes out."""
     end_with_parent()
+    announce_on(board)
     # Standard output is for tables: what a plugin prints goes elsewhere.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import torch

@@ -7,12 +7,14 @@ resized at once. So no feature is ever held at the grid's resolution that does n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from posbench.errors import PosbenchError
+from posbench.components import Component
+from posbench.errors import ComponentError
 from posbench.passes import Pass
 from posbench.spill import empty
 from posbench.windows import Windows
@@ -68,6 +70,31 @@ def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
     return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))
 
 
+class SpoiltError(ComponentError):
+    """A component wrote into features, which others share: they have to be made again."""
+
+
+@contextmanager
+def unspoilt(component: Component, *features: Features) -> Iterator[None]:
+    """A context in which a component is given features that it must leave as they are.
+
+    torch counts how often each is written to; what is written past it shows in the first image, which is compared.
+
+    Raises:
+        SpoiltError: if it did not.
+    """
+    kept = [(tap, _writes(tap), tap[:1].clone()) for one in features for tap in one.taps]
+    try:
+        yield
+    finally:
+        if any(_writes(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
+            raise SpoiltError(f"{component.title} wrote into the features that it was given")
+
+
+def _writes(tap: torch.Tensor) -> int:
+    return 0 if tap.is_inference() else tap._version
+
+
 def align(maps: torch.Tensor, side: int) -> torch.Tensor:
     """Maps [n, channels, height, width] resized to [n, channels, side, side]: bilinear, corner on corner.
 
@@ -90,7 +117,8 @@ def extract(
 
     Raises:
         Inapplicable: if the padding cannot serve this network.
-        PosbenchError: if the network returns something else than its taps, or values that are not finite.
+        ComponentError: if the network or its padding raises, or returns something else than its taps, or values that
+            are not finite.
     """
     stored: list[torch.Tensor] = []
     for numbers, taps in run.batches(windows):
@@ -100,7 +128,8 @@ def extract(
         finite = torch.stack([torch.stack(tap.aminmax()) for tap in cells]).isfinite().all(dim=1)
         if not bool(finite.all()):
             number = int(finite.logical_not().nonzero()[0]) + 1
-            raise PosbenchError(f"backbone {run.backbone.name!r}: tap {number} holds values that are not finite")
+            under = f" under {run.padding.title}" if run.padding and not run.padding.native else ""
+            raise ComponentError(f"{run.backbone.title}: tap {number} holds values that are not finite{under}")
         if not stored:
             stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
         for store, tap in zip(stored, cells, strict=True):

@@ -8,6 +8,7 @@ from posbench.components import Backbone, Images, Metric, Padding, Readout, Targ
 from posbench.controls import Control, Surroundings, chosen, with_controls
 from posbench.errors import UsageError
 from posbench.folders import content_digest, content_hash
+from posbench.guests import told
 from posbench.machine import resolve_device, resolve_precision
 from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
 from posbench.registry import Registry
@@ -112,5 +113,6 @@ def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Sou
 def _source(images: Images) -> Source:
     if images.photographs is None:
         return Source(images)
-    files = images.photographs()
+    with told(images):
+        files = list(images.photographs())
     return Source(images, content_digest(files), len({content_hash(file) for file in files}))

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from posbench.components import Target
-from posbench.errors import PosbenchError
+from posbench.errors import ComponentError
+from posbench.guests import visit
 
 #: Targets are drawn at this side, as the paper's pictures are, and resized from there.
 DRAWN_AT = 256
@@ -16,11 +17,15 @@ def pattern(target: Target) -> torch.Tensor:
     """A target as it is drawn, float32 [256, 256].
 
     Raises:
-        PosbenchError: if the target draws something else than a finite [256, 256] array.
+        ComponentError: if the target raises, or draws something else than a finite [256, 256] array.
     """
-    drawn = torch.as_tensor(target.draw(DRAWN_AT)).float()
-    if drawn.shape != (DRAWN_AT, DRAWN_AT) or not bool(drawn.isfinite().all()):
-        raise PosbenchError(f"target {target.name!r} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
+    with visit(target):
+        drawn = torch.as_tensor(target.draw(DRAWN_AT))
+        real = drawn.dtype != torch.bool and not drawn.is_complex()
+        fits = drawn.shape == (DRAWN_AT, DRAWN_AT) and real and bool(drawn.isfinite().all())
+        drawn = drawn.detach().cpu().float()
+    if not fits:
+        raise ComponentError(f"{target.title} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
     return drawn
 
 

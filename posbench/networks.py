@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import MissingError, one_line
+from posbench.errors import ComponentError, MissingError, one_line
+from posbench.guests import settled, told, visit
 from posbench.leaves import dead_leaves
 from posbench.weights import Weights
 
@@ -31,11 +32,15 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     Raises:
         MissingError: if the checkpoint lacks a tensor that the taps depend on, or cannot be read.
     """
-    with torch.random.fork_rng(devices=[]):
+    with settled(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
-        network = backbone.build().eval()
+        with told(backbone):
+            network = backbone.build()
+            if not isinstance(network, nn.Module):
+                raise TypeError(f"build returned a {type(network).__name__}, which is no torch.nn.Module")
+            network.eval()
         if weights.path is not None:
-            load(network, _state(weights, weights.path), backbone, weights.label)
+            load(network, _state(weights, weights.path, backbone), backbone, weights.label)
         elif weights.seed is not None:
             prepare_random(network, backbone)
     network.requires_grad_(False)
@@ -45,17 +50,19 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     return network
 
 
-def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
+def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
     """The tensors of a checkpoint. Nothing in the file is executed."""
     try:
         if weights.checkpoint and weights.checkpoint.read:
-            return weights.checkpoint.read(path)
+            return _own_state(weights.checkpoint.read, path, backbone)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state: object = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except ComponentError:
+        raise
     except pickle.UnpicklingError as error:
         raise MissingError(
             f"weights {path.name!r} cannot be read "
@@ -73,6 +80,15 @@ def _state(weights: Weights, path: Path) -> Mapping[str, torch.Tensor]:
     return {re.sub(r"^module\.", "", str(name)): value for name, value in state.items() if torch.is_tensor(value)}
 
 
+def _own_state(read: Callable[[Path], object], path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
+    """What a plugin's own reader makes of the weights that it offers."""
+    with visit(backbone):
+        state = read(path)
+        if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
+            raise TypeError(f"the reader of weights {path.name!r} returned something else than named tensors")
+    return state
+
+
 def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:
     """Copy a checkpoint's tensors into the network; those that no tap depends on, as a classifier's, may be absent.
 
@@ -83,7 +99,8 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     # Most checkpoints hold everything; only for the others is it worth finding out what matters.
     absent = own.keys() - fitting.keys()
-    missing = sorted(needed(network) & absent) if absent else []
+    with told(backbone):
+        missing = sorted(needed(network) & absent) if absent else []
     if missing:
         shown = ", ".join(missing[:3])
         if len(missing) > 3:
@@ -133,7 +150,8 @@ def prepare_random(network: nn.Module, backbone: Backbone) -> None:
         norm.reset_running_stats()
         norm.train()
         norm.momentum = None  # None: a plain average, here over one batch
-    network(normalise(_calibration_images(), backbone))
+    with told(backbone):
+        network(normalise(_calibration_images(), backbone))
     for norm in norms:
         norm.eval()
 
@@ -157,9 +175,9 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     are built) or if no size up to 1024 will do; running the network will then tell why.
     """
     try:
-        with torch.device("meta"):
+        with settled(), torch.device("meta"):
             network = backbone.build().eval()
-    except Exception:
+    except (Exception, SystemExit):
         return None
     sizes = (size, *range(size - size % 32 + 32, 1025, 32))
     return next((candidate for candidate in sizes if _takes(network, candidate)), None)
@@ -168,6 +186,6 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
 def _takes(network: nn.Module, size: int) -> bool:
     try:
         network(torch.empty(1, 3, size, size, device="meta"))
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True

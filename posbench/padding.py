@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench.components import Padding, Sides
-from posbench.errors import Inapplicable, PosbenchError
+from posbench.errors import ComponentError, Inapplicable, PosbenchError
+from posbench.guests import told
 from posbench.operations import NO_SIDES, Operation, Watch, parse
 
 _REFUSED = {
@@ -31,7 +32,8 @@ def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextM
 
     Raises (from operations inside the context):
         Inapplicable: if the strategy cannot serve an operation, naming its layer.
-        PosbenchError: if `pad` returns a map of the wrong shape, dtype or device.
+        ComponentError: if the strategy raises, or returns a map of the wrong shape, dtype or device; or, for the first
+            image of a layer, values that are not finite or another interior; or if it writes into what it was given.
     """
     if padding is None or padding.native:
         return nullcontext()
@@ -78,6 +80,7 @@ class _Repadding(Watch):
         super().__init__(network)
         self.operations: list[PaddedOperation] = []
         self._padding = padding
+        self._checked: set[tuple[object, ...]] = set()
         self._last_pad: tuple[torch.Tensor, Operation] | None = None
 
     def __torch_function__(
@@ -116,6 +119,7 @@ class _Repadding(Watch):
     def _padded(self, operation: Operation) -> torch.Tensor:
         """The operation's map, enlarged as the strategy says."""
         x, (left, right, top, bottom) = operation.x, operation.sides
+        given = self._kept(operation)
         if self._padding.pad is None:
             raise PosbenchError(f"padding {self._padding.name!r} has nothing to pad with")
         # Autocasting would hand some strategies' padding back in another dtype than the map's.
@@ -123,31 +127,80 @@ class _Repadding(Watch):
         autocast = torch.amp.is_autocast_available(device)
         with self._explained(operation), torch.autocast(device, enabled=False) if autocast else nullcontext():
             padded = self._padding.pad(x, operation.sides)
-        self._check(operation, padded, (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right))
+        shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
+        self._check(operation, padded, shape, x.dtype)
+        if given is not None:
+            self._check_values(operation, given, padded)
+            inner = padded[:1, :, top : top + x.shape[2], left : left + x.shape[3]]
+            if not torch.equal(inner, given):
+                raise ComponentError(
+                    f"{self._padding.title} changed the interior of the map at {self._place(operation)}"
+                )
         return padded
 
     def _operated(self, operation: Operation) -> torch.Tensor:
         """What a strategy that answers whole operations makes of this one."""
         if self._padding.operate is None:
             return operation.unpadded(self._padded(operation))
+        given = self._kept(operation)
         with self._explained(operation):
-            return self._padding.operate(operation)
+            answered = self._padding.operate(operation)
+        if given is None:
+            self._check(operation, answered, None, None)
+        else:
+            # What it would be under zeros has the size that every strategy must give it, and the dtype.
+            native = (
+                operation.native()[:1]
+                if operation.kind == "pad"
+                else operation.unpadded(_copied(given, operation.sides))
+            )
+            self._check(operation, answered, (len(operation.x), *native.shape[1:]), native.dtype)
+            self._check_values(operation, given, answered)
+        return answered
+
+    def _kept(self, operation: Operation) -> torch.Tensor | None:
+        """The first image of a map, kept to be compared with later; of each layer once, since that costs time."""
+        x = operation.x
+        key = (self.layer, operation.kind, operation.sides, operation.kernel, *x.shape)
+        if key in self._checked or x.is_meta:
+            return None
+        self._checked.add(key)
+        return x[:1].clone()
 
     @contextmanager
     def _explained(self, operation: Operation) -> Iterator[None]:
-        """What the strategy refuses is told with the layer."""
+        """What the strategy refuses is told with the layer, and what it raises with its name."""
         try:
-            yield
+            with told(self._padding):
+                yield
         except Inapplicable as error:
             raise Inapplicable(f"{self._where('a ' + operation.kind)}: {error}") from error
 
-    def _check(self, operation: Operation, made: torch.Tensor, shape: tuple[int, ...]) -> None:
-        x = operation.x
-        if made.shape != shape or made.dtype != x.dtype or made.device != x.device:
-            raise PosbenchError(
-                f"padding {self._padding.name!r} returned {made.dtype} {tuple(made.shape)} on {made.device} "
-                f"at {self._where('a ' + operation.kind)}; expected {x.dtype} {shape} on {x.device}"
+    def _check(self, operation: Operation, made: Any, shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> None:
+        """Whether this is a tensor on the map's device, and has the shape and dtype expected, where they are known."""
+        if not torch.is_tensor(made):
+            raise ComponentError(f"{self._padding.title} returned no tensor at {self._place(operation)}")
+        shape, dtype, device = shape or made.shape, dtype or made.dtype, operation.x.device
+        if made.shape != shape or made.dtype != dtype or made.device != device:
+            raise ComponentError(
+                f"{self._padding.title} returned {made.dtype} {tuple(made.shape)} on {made.device} "
+                f"at {self._place(operation)}; expected {dtype} {tuple(shape)} on {device}"
             )
+
+    def _check_values(self, operation: Operation, given: torch.Tensor, made: torch.Tensor) -> None:
+        """Whether the first image of the map is as it was given, and of what was made of it finite."""
+        finite = [bool(torch.stack(one.aminmax()).isfinite().all()) for one in (given, made[:1])]
+        if finite == [True, False]:
+            raise ComponentError(
+                f"{self._padding.title} returned values that are not finite at {self._place(operation)}"
+            )
+        if finite[0] and not torch.equal(operation.x[:1], given):
+            raise ComponentError(
+                f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
+            )
+
+    def _place(self, operation: Operation) -> str:
+        return self._where("a " + operation.kind)
 
     def _where(self, operation: str) -> str:
         """The layer that runs, or what it does, where the network itself does it."""

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench.components import Backbone, Padding, Sides
-from posbench.errors import Inapplicable, PosbenchError
+from posbench.errors import ComponentError, Inapplicable
+from posbench.guests import told
 from posbench.networks import normalise
 from posbench.padding import apply, padded_operations
 from posbench.receptive import Following, View
@@ -89,7 +90,7 @@ class Pass:
 
         Raises:
             Inapplicable: if the padding cannot serve this network.
-            PosbenchError: if the network returns something else than its taps.
+            ComponentError: if the network raises, or returns something else than its taps.
         """
         border = (self.padding or _NATIVE).border
         with apply(self.padding, self.network):
@@ -116,15 +117,19 @@ class Pass:
         with (
             torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"),
             following or nullcontext(),
+            told(self.backbone),
         ):
             taps = self.network(following.mark(x) if following else x)
         backbone = self.backbone
         fits = isinstance(taps, list | tuple) and all(
-            torch.is_tensor(tap) and tap.ndim == 4 and len(tap) == len(pixels) for tap in taps
+            torch.is_tensor(tap)
+            and (tap.ndim, len(tap), tap.device) == (4, len(pixels), x.device)
+            and tap.is_floating_point()
+            for tap in taps
         )
         if not fits or len(taps) != backbone.taps:
-            raise PosbenchError(
-                f"backbone {backbone.name!r} must return {backbone.taps} feature maps [n, channels, height, width]"
+            raise ComponentError(
+                f"{backbone.title} must return {backbone.taps} feature maps [n, channels, height, width] on {x.device}"
             )
         return list(taps)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.errors import UsageError
+from posbench.guests import told
 from posbench.weights import Weights
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
@@ -301,9 +302,11 @@ def make_plan(chosen: Ingredients) -> Plan:
     """
     side = grid_side(chosen.image_size)
     for readout in chosen.readouts:
-        if readout.grid(side) < SMALLEST_MAP:
+        with told(readout):
             sizes = range(chosen.image_size, 4096)
+            fits = readout.grid(side) >= SMALLEST_MAP
             enough = next((size for size in sizes if readout.grid(grid_side(size)) >= SMALLEST_MAP), None)
+        if not fits:
             raise UsageError(
                 f"image size {chosen.image_size} is too small for readout {readout.name!r}: "
                 + (f"give --image-size {enough} or more" if enough else "it draws no map of 4×4 at any size")

@@ -6,8 +6,12 @@ catalogue with its error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
 
@@ -15,7 +19,7 @@ import pluggy
 
 from posbench import hookspecs
 from posbench.components import Backbone, Component, Images, Metric, Padding, Readout, Target
-from posbench.errors import PosbenchError, UsageError, one_line, unknown
+from posbench.errors import ComponentError, UsageError, one_line, unknown
 
 #: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
 KINDS: dict[str, type[Component]] = {
@@ -78,7 +82,7 @@ class Registry:
         self.plugins.append(plugin)
         key = f"{distribution}:{point.name}"
         try:
-            module = point.load()
+            module = _quietly(point.load)
             self._manager.register(module, name=key)
             self._manager.check_pending()
             plugin.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(module) or [])
@@ -90,7 +94,7 @@ class Registry:
                 self._manager.unregister(name=key)
             return
         for kind, component in found:
-            self._entries[kind].setdefault(component.name, []).append(Entry(component, plugin))
+            self._entries[kind].setdefault(component.name, []).append(Entry(_signed(component, plugin), plugin))
 
     def _offered(self, key: str) -> Iterator[tuple[str, Component]]:
         """The records that one registered plugin returns, checked to be records of the kind that the hook is for."""
@@ -99,9 +103,10 @@ class Registry:
             for implementation in caller.get_hookimpls():
                 if implementation.plugin_name != key:
                     continue
-                for component in implementation.function():
+                for component in _quietly(partial(_listed, implementation.function)):
                     if not isinstance(component, record):
                         raise TypeError(f"{caller.name} returned {component!r}, which is no {record.__name__}")
+                    Component.__post_init__(component)  # a class of the plugin's own may have left it out
                     yield kind, component
 
     def entries(self, kind: str) -> list[Entry]:
@@ -134,14 +139,18 @@ class Registry:
 
     def _find_backbone(self, name: str) -> Entry | None:
         """Ask the plugins, one by one, for a backbone that none of them listed."""
+        problems: list[str] = []
         for implementation in self._manager.hook.posbench_find_backbone.get_hookimpls():
             plugin = next(p for p in self.plugins if f"{p.distribution}:{p.name}" == implementation.plugin_name)
             try:
-                component = implementation.function(name=name)
-            except Exception as error:
-                raise PosbenchError(f"plugin {plugin.label} failed to look for backbone {name!r}: {error}") from error
+                component = _quietly(partial(implementation.function, name=name))
+            except (Exception, SystemExit) as error:
+                problems.append(f"{plugin.label} failed to look for backbone {name!r} ({one_line(error)})")
+                continue
             if isinstance(component, Backbone):
-                return Entry(component, plugin)
+                return Entry(_signed(component, plugin), plugin)
+        if problems:
+            raise ComponentError(f"no plugin offers backbone {name!r}, and {problems[0]}")
         return None
 
     def get(self, record: type[C], name: str) -> C:
@@ -173,6 +182,23 @@ class Registry:
 
     def _listed(self) -> str:
         return ", ".join(self._entries["images"])
+
+
+def _signed(component: C, plugin: Plugin) -> C:
+    """The same component, which says where it is from. The plugin keeps its own."""
+    signed = copy.copy(component)
+    object.__setattr__(signed, "offered_by", plugin.label)
+    return signed
+
+
+def _listed(function: Callable[[], Iterable[Any]]) -> list[Any]:
+    return list(function())
+
+
+def _quietly(function: Callable[[], Any]) -> Any:
+    """What a plugin's function returns; what it prints goes to standard error, since standard output is for tables."""
+    with redirect_stdout(sys.stderr):
+        return function()
 
 
 def load_registry() -> Registry:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from posbench.components import Metric
-from posbench.errors import PosbenchError
+from posbench.errors import ComponentError, PosbenchError
+from posbench.guests import visit
 from posbench.statistics import interval
 
 #: A map whose values lie within this share of the target's range is flat: what is left is rounding, and has no order.
@@ -67,15 +68,18 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
         target: [height, width].
 
     Raises:
-        PosbenchError: if the metric does not return one finite score an image.
+        ComponentError: if the metric raises, or does not return one finite score an image.
     """
     if metric.score is None:
         raise PosbenchError(f"metric {metric.name!r} is one of a job, not of a map")
     # A copy, since a metric that writes into its input must not change what the next one sees.
-    found = metric.score(predictions.clone(), target.double().clone())
-    if not torch.is_tensor(found) or found.shape != (len(predictions),) or not bool(found.isfinite().all()):
-        raise PosbenchError(f"metric {metric.name!r} must return one finite score an image, {len(predictions)} of them")
-    return found.double()
+    with visit(metric):
+        found = metric.score(predictions.clone(), target.double().clone())
+        fits = torch.is_tensor(found) and found.shape == (len(predictions),) and found.device == predictions.device
+        fits = fits and not found.is_complex() and bool(found.isfinite().all())
+    if not fits:
+        raise ComponentError(f"{metric.title} must return one finite score an image, {len(predictions)} of them")
+    return found.detach().double()
 
 
 def summarised(values: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False) -> Score:

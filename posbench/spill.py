@@ -27,8 +27,15 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> tor
         UsageError: if the disk has no room for it.
     """
     size = prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size <= IN_MEMORY:
-        return torch.empty(*shape, dtype=dtype, device=device)
+    # Outside of inference mode, tensors count how often they are written to.
+    with torch.inference_mode(False):
+        if device.type != "cpu" or size <= IN_MEMORY:
+            return torch.empty(*shape, dtype=dtype, device=device)
+        return torch.frombuffer(_mapped(size), dtype=dtype).view(*shape)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """So many bytes of a file without a name."""
     try:
         with tempfile.TemporaryFile(prefix="posbench-") as file:
             # Reserved now: a disk that fills up while it is written to would end the process.
@@ -36,10 +43,9 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> tor
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
-            room = mmap.mmap(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size)
     except OSError as error:
         raise UsageError(
             f"{tempfile.gettempdir()!r} has no room for {size / 1e9:.1f} GB of features ({error.strerror}): "
             "set TMPDIR to a folder on a larger disk, or give fewer images"
         ) from error
-    return torch.frombuffer(room, dtype=dtype).view(*shape)

@@ -14,6 +14,7 @@ from pathlib import Path
 from posbench.components import Backbone, Checkpoint
 from posbench.errors import MissingError, UsageError, one_line
 from posbench.folders import content_hash, user_path
+from posbench.guests import told
 
 MODES = ("auto", "pretrained", "random")
 
@@ -121,7 +122,8 @@ def resolve(
 def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str]:
     """The first checkpoint that is on this machine, else the first that can be fetched; or None and the reason."""
     for checkpoint in backbone.checkpoints:
-        path = checkpoint.find()
+        with told(backbone):
+            path = checkpoint.find()
         if path is not None:
             return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
     remote = [(checkpoint, checkpoint.fetch) for checkpoint in backbone.checkpoints if checkpoint.fetch]

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from posbench.components import Images
 from posbench.errors import Inapplicable, UsageError
 from posbench.folders import content_hash
+from posbench.guests import told, visit
 
 #: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
 MARGIN = 64
@@ -159,7 +160,9 @@ def _photographs(images: Images) -> list[Photograph]:
     """The distinct photographs of a source in a seeded order of their content: renaming a file changes nothing."""
     if images.photographs is None:
         return []
-    found = {digest: Photograph(path, digest) for path in images.photographs() if (digest := content_hash(path))}
+    with told(images):
+        files = list(images.photographs())
+    found = {digest: Photograph(path, digest) for path in files if (digest := content_hash(path))}
     ordered = sorted(found)
     return [found[ordered[i]] for i in np.random.default_rng(0).permutation(len(ordered))]
 
@@ -205,7 +208,8 @@ def windows(
     if images.draw is not None:
         around, drawn = margin(size), dict[bytes, str]()
         for i in range(count):
-            pixels[i] = _checked(images, images.draw(np.random.default_rng([role, i]), size), size)
+            with visit(images):
+                pixels[i] = _checked(images.draw(np.random.default_rng([role, i]), size), size)
             # Equal images are one photograph: a hundred black ones say no more than one.
             names[i] = drawn.setdefault(hashlib.sha256(pixels[i].tobytes()).digest(), names[i])
             if pieces:
@@ -242,9 +246,9 @@ def centre(piece: Pixels, height: int, width: int) -> Pixels:
     return piece[top : top + height, left : left + width]
 
 
-def _checked(images: Images, drawn: Pixels, size: int) -> Pixels:
+def _checked(drawn: Pixels, size: int) -> Pixels:
     if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
-        raise TypeError(f"images {images.name!r} drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
+        raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
     return drawn
 
 

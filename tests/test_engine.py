@@ -230,8 +230,8 @@ def test_what_raises_fails_its_own_jobs_and_the_others_finish(components: str, s
     records = go(plan(**bad), store, log=log)
     failed = [record for record in records if record.outcome.status == "failed"]
     assert len(failed) == {"target": 1}.get(components, 2)
-    where = "metric spc: " if components == "metric" else ""
-    assert {record.outcome.reason for record in failed} == {where + "ValueError: out of order for good"}
+    name = {"readout": "ridge", "metric": "spc"}.get(components, "bad")
+    assert {one.outcome.reason for one in failed} == {f"{components} {name!r}: ValueError: out of order for good"}
     assert all(not record.outcome.scores for record in failed)
     if len(records) > len(failed):
         assert [record.outcome.status for record in records] == ["failed", "failed", "ok", "ok"]
@@ -317,8 +317,8 @@ class Wrong:
 @pytest.mark.parametrize(
     ("shape", "fill", "reason"),
     [
-        ((6, 2, 5, 5), 0.0, r"readout 'ridge' must predict maps of shape (6, 2, 6, 6)"),
-        ((6, 2, 6, 6), torch.nan, "the readout predicts values that are not finite"),
+        ((6, 2, 5, 5), 0.0, r"readout 'ridge' must predict maps of shape (6, 2, 6, 6) on cpu"),
+        ((6, 2, 6, 6), torch.nan, "readout 'ridge' predicts values that are not finite"),
     ],
 )
 def test_a_readout_that_breaks_its_promise_is_told(
@@ -728,7 +728,7 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     assert (tap.value, tap.lo, tap.by_photograph) == (0.25, None, {})
     assert (found["broken", "all"].status, found["broken", "all"].reason) == (
         "failed",
-        "ValueError: out of order for good",
+        "metric 'broken': ValueError: out of order for good",
     )
     # Images that are drawn, and not on a torus, have no surroundings.
     assert found["around", "all"].status == "skipped"

@@ -79,8 +79,10 @@ def test_a_job_that_hangs_or_takes_its_process_down_fails_alone(posbench: Posben
     assert ran.code == 1, ran.err
     found = {row["padding"]: row for row in rows(ran)}
     assert found["talks"]["status"] == found["zero"]["status"] == "ok"
-    assert found["sleeps"]["reason"] == "it took longer than --time-limit 20 s, and was ended"
-    assert found["leaves"]["reason"] == "its process died 2 times (exit 7)"
+    assert found["sleeps"]["reason"] == (
+        "it took longer than --time-limit 20 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
+    )
+    assert found["leaves"]["reason"] == "its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0"
     assert found["talks"]["spc"] == found["zero"]["spc"]
 
 

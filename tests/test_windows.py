@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posbench.components import Images
-from posbench.errors import UsageError
+from posbench.errors import ComponentError, UsageError
 from posbench.folders import folder_images
 from posbench.registry import load_registry
 from posbench.windows import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, read, windows
@@ -173,7 +173,7 @@ def test_drawn_images_are_their_own_photographs_and_seeded_by_role() -> None:
 )
 def test_a_source_that_draws_something_else_is_named(image: NDArray[Any]) -> None:
     source = drawn("odd", draw=lambda rng, size: image)
-    with pytest.raises(TypeError, match=r"images 'odd' drew .*; expected uint8 \(8, 8, 3\)"):
+    with pytest.raises(ComponentError, match=r"images 'odd': .*drew .*; expected uint8 \(8, 8, 3\)"):
         cut(source, source, 1, 1, 8)
 
 

@@ -74,8 +74,9 @@ def run(
     beside = published_table(selection.published) if selection.published else None
     from posbench.ingredients import gather
 
-    gathered = gather(selection, registry(), download=not selection.dry_run)
-    plan = gathered.plan().shard(*selection.part())
+    with stdout_elsewhere(), redirect_stdout(sys.stderr):
+        gathered = gather(selection, registry(), download=not selection.dry_run)
+        plan = gathered.plan().shard(*selection.part())
     if not plan.cells:
         say(f"posbench: shard {selection.shard} holds nothing: the plan has fewer parts that share no features")
         return
