@@ -36,8 +36,8 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}: make it first")
     for path in stores:
-        with Store(path, must_exist=True):
-            pass  # one of an older schema is now up to date
+        with Store(path, must_exist=True) as store:  # one of an older schema is now up to date
+            store.check()
     cells = twice = 0
     with tempfile.TemporaryDirectory(dir=folder, prefix=".posbench-") as unfinished:
         made = Path(unfinished) / "merged.db"

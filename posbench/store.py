@@ -15,7 +15,7 @@ from typing import Any
 from posbench import __version__
 from posbench.components import Metric
 from posbench.errors import UsageError
-from posbench.plan import Cell, Identity, Job, Measured, Task
+from posbench.plan import Cell, Identity, Job, Measured, Task, identify
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x706F7362  # "posb"
@@ -137,6 +137,13 @@ WHERE status = 'ok' OR NOT EXISTS (
 DROP TABLE shift
 """,
 )
+
+
+def _identifies(made: str, identity: str) -> bool:
+    try:
+        return made == identify(json.loads(identity))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -267,10 +274,32 @@ class Store:
                 )
             elif version > SCHEMA_VERSION:
                 raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
+            if 0 < version < SCHEMA_VERSION:
+                self.check()
             for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
                 for statement in _MIGRATIONS[old]:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {old + 1}")
+
+    def check(self) -> None:
+        """Read all of the file, and hold its indices against its tables, and ids against what they are hashes of.
+
+        Raises:
+            UsageError: if it is damaged.
+        """
+        with self._explained():
+            problems = [problem for (problem,) in self._connection.execute("PRAGMA integrity_check(1)").fetchall()]
+            if problems != ["ok"]:
+                # What SQLite says may go over several lines, of which the last is the particular one.
+                raise sqlite3.DatabaseError(f"malformed: {problems[0].splitlines()[-1]}")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            # The first schema had no measures.
+            for table, column in (("cells", "cell_id"), ("measures", "job_id"))[: 1 if version == 1 else 2]:
+                for made, identity in self._connection.execute(f"SELECT DISTINCT {column}, identity FROM {table}"):  # noqa: S608
+                    if not _identifies(made, identity):
+                        raise sqlite3.DatabaseError(
+                            f"malformed: {column} {str(made)[:12]!r} is not that of its identity"
+                        )
 
     def _is_current(self) -> bool:
         found = [
@@ -297,6 +326,10 @@ class Store:
                 "or name another with --store"
             ) from error
         except sqlite3.DatabaseError as error:
+            if "malformed" in str(error):
+                raise UsageError(
+                    f"store {str(self.path)!r} is damaged ({error}): take a copy of it, or name another with --store"
+                ) from error
             raise UsageError(
                 f"{str(self.path)!r} is not a posbench store ({error}): name another with --store"
             ) from error

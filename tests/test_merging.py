@@ -128,6 +128,18 @@ def test_what_is_no_store_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "all.db").exists()
 
 
+def test_a_damaged_store_is_refused_before_anything_is_merged(tmp_path: Path) -> None:
+    first = fill(tmp_path / "1.db", several())
+    second = fill(tmp_path / "2.db", plan(targets=[target(f"t{i}") for i in range(50)]))
+    content = bytearray(second.read_bytes())
+    content[-4096:-4000] = b"\x55" * 96
+    second.write_bytes(content)
+    with pytest.raises(UsageError, match=r"2\.db' is damaged"):
+        merge([first, second], tmp_path / "all.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.db", "2.db"]
+    assert second.read_bytes() == bytes(content)
+
+
 def test_reading_asks_for_no_lock_to_write(tmp_path: Path) -> None:
     path = fill(tmp_path / "1.db", several())
     other = sqlite3.connect(path, isolation_level=None)

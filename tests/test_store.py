@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from posbench.store import SCHEMA_VERSION, Outcome, Store, StoredReading, Stored
 from tests.conftest import Ran
 from tests.made import NET, TRAINED, UNTRAINED, control, metric, padding, plan, readout, scored, target
 
+OLD = Path(__file__).parent / "stores" / "schema-1.db"
 SPC, MAE = metric("spc"), metric("mae", higher_is_better=False)
 
 
@@ -315,6 +317,41 @@ def test_a_store_damaged_later_is_one_line(path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_sqlite_would_overlook_is_damage_too(path: Path) -> None:
+    with Store(path) as store:
+        save(store, two())
+        store.check()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE cells SET identity = replace(identity, 'zero', 'zera') WHERE rowid = 2")
+    connection.commit()
+    connection.close()
+    with Store(path) as store, pytest.raises(UsageError, match=r"is damaged \(malformed: cell_id '\w{12}' is not that"):
+        store.check()
+
+
+def test_a_damaged_store_is_not_migrated(path: Path) -> None:
+    content = bytearray(OLD.read_bytes())
+    page = len(content) - 4096
+    content[page : page + 8] = b"\x55" * 8
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"is damaged .*take a copy of it, or name another with --store"):
+        Store(path)
+    assert path.read_bytes() == bytes(content)
+
+
+def test_who_writes_waits_for_who_is_writing(path: Path) -> None:
+    with Store(path) as store:
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN EXCLUSIVE")
+        later = threading.Timer(1.0, lambda: other.execute("COMMIT"))
+        later.start()
+        save(store, two())
+        later.join()
+        other.close()
+        assert len(store.records()) == 2
+        assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (60_000,)
+
+
 @pytest.mark.parametrize("where", ["missing/results.db", "file/results.db", "folder"])
 def test_a_place_that_cannot_be_written_is_one_line(where: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -359,9 +396,6 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
     assert titles == [cell.job.title for cell in made.cells]
     assert len(set(titles)) == 4
     assert replace(records[0], created="") != replace(records[1], created="")
-
-
-OLD = Path(__file__).parent / "stores" / "schema-1.db"
 
 
 def test_an_older_store_is_brought_up_to_date_and_loses_nothing(path: Path) -> None:
