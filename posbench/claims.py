@@ -106,7 +106,9 @@ class Claims:
     def unended(self) -> set[str]:
         """The ids of jobs that are in some run's hand, or were when its process died."""
         marks: dict[str, str] = {}
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # Not by its name: to close a file is to lose all of the process's locks on it, however else it is open.
+        text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode(errors="replace")
+        for line in text.splitlines():
             marks[line[1:]] = line[:1]
         return {job for job, mark in marks.items() if mark == BEGUN}
 

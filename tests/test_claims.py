@@ -62,6 +62,8 @@ def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
         assert not claims.take(SECOND)
         assert not claims.free([SECOND])
         assert claims.free([SECOND, FIRST])
+        assert claims.unended() == {FIRST, SECOND}
+        assert other.ask("take", FIRST) == "False"  # for having looked, nothing is lost
         claims.drop(FIRST)
         assert other.ask("take", FIRST) == "True"
 

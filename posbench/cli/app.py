@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from posbench import __version__
-from posbench.errors import PosbenchError, UsageError
+from posbench.errors import Interrupted, PosbenchError, UsageError
+from posbench.processes import interruptible
 from posbench.registry import Registry, load_registry
 
 app = typer.Typer(
@@ -39,8 +40,13 @@ def main() -> None:
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = UNBOUNDED
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
+        with interruptible():
+            code = app(standalone_mode=False)
+            sys.stdout.flush()
+        if code == Interrupted.exit_code:  # what typer makes of it where no command says more
+            say("posbench: interrupted", "red")
+    except KeyboardInterrupt:
+        sys.exit(_told("interrupted", Interrupted.exit_code))
     except PosbenchError as error:
         sys.exit(_told(error, error.exit_code))
     except UsageException as error:

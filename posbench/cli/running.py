@@ -13,7 +13,7 @@ import typer
 from posbench.cli import output
 from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say
 from posbench.errors import Interrupted
-from posbench.processes import interruptible, stdout_elsewhere
+from posbench.processes import stdout_elsewhere
 from posbench.published import published as published_table
 from posbench.selection import Selection, select
 
@@ -166,7 +166,6 @@ def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
     images = sum(job.n_train + job.n_test for job in jobs)
     try:
         with (
-            interruptible(),
             stdout_elsewhere(),
             redirect_stdout(sys.stderr),
             render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress,
