@@ -63,11 +63,17 @@ class Entry:
     plugin: Plugin
 
 
+#: In place of a plugin, for components that the caller has made.
+_GIVEN = Plugin("given", "(given)", "-")
+
+
 class Registry:
     """Every component that the loaded plugins offer."""
 
     def __init__(self, points: Iterable[EntryPoint]) -> None:
         self.plugins: list[Plugin] = []
+        #: Components that no plugin offers.
+        self.given: list[Component] = []
         self._entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -152,6 +158,22 @@ class Registry:
         if problems:
             raise ComponentError(f"no plugin offers backbone {name!r}, and {problems[0]}")
         return None
+
+    def give(self, component: Component) -> None:
+        """Add a component that the caller has made, unless it is there already.
+
+        Raises:
+            UsageError: if another of its kind is called so.
+        """
+        entries = self._entries[component.kind].setdefault(component.name, [])
+        if any(entry.component == component for entry in entries):
+            return
+        if entries:
+            plugin = entries[0].plugin
+            owner = f"{plugin.label} offers one" if plugin is not _GIVEN else "two were given"
+            raise UsageError(f"{component.title} is not alone, {owner} of this name: give it another")
+        entries.append(Entry(component, _GIVEN))
+        self.given.append(component)
 
     def get(self, record: type[C], name: str) -> C:
         """The component of a name, by the class of its record. Raises as `entry` does."""

@@ -1,21 +1,18 @@
 """`posbench run`: select, plan, compute, show."""
 
-import sys
-import time
-from collections import Counter
-from contextlib import closing, redirect_stdout
 from json import dumps as json_text
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from posbench.cli import output
 from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say
-from posbench.errors import Interrupted
-from posbench.processes import stdout_elsewhere
 from posbench.published import published as published_table
-from posbench.selection import Selection, select
+from posbench.selection import select
+
+if TYPE_CHECKING:
+    from posbench.results import Results
 
 
 @app.command()
@@ -72,62 +69,43 @@ def run(
     selection = select(config, options)
     output.check(selection.store, csv=selection.csv, json=selection.json)
     beside = published_table(selection.published) if selection.published else None
-    from posbench.ingredients import gather
+    from posbench.display import Display
+    from posbench.running import carry_out
 
-    with stdout_elsewhere(), redirect_stdout(sys.stderr):
-        gathered = gather(selection, registry(), download=not selection.dry_run)
-        plan = gathered.plan().shard(*selection.part())
-    if not plan.cells:
+    results = carry_out(selection, registry(), Display(err, say, quiet=selection.quiet))
+    if not results.plan.cells:
         say(f"posbench: shard {selection.shard} holds nothing: the plan has fewer parts that share no features")
         return
-    for warning in gathered.warnings:
-        say(f"posbench: warning: {warning}", "yellow")
     if selection.dry_run:
-        _show_plan(plan, selection, gathered.device)
+        _show_plan(results, json=selection.json)
         return
-    from posbench.store import Store
-
-    with Store(selection.store) as opened:
-        failed = _compute(plan, opened, selection, gathered.device)
-        records = opened.records(cell.id for cell in plan.cells)
-        planned = {job.id for job, _ in plan.jobs()}
-        measures = {(metric.name, metric.version) for metric in plan.measures}
-        readings = [
-            one
-            for one in opened.readings()
-            if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
-        ]
-    from posbench.leaderboard import job_row, rows
-
+    if results.spent and not selection.quiet:
+        say(results.summary())
     output.publish(
-        rows(records),
-        plan.metrics[0] if plan.metrics else None,
+        results.rows,
+        results.plan.metrics[0] if results.plan.metrics else None,
         csv=selection.csv,
         json=selection.json,
         beside=beside,
-        of_jobs=[job_row(reading) for reading in readings],
+        of_jobs=results.job_rows,
     )
-    if failed or any(record.outcome.status == "failed" for record in records):
+    if results.failed:
         raise typer.Exit(1)
 
 
-def _show_plan(plan: Any, selection: Selection, device: str) -> None:
-    """What a run would do; asks the store, if there is one, what is already done."""
+def _show_plan(results: "Results", *, json: bool) -> None:
+    """What a run would do."""
     from posbench import render
     from posbench.plan import passes
-    from posbench.store import Store
 
-    tasks = plan.tasks()
-    if selection.store.exists() and not selection.force:
-        with Store(selection.store) as store:
-            tasks = plan.tasks(store.finished(plan.metrics), store.measured())
+    plan, tasks = results.plan, results.tasks
     waiting = {task.job.id for task in tasks}
-    if selection.json:
+    if json:
         jobs = [
             {"job_id": job.id, "to_do": job.id in waiting, **job.identity(), "cells": [cell.id for cell in cells]}
             for job, cells in plan.jobs()
         ]
-        typer.echo(json_text({"jobs": jobs, "passes": passes(tasks), "device": device}, indent=1))
+        typer.echo(json_text({"jobs": jobs, "passes": passes(tasks), "device": results.device}, indent=1))
         return
     lines = [
         [
@@ -145,62 +123,6 @@ def _show_plan(plan: Any, selection: Selection, device: str) -> None:
     out.print(
         f"{len(lines)} jobs with {len(plan.cells)} cells; "
         f"{len(tasks)} jobs with {sum(len(task.cells) for task in tasks)} cells to do; "
-        f"{passes(tasks)} network passes on {device} in {plan.cells[0].job.precision}",
+        f"{passes(tasks)} network passes on {results.device} in {plan.cells[0].job.precision}",
         highlight=False,
     )
-
-
-def _compute(plan: Any, store: Any, selection: Selection, device: str) -> bool:
-    """Compute what is missing, with a progress bar, and say what it took; returns whether anything failed."""
-    since = store.last_run()
-    tasks = plan.tasks() if selection.force else plan.tasks(store.finished(plan.metrics), store.measured())
-    if not tasks:
-        return False
-    from posbench import render
-    from posbench.executors import Here, Workers, run
-
-    apart = selection.jobs > 1 or selection.time_limit is not None
-    executor = Workers(selection, selection.jobs, selection.time_limit) if apart else Here(plan, device)
-    jobs = [task.job for task in tasks]
-    started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
-    images = sum(job.n_train + job.n_test for job in jobs)
-    try:
-        with (
-            stdout_elsewhere(),
-            redirect_stdout(sys.stderr),
-            render.JobProgress(err, len(jobs), images, quiet=selection.quiet) as progress,
-            closing(
-                run(
-                    tasks,
-                    store,
-                    executor,
-                    fail_fast=selection.fail_fast,
-                    observer=progress,
-                    metrics=plan.metrics,
-                    since=since,
-                    forced=selection.force,
-                    apart=Workers(selection, 1, selection.time_limit),
-                )
-            ) as results,
-        ):
-            for job, result in results:
-                seconds.update(result.seconds)
-                states[result.status] += 1
-                for reason in result.failures:
-                    say(f"posbench: {job.title}: {reason}", "red")
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted after {states.total()} of {len(jobs)} jobs; they are stored in {str(store.path)!r}, "
-            "and the same command goes on from there"
-        ) from None
-    if not selection.quiet:
-        # What another process computed meanwhile was found in the store, too; what comes after a first failure was not.
-        stopped = selection.fail_fast and states["failed"]
-        resumed = sum(1 for _ in plan.jobs()) - (len(jobs) if stopped else states.total())
-        spoilt = "".join(f", {states[state]} {state}" for state in ("skipped", "failed") if states[state])
-        stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
-        say(
-            f"{states.total()} jobs computed{spoilt}, {resumed} found in {str(store.path)!r}; "
-            f"{time.perf_counter() - started:.1f} s" + (f" ({stages})" if stages else "")
-        )
-    return states["failed"] > 0

@@ -1,0 +1,192 @@
+"""What a run gave: its rows, boards and maps, for whoever called it. Imports no torch, and pandas only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posbench import boards, leaderboard
+from posbench.boards import Board
+from posbench.errors import UsageError
+from posbench.plan import Plan, Task
+from posbench.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+Row = leaderboard.Row
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What became of the jobs that a run computed.
+
+    Attributes:
+        states: how many jobs ended `ok`, `skipped` or `failed`.
+        seconds: by stage. elapsed: in all.
+        stopped: the run ended at its first failure, as asked.
+    """
+
+    states: Mapping[str, int]
+    seconds: Mapping[str, float]
+    elapsed: float
+    stopped: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """Scores as the terminal shows them, the best first: `print` it, or leave it to a notebook to show."""
+
+    boards: tuple[Board, ...]
+
+    def to_markdown(self) -> str:
+        """The boards as Markdown, the best of each column in bold."""
+        return boards.to_markdown(self.boards)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from posbench import render
+
+        console = Console(color_system=None, force_jupyter=False, width=120)
+        with console.capture() as captured:
+            for one in self.boards:
+                console.print(render.board(one))
+        return captured.get()
+
+    def _repr_html_(self) -> str:
+        from posbench import markup
+
+        return "\n".join(markup.board(one) for one in self.boards)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What `posbench.run` returns: exactly what was asked for, whether computed now or found in the store.
+
+    Attributes:
+        plan: the jobs and cells that were asked for.
+        tasks: those of them that were to be computed when the run began.
+        device: `cpu` or `cuda`.
+        store: the SQLite file that holds the results.
+        rows: of cells, in the plan's order; none after a dry run.
+        job_rows: of metrics of a network as a whole.
+        warnings: what the user should know, such as networks that had no trained weights.
+        spent: on what was computed, or None if nothing was.
+    """
+
+    plan: Plan
+    tasks: tuple[Task, ...]
+    device: str
+    store: Path
+    rows: Sequence[Row] = ()
+    job_rows: Sequence[Row] = ()
+    warnings: tuple[str, ...] = ()
+    spent: Spent | None = None
+    _keeps: object = field(default=None, repr=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything that was asked for has failed."""
+        now = self.spent is not None and self.spent.states.get("failed", 0) > 0
+        return now or any(row["status"] == "failed" for row in self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a data frame, one row a cell, with the columns of `posbench run --csv` (see docs/rows.md)."""
+        return leaderboard.frame(self.rows)
+
+    def measures(self) -> pd.DataFrame:
+        """What was measured of networks as a whole (`modes`, `ppp-mae`, …), one row a job, metric and tap."""
+        import pandas as pd
+
+        return pd.DataFrame(self.job_rows, columns=list(leaderboard.JOB_COLUMNS))
+
+    def jobs(self) -> pd.DataFrame:
+        """The jobs of the plan, and whether each was to be computed when the run began."""
+        import pandas as pd
+
+        waiting = {task.job.id for task in self.tasks}
+        return pd.DataFrame(
+            [
+                {
+                    "backbone": job.backbone.name,
+                    "weights": job.weights.label,
+                    "padding": job.padding.name if job.padding else "none",
+                    "images": job.sources,
+                    "crops": job.n_train + job.n_test,
+                    "cells": len(cells),
+                    "to_do": job.id in waiting,
+                    "job_id": job.id,
+                }
+                for job, cells in self.plan.jobs()
+            ]
+        )
+
+    def leaderboard(self, metric: str | None = None, by: str = "padding") -> Leaderboard:
+        """The scores, the best first, with what the controls and verdicts say of them.
+
+        Args:
+            metric: to rank by; by default the first that was asked for.
+            by: `padding` for a line a padding and a column a network, or `backbone` the other way round.
+
+        Raises:
+            UsageError: if the run has no such metric.
+        """
+        if by not in boards.BY:
+            raise UsageError(f"by={by!r}: choose {' or '.join(boards.BY)}")
+        known = {one.name: one for one in self.plan.metrics}
+        if metric is not None and metric not in known:
+            raise UsageError(f"the run has no metric {metric!r}: choose {' or '.join(known)}, or name it in metrics=")
+        of_jobs = boards.job_boards(self.job_rows)
+        if not known:
+            return Leaderboard(tuple(of_jobs))
+        ranked = known[metric] if metric else self.plan.metrics[0]
+        shown = boards.boards(self.rows, ranked.name, higher_is_better=ranked.higher_is_better, by=by)
+        shown += boards.control_boards(self.rows, ranked.name)
+        return Leaderboard((*shown, *boards.verdict_boards(self.rows), *of_jobs))
+
+    def map(self, cell_id: str) -> NDArray[np.float32]:
+        """The mean predicted map of a cell, float32 [side, side].
+
+        Args:
+            cell_id: as in the rows, or the beginning of one.
+
+        Raises:
+            UsageError: if no cell, or more than one, begins so, or it has no map since it failed or was skipped.
+        """
+        import numpy as np
+
+        with Store(self.store, must_exist=True) as store:
+            outcome = store.find(cell_id).outcome
+        if outcome.mean_map is None:
+            raise UsageError(f"cell {cell_id[:12]} has no map: it is {outcome.status} ({outcome.reason})")
+        values = np.frombuffer(outcome.mean_map, "<f4").astype(np.float32)
+        side = round(len(values) ** 0.5)
+        return values.reshape(side, side)
+
+    def summary(self) -> str:
+        """What was computed, what was found, and how long it took, in a line."""
+        spent = self.spent or Spent({}, {}, 0.0)
+        computed = sum(spent.states.values())
+        # What another process computed meanwhile was found in the store, too; what comes after a first failure was not.
+        resumed = sum(1 for _ in self.plan.jobs()) - (len(self.tasks) if spent.stopped else computed)
+        spoilt = "".join(
+            f", {spent.states[state]} {state}" for state in ("skipped", "failed") if spent.states.get(state)
+        )
+        stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent.seconds.items())
+        return f"{computed} jobs computed{spoilt}, {resumed} found in {str(self.store)!r}; {spent.elapsed:.1f} s" + (
+            f" ({stages})" if stages else ""
+        )
+
+    def __repr__(self) -> str:
+        jobs = sum(1 for _ in self.plan.jobs())
+        return f"<posbench.Results of {jobs} jobs with {len(self.plan.cells)} cells, in {str(self.store)!r}>"
+
+    def _repr_html_(self) -> str:
+        from posbench import markup
+
+        return "\n".join([markup.remarks(self.warnings), self.leaderboard()._repr_html_()])

@@ -1,0 +1,171 @@
+"""One run, from a selection to its results: what the command line and `posbench.run` both do. It prints nothing.
+
+Imports no torch until something is computed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Protocol
+
+from posbench.errors import Interrupted, UsageError
+from posbench.ingredients import gather
+from posbench.leaderboard import job_row, rows
+from posbench.plan import Job, Plan, Task
+from posbench.processes import stdout_elsewhere
+from posbench.registry import Registry
+from posbench.results import Results, Spent
+from posbench.selection import Selection
+from posbench.store import Store
+
+if TYPE_CHECKING:
+    from posbench.engine import JobResult, Observer
+
+
+class Audience(Protocol):
+    """Who is told how a run goes on."""
+
+    def warned(self, warning: str) -> None:
+        """Told before anything is computed."""
+        ...
+
+    def attend(self, jobs: Sequence[Job]) -> AbstractContextManager[Observer]:
+        """These jobs are about to be computed; what it gives is told of each, until it is left."""
+        ...
+
+
+class Nobody:
+    """An audience, and an observer, that hears nothing."""
+
+    def warned(self, warning: str) -> None: ...
+
+    @contextmanager
+    def attend(self, jobs: Sequence[Job]) -> Iterator[Nobody]:
+        yield self
+
+    def started(self, job: Job) -> None: ...
+
+    def saw(self, job: Job, images: int) -> None: ...
+
+    def finished(self, job: Job, result: JobResult) -> None: ...
+
+
+def carry_out(selection: Selection, registry: Registry, audience: Audience, *, keeps: object = None) -> Results:
+    """Plan what was selected, compute what the store lacks, and return all of it; a dry run stops at the plan.
+
+    Args:
+        selection: what was asked for.
+        registry: where its names are looked up.
+        audience: who is told how it goes on.
+        keeps: is kept as long as the results are.
+
+    Raises:
+        UsageError, ComponentError, MissingError: for what the user has to mend, before anything is computed.
+        Interrupted: if the user stops it; what had finished is stored.
+    """
+    if registry.given and (selection.jobs > 1 or selection.time_limit is not None):
+        raise UsageError(
+            f"{registry.given[0].title} is known to this process alone, and jobs and time_limit take others: "
+            "leave them out, or offer it by a plugin"
+        )
+    with stdout_elsewhere(), redirect_stdout(sys.stderr):
+        gathered = gather(selection, registry, download=not selection.dry_run)
+        plan = gathered.plan().shard(*selection.part())
+    if not plan.cells:
+        return Results(plan, (), gathered.device, selection.store, _keeps=keeps)
+    for warning in gathered.warnings:
+        audience.warned(warning)
+    if selection.dry_run:
+        tasks = _planned(plan, selection)
+        return Results(plan, tasks, gathered.device, selection.store, warnings=gathered.warnings, _keeps=keeps)
+    with Store(selection.store) as store:
+        since = store.last_run()
+        tasks = _left(plan, store, force=selection.force)
+        spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry) if tasks else None
+        records = store.records(cell.id for cell in plan.cells)
+        planned = {job.id for job, _ in plan.jobs()}
+        measures = {(metric.name, metric.version) for metric in plan.measures}
+        readings = [
+            one
+            for one in store.readings()
+            if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
+        ]
+    return Results(
+        plan,
+        tasks,
+        gathered.device,
+        selection.store,
+        rows(records),
+        [job_row(reading) for reading in readings],
+        gathered.warnings,
+        spent,
+        keeps,
+    )
+
+
+def _planned(plan: Plan, selection: Selection) -> tuple[Task, ...]:
+    """What a run would do; asks the store, if there is one, what is already done."""
+    if not selection.store.exists():
+        return tuple(plan.tasks())
+    with Store(selection.store) as store:
+        return _left(plan, store, force=selection.force)
+
+
+def _left(plan: Plan, store: Store, *, force: bool) -> tuple[Task, ...]:
+    return tuple(plan.tasks() if force else plan.tasks(store.finished(plan.metrics), store.measured()))
+
+
+def _compute(
+    tasks: Sequence[Task],
+    plan: Plan,
+    store: Store,
+    selection: Selection,
+    device: str,
+    audience: Audience,
+    since: int,
+    registry: Registry,
+) -> Spent:
+    """Compute and store these tasks.
+
+    Raises:
+        Interrupted: if the user stops it.
+    """
+    from posbench.executors import Here, Workers, run
+
+    elsewhere = selection.jobs > 1 or selection.time_limit is not None
+    executor = Workers(selection, selection.jobs, selection.time_limit) if elsewhere else Here(plan, device)
+    started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
+    try:
+        with (
+            stdout_elsewhere(),
+            redirect_stdout(sys.stderr),
+            audience.attend([task.job for task in tasks]) as observer,
+            closing(
+                run(
+                    tasks,
+                    store,
+                    executor,
+                    fail_fast=selection.fail_fast,
+                    observer=observer,
+                    metrics=plan.metrics,
+                    since=since,
+                    forced=selection.force,
+                    # Other processes do not have what was given to this one.
+                    apart=None if registry.given else Workers(selection, 1, selection.time_limit),
+                )
+            ) as results,
+        ):
+            for _, result in results:
+                seconds.update(result.seconds)
+                states[result.status] += 1
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted after {states.total()} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
+            "and the same command goes on from there"
+        ) from None
+    stopped = selection.fail_fast and states["failed"] > 0
+    return Spent(states, seconds, time.perf_counter() - started, stopped)
