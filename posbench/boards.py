@@ -255,6 +255,19 @@ def entry_text(entry: Entry) -> str:
     return number_text(entry.value, entry.half, digits=2) + level + note
 
 
+def cell_title(row: Row) -> str:
+    """One cell in two lines: its network, padding and target, then its scores and what they were measured on."""
+    spc = "" if row.get("spc") is None else f"SPC {_with_interval(row, 'spc')}; "
+    what = f"{row['backbone']} ({row['weights']}), padding {row['padding']}, target {row['target']}"
+    images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
+    return f"{what}\n{spc}{images}, {row['image_size']} px, readout {row['readout']}, taps {row['taps']}"
+
+
+def _with_interval(row: Row, metric: str) -> str:
+    lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
+    return number_text(row[metric], None if lo is None or hi is None else (hi - lo) / 2, digits=2)
+
+
 def number_text(value: float, half: float | None, *, digits: int) -> str:
     """A score with half the width of its interval, if it has one: `0.62 ±0.11`."""
     # Adding zero turns −0 into 0.

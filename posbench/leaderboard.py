@@ -218,23 +218,24 @@ def job_row(record: JobRecord) -> Row:
     }
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is either as before or whole: a temporary one beside it, then a rename.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that it is either as before or whole: a temporary one beside it, then a rename.
 
     A link is followed, and what is no regular file, such as a pipe, is written to as it is.
 
     Raises:
         UsageError: if that fails; the file is then as it was.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     try:
         path = path.resolve()
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8", newline="")
+            path.write_bytes(data)
             return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             umask = os.umask(0)

@@ -6,11 +6,10 @@ import io
 import re
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from posbench import render
-from posbench.boards import Board, Entry
+from posbench.boards import Board, Entry, Reach
 from tests.made import plan
 
 
@@ -51,6 +50,15 @@ def test_a_board_shows_scores_spread_gaps_and_notes() -> None:
     assert "random:0" in text
 
 
+def test_a_reach_is_a_bar_of_half_the_image_at_most() -> None:
+    found = [Reach("H", "net, none", "zero", "photos", pixels, 112) for pixels in (112, 57, 0)]
+    lines = printed(render.reaches(found)).splitlines()
+    assert [line.count("█") for line in lines[2:]] == [28, 14, 0]  # 57 px are 14.25 characters of 28
+    assert [line.count("▎") for line in lines[2:]] == [0, 1, 0]
+    assert lines[2].split()[:5] == ["H", "net,", "none", "zero", "photos"]
+    assert lines[3].split()[:3] == ["zero", "photos", "57"]
+
+
 def test_the_best_is_bold() -> None:
     text = printed(render.board(board()), force_terminal=True, color_system="standard", no_color=False)
     for style, entry in (("1", "0.91 ±0.05"), ("31", "failed [2]"), ("33", "skipped [1]")):
@@ -75,35 +83,6 @@ def test_a_plain_table_keeps_brackets_and_folds_rather_than_cuts() -> None:
     assert "[dim]x" in text
     assert text.count("word") == 30
     assert "…" not in text
-
-
-def test_a_map_in_shades() -> None:
-    text = printed(render.maps([("drawn", [[0.0, 0.25], [0.75, 1.0]])], coloured=False))
-    assert "drawn" in text
-    assert "0.00 (dark) to 1.00" in text
-    assert "  ░░" in text
-    assert "▓▓██" in text
-
-
-def test_a_flat_map_is_drawn_in_the_middle() -> None:
-    text = printed(render.maps([("flat", [[0.3, 0.3], [0.3, 0.3]])], coloured=False))
-    assert text.count("▒▒▒▒") == 2
-
-
-@pytest.mark.parametrize("side", [4, 5])
-def test_a_map_in_colour_holds_two_rows_a_line(side: int) -> None:
-    values = [[float(row)] * side for row in range(side)]
-    text = printed(
-        render.maps([("rows", values), ("again", values)], coloured=True),
-        force_terminal=True,
-        color_system="truecolor",
-        no_color=False,
-    )
-    lines = [line for line in text.splitlines() if "▀" in line]
-    assert len(lines) == (side + 1) // 2
-    assert all(line.count("▀") == 2 * side for line in lines)
-    assert "38;2;0;0;0" in lines[0]
-    assert "38;2;255;255;255" in lines[-1] or "48;2;255;255;255" in lines[-1]
 
 
 def test_progress_is_silent_off_a_terminal_and_when_quiet() -> None:

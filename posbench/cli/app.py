@@ -7,23 +7,55 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
 
 from posbench import __version__
 from posbench.errors import Interrupted, PosbenchError, UsageError
+from posbench.legible import ascii_form, has_unicode, printable
 from posbench.processes import interruptible
 from posbench.registry import Registry, load_registry
 
+
+class Commands(TyperGroup):
+    """The commands, each with its whole first sentence in the help, where click would cut it short."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (one.help or "").split("\n\n")[0]) for name, one in found if one])
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help: it fits any width and ASCII, and does not take the defaults in brackets for markup.
+    rich_markup_mode=None,
     help="How much absolute position do a network's features carry, and is it the padding that tells them?",
 )
 #: What a wrong option raises; typer does not export it by name.
 UsageException: Any = typer.BadParameter.__base__
-out = Console()
-err = Console(stderr=True)
 #: Characters to a line where no terminal sets a width, so that lines stay whole for whatever reads them.
-UNBOUNDED = 400
+UNBOUNDED = 100_000
+
+
+class Screen(Console):
+    """A console that writes ASCII alone, before it lays anything out, where Unicode cannot be shown."""
+
+    @property
+    def encoding(self) -> str:
+        return super().encoding if has_unicode(super().encoding) else "ascii"
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints objects as `Console.print` does; text is text, without markup and colours of its own."""
+        form = ascii_form if self.options.ascii_only else printable
+        said = (Text(form(one)) if isinstance(one, str) else one for one in objects)
+        super().print(*said, **options)
+
+
+out = Screen()
+err = Screen(stderr=True)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="The SQLite file that holds the results.")]
 CsvOption = Annotated[str | None, typer.Option("--csv", metavar="FILE|-", help="Write the rows as CSV.")]
@@ -65,8 +97,15 @@ def _told(message: object, code: int) -> int:
     return code
 
 
+def write(text: str) -> None:
+    """Send what programs read, such as CSV, to standard output: UTF-8 as in files, whatever the terminal shows."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
 def say(message: str, style: str = "") -> None:
-    err.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+    err.print(str(message), style=style, soft_wrap=True)
 
 
 def registry() -> Registry:
@@ -85,7 +124,7 @@ def _top(
     if version:
         typer.echo(f"posbench {__version__}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        out.print(context.get_help(), soft_wrap=True)
 
 
 def names(what: str) -> Any:

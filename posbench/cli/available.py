@@ -1,13 +1,11 @@
 """Commands about what there is: components, plugins, experiments, a network's padding, this machine."""
 
-import sys
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from posbench import __version__, experiments
-from posbench.cli.app import app, out, registry
+from posbench import experiments
+from posbench.cli.app import app, out, registry, write
 from posbench.components import Backbone
 from posbench.errors import MissingError, unknown
 from posbench.registry import KINDS, load_registry, plural
@@ -15,7 +13,7 @@ from posbench.registry import KINDS, load_registry, plural
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images, …")] = None,
+    kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images and so on")] = None,
 ) -> None:
     """Show the components that can be named, all or of one kind."""
     from posbench import render
@@ -32,7 +30,7 @@ def list_(
         lines = [[e.component.name, e.component.summary, e.plugin.label] for e in shown]
         out.print(render.plain([title, "summary", "plugin"], lines))
         if len(shown) < len(entries):
-            out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`", highlight=False)
+            out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`")
         out.print()
     if kind in (None, EXPERIMENTS):
         lines = [[name, experiments.summary(name)] for name in experiments.names()]
@@ -56,7 +54,7 @@ CONTROLS = "controls"
 @app.command()
 def experiment(name: Annotated[str, typer.Argument(help="One of `posbench list experiments`.")]) -> None:
     """Print an experiment's configuration, to copy and change."""
-    sys.stdout.write(experiments.path(name).read_text(encoding="utf-8"))
+    write(experiments.path(name).read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -108,40 +106,11 @@ def audit(
 
 @app.command()
 def doctor() -> None:
-    """Check packages, device, weights, photographs, hub and plugins; exit code 4 if a bare run cannot work."""
+    """Check packages, device, weights, photographs, hub, disk and plugins; exit code 4 if a bare run cannot work."""
     from posbench import render
+    from posbench.doctor import checks
 
-    lines = [[what, "ok" if ok else "missing" if needed else "note", detail] for what, ok, needed, detail in _checks()]
-    out.print(render.plain(["what", "state", "detail"], lines))
-    if any(state == "missing" for _, state, _ in lines):
+    found = list(checks())
+    out.print(render.plain(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in found]))
+    if any(one.state == "missing" for one in found):
         raise typer.Exit(MissingError.exit_code)
-
-
-def _checks() -> Iterable[tuple[str, bool, bool, str]]:
-    """What is checked: its name, whether it is well, whether a bare run needs it, and what was found."""
-    import platform
-    from importlib.metadata import version
-
-    from posbench.ingredients import BARE_RUN
-    from posbench.machine import resolve_device, resolve_precision
-    from posbench.weights import Request, hub_answers, resolve
-
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy", "pandas"))
-    yield "python", True, True, f"{platform.python_version()}, posbench {__version__}, {packages}"
-    device = resolve_device("auto")
-    yield "device", True, True, f"{device}, {resolve_precision('auto', device)}"
-    found = load_registry()
-    for name in BARE_RUN:
-        # Not only named: a hub within reach would do as well as a package.
-        weights, problem = resolve(found.get(Backbone, name), Request(), [0], download=False)
-        yield f"weights of {name}", problem is None, True, problem or weights[0].label
-    try:
-        files = found.images("photos").photographs
-        missing = [path.name for path in (files() if files else []) if not path.is_file()]
-        yield "photographs", not missing, True, f"not found: {', '.join(missing)}" if missing else "all there"
-    except MissingError as error:
-        yield "photographs", False, True, str(error)
-    hub = "answers" if hub_answers() else "out of reach: trained weights come from packages and files alone"
-    yield "model hub", hub_answers(), False, hub
-    broken = [f"{plugin.label}: {plugin.error}" for plugin in found.plugins if plugin.error]
-    yield "plugins", not broken, False, "; ".join(broken) or f"{len(found.plugins)} loaded"

@@ -1,11 +1,10 @@
 """Where rows go: files, and one form of them on standard output."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from posbench.cli.app import out
+from posbench.cli.app import out, write
 from posbench.components import Metric
 from posbench.errors import UsageError
 from posbench.folders import user_path
@@ -56,11 +55,11 @@ def publish(
     outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
     for destination, text in outputs:
         if destination == "-":
-            sys.stdout.write(text)
+            write(text)
         elif destination is not None:
             leaderboard.write_whole(Path(destination), text)
     if json:
-        sys.stdout.write(leaderboard.to_json(rows))
+        write(leaderboard.to_json(rows))
     elif "-" not in (csv, markdown):
         for table in tables:
             out.print(table)

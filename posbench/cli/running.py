@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posbench.cli import output
-from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say
+from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say, write
 from posbench.published import published as published_table
 from posbench.selection import select
 
@@ -105,7 +105,7 @@ def _show_plan(results: "Results", *, json: bool) -> None:
             {"job_id": job.id, "to_do": job.id in waiting, **job.identity(), "cells": [cell.id for cell in cells]}
             for job, cells in plan.jobs()
         ]
-        typer.echo(json_text({"jobs": jobs, "passes": passes(tasks), "device": results.device}, indent=1))
+        write(json_text({"jobs": jobs, "passes": passes(tasks), "device": results.device}, indent=1) + "\n")
         return
     lines = [
         [
@@ -124,5 +124,4 @@ def _show_plan(results: "Results", *, json: bool) -> None:
         f"{len(lines)} jobs with {len(plan.cells)} cells; "
         f"{len(tasks)} jobs with {sum(len(task.cells) for task in tasks)} cells to do; "
         f"{passes(tasks)} network passes on {results.device} in {plan.cells[0].job.precision}",
-        highlight=False,
     )

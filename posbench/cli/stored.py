@@ -1,6 +1,5 @@
 """Commands about what a store holds."""
 
-import sys
 from collections.abc import Iterable
 from json import dumps as json_text
 from pathlib import Path
@@ -20,6 +19,7 @@ from posbench.cli.app import (
     out,
     registry,
     say,
+    write,
 )
 from posbench.components import Metric, Target
 from posbench.errors import UsageError, one_line
@@ -83,7 +83,7 @@ def measures(
     ] = False,
 ) -> None:
     """Show what a store holds of networks as a whole: metrics that need no target."""
-    from posbench import boards, leaderboard, render
+    from posbench import boards, drawing, leaderboard, render
 
     output.check(store, csv=csv, json=json)
     rows = _job_rows(store)
@@ -91,17 +91,17 @@ def measures(
         raise UsageError(f"{str(store)!r} holds none: `posbench run --metrics modes …` adds them")
     text = leaderboard.to_csv(rows, leaderboard.JOB_COLUMNS)
     if csv == "-":
-        sys.stdout.write(text)
+        write(text)
     elif csv is not None:
         leaderboard.write_whole(Path(csv), text)
     if json:
-        typer.echo(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1))
+        write(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1) + "\n")
     elif csv != "-":
         for board in boards.job_boards(rows):
             out.print(render.board(board))
         for title, maps in _pictures(store) if pictures else ():
-            out.print(f"\n{title}", markup=False, highlight=False)
-            out.print(render.maps(maps, coloured=out.color_system is not None))
+            out.print(f"\n{title}")
+            out.print(drawing.Drawing(maps, common=False))
 
 
 def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
@@ -140,7 +140,7 @@ def compare(
     first, second = (differences.side(text, store) for text in (a, b))
     found = differences.compare(first, second, metric or "spc")
     if json:
-        typer.echo(differences.to_json(found))
+        write(differences.to_json(found) + "\n")
     else:
         out.print(render.differences(found))
 
@@ -149,12 +149,13 @@ def compare(
 def show(
     cell: Annotated[str, typer.Argument(help="A cell's id, or enough of its start.")],
     store: StoreOption = STORE,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the maps as a picture, too. [needs the extra `report`]")
+    ] = None,
 ) -> None:
     """Draw a cell's mean predicted map beside its target, and tell how it was made."""
-    import numpy as np
-
-    from posbench import boards, render
-    from posbench.leaderboard import columns, rows
+    from posbench import boards, drawing, render
+    from posbench.leaderboard import columns, rows, write_whole
     from posbench.store import Store
     from posbench.verdict import verdicts
 
@@ -164,6 +165,13 @@ def show(
         every = rows(opened.records())
     number = next(i for i, row in enumerate(every) if row["cell_id"] == record.cell_id)
     values = every[number]
+    maps = _maps(record)
+    if png:
+        if not maps:
+            raise UsageError(
+                f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
+            )
+        write_whole(png, drawing.png(maps, boards.cell_title(values), f"value drawn for {values['target']}"))
     lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]
@@ -173,14 +181,22 @@ def show(
     for board in boards.control_boards([values, *(r for r in every if r["control_of"] == record.cell_id)], "spc"):
         out.print()
         out.print(render.board(board))
-    if record.outcome.mean_map:
-        flat = np.frombuffer(record.outcome.mean_map, "<f4")
-        side = round(len(flat) ** 0.5)
-        pairs = [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(record.outcome.identity, side)]
+    if maps:
         out.print()
-        out.print(render.maps(pairs, coloured=out.color_system is not None))
+        out.print(drawing.Drawing(maps))
     out.print()
     out.print(render.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
+
+
+def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
+    """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
+    import numpy as np
+
+    if not record.outcome.mean_map:
+        return []
+    flat = np.frombuffer(record.outcome.mean_map, "<f4")
+    side = round(len(flat) ** 0.5)
+    return [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(record.outcome.identity, side)]
 
 
 def _target_map(identity: dict[str, Any], side: int) -> list[tuple[str, list[list[float]]]]:
@@ -215,6 +231,4 @@ def merge(
 
     made = merged(stores, output)
     twice = f"; {made.twice} were found more than once, alike" if made.twice else ""
-    out.print(
-        f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{twice}", markup=False, highlight=False
-    )
+    out.print(f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{twice}")

