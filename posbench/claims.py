@@ -9,6 +9,7 @@ that was begun, is not locked and has not ended was in hand when its process die
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ except ImportError:  # Windows has other locks; there a job that two runs have i
 #: Jobs are locked from here on, each at a byte of its own; the last one says that somebody uses the file.
 FIRST, LAST = 2**60, 2**62
 BEGUN, ENDED = "+", "-"
+_LINE = re.compile(r"([+-])([0-9a-f]{64})\n")
 
 
 class Claims:
@@ -105,16 +107,17 @@ class Claims:
 
     def unended(self) -> set[str]:
         """The ids of jobs that are in some run's hand, or were when its process died."""
-        marks: dict[str, str] = {}
         # Not by its name: to close a file is to lose all of the process's locks on it, however else it is open.
         text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode(errors="replace")
-        for line in text.splitlines():
-            marks[line[1:]] = line[:1]
+        marks = {job: mark for mark, job in _LINE.findall(text)}
         return {job for job, mark in marks.items() if mark == BEGUN}
 
     def _write(self, mark: str, job: str) -> None:
         try:
-            os.write(self._file, f"{mark}{job}\n".encode())
+            line = f"{mark}{job}\n".encode()
+            # On a disk that fills up, the beginning may still fit.
+            if (written := os.write(self._file, line)) < len(line):
+                os.write(self._file, line[written:])
         except OSError as error:
             raise UsageError(
                 f"{str(self.path)!r} cannot be written ({error.strerror}): make room on the disk, or name another "

@@ -38,8 +38,16 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
     for path in stores:
         with Store(path, must_exist=True) as store:  # one of an older schema is now up to date
             store.check()
+    try:
+        return _merged(stores, output)
+    except OSError as error:
+        raise UsageError(f"{str(output)!r} cannot be written ({error.strerror}): name another with --output") from error
+
+
+def _merged(stores: Sequence[Path], output: Path) -> Merged:
+    """The stores were looked at; the new one takes its name once it is whole."""
     cells = twice = 0
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".posbench-") as unfinished:
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".posbench-") as unfinished:
         made = Path(unfinished) / "merged.db"
         with Store(made) as new:
             for path in stores:

@@ -45,7 +45,8 @@ def _mapped(size: int) -> mmap.mmap:
                 file.truncate(size)
             return mmap.mmap(file.fileno(), size)
     except OSError as error:
+        where = repr(tempfile.tempdir) if tempfile.tempdir else "the folder for temporary files"
         raise UsageError(
-            f"{tempfile.gettempdir()!r} has no room for {size / 1e9:.1f} GB of features ({error.strerror}): "
+            f"{where} has no room for {size / 1e9:.1f} GB of features ({error.strerror}): "
             "set TMPDIR to a folder on a larger disk, or give fewer images"
         ) from error

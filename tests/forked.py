@@ -14,12 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PARENT = """
-import json, os, sys, traceback
+import ctypes, json, os, resource, sys, traceback
 import timm, torch
 from posbench import engine, ingredients, leaderboard, render
 from posbench.cli import main
+
+
+def give_up_overriding_rights():
+    # To be bound by the rights of files and folders, as root is not (capabilities(7): CAP_DAC_OVERRIDE is bit 1).
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~2  # effective
+    sets[1] &= ~2  # permitted
+    assert libc.capset(header, sets) == 0
+
 
 for line in sys.stdin:
     asked = json.loads(line)
@@ -38,6 +50,10 @@ for line in sys.stdin:
     for number, name in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666), number)
     sys.stdin = open(0, closefd=False)
+    if asked["room"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (asked["room"],) * 2)
+    if asked["bound"]:
+        give_up_overriding_rights()
     sys.argv = ["posbench", *asked["arguments"]]
     code = 0
     try:
@@ -59,7 +75,8 @@ class Command:
 
     forks: Forks
     pid: int
-    folder: Path
+    _out: Path
+    _err: Path
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
@@ -70,11 +87,11 @@ class Command:
 
     @property
     def out(self) -> str:
-        return (self.folder / f"{self.pid}.out").read_text()
+        return self._out.read_text()
 
     @property
     def err(self) -> str:
-        return (self.folder / f"{self.pid}.err").read_text()
+        return self._err.read_text()
 
 
 class Forks:
@@ -91,19 +108,39 @@ class Forks:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, folder: Path, *arguments: str, site: Path, **environment: str) -> Command:
-        self._started += 1
-        out, err = (folder / f"{self._started}.{kind}" for kind in ("out", "err"))
-        asked = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err), "path": [str(site)]}
-        pid = self.ask({**asked, "environment": {"HF_HUB_OFFLINE": "1", **environment}})
-        for path in (out, err):
-            path.touch()
-            (folder / f"{pid}{path.suffix}").unlink(missing_ok=True)
-            (folder / f"{pid}{path.suffix}").symlink_to(path)
-        return Command(self, pid, folder)
+    def start(
+        self,
+        folder: Path,
+        *arguments: str,
+        site: Path,
+        room: int = 0,
+        bound: bool = False,
+        said: Path | None = None,
+        out: Path | None = None,
+        **environment: str,
+    ) -> Command:
+        """Start a command.
 
-    def run(self, folder: Path, *arguments: str, site: Path, **environment: str) -> tuple[int, str, str]:
-        command = self.start(folder, *arguments, site=site, **environment)
+        Args:
+            site: a folder of installed packages.
+            room: bytes beyond which no file can grow, if not 0: what it writes beyond fails as on a full disk.
+            bound: whether it is bound by the rights of folders, even if root runs it.
+            said: a folder for what it says, if not its own.
+            out: a file for its standard output, if not one there.
+        """
+        self._started += 1
+        said = said or folder
+        out = out or said / f"{self._started}.out"
+        err = said / f"{self._started}.err"
+        err.touch()
+        asked: dict[str, object] = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
+        asked |= {"path": [str(site)], "room": room, "bound": bound}
+        pid = self.ask({**asked, "environment": {"HF_HUB_OFFLINE": "1", **environment}})
+        return Command(self, pid, out, err)
+
+    def run(self, folder: Path, *arguments: str, site: Path, **more: Any) -> tuple[int, str, str]:
+        """Its exit code, standard output and standard error."""
+        command = self.start(folder, *arguments, site=site, **more)
         return command.wait(), command.out, command.err
 
 

@@ -88,7 +88,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        sys.exit(_told(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}", 1))
+        # What is still to be written to a full disk would fail once more at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        where = repr(error.filename) if error.filename else "standard output"
+        sys.exit(_told(f"{where} cannot be read or written ({error.strerror or error})", UsageError.exit_code))
     sys.exit(code)
 
 

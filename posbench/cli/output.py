@@ -1,5 +1,6 @@
 """Where rows go: files, and one form of them on standard output."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = No
             raise UsageError(f"{option} {name!r} is a folder: name a file")
         if not path.parent.is_dir():
             raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
+        if not path.exists() and not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
 
 
 def publish(
