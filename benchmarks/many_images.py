@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def watched(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """The greatest anonymous memory and the greatest mapped and nameless files of a process, in bytes, until it ends."""
+    """The greatest anonymous memory, and the greatest nameless files that are mapped, of a process, in bytes."""
     memory = disk = 0
     here = Path("/proc") / str(process.pid)
     while process.poll() is None:

@@ -27,6 +27,7 @@ from posbench.maps import pattern
 from posbench.networks import build, smallest_size
 from posbench.observation import Observation, Reading, Split
 from posbench.passes import Pass
+from posbench.photographs import Photograph, sift
 from posbench.plan import Cell, Job, Task, tap_numbers
 from posbench.reach import reach
 from posbench.scoring import flatten_degenerate, summarised, values
@@ -34,7 +35,7 @@ from posbench.statistics import interval
 from posbench.store import Outcome, StoredReading, StoredScore
 from posbench.training import Training
 from posbench.treatments import PLAIN, TREATMENTS, judged
-from posbench.windows import FOLDS, TEST, TRAIN, Photograph, Windows, check_photographs, deal, folds, windows
+from posbench.windows import FOLDS, TEST, TRAIN, Windows, deal, folds, windows
 
 # NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
 # sixth of extraction went into the system's handing out of fresh memory.
@@ -207,6 +208,8 @@ class Engine:
             role: sorted(set(one.photographs)) if source.images.photographs else len(one)
             for role, one, source in (("train", train, job.train), ("test", test, job.test))
         }
+        if left_out := sorted({*sift(job.train.images).left_out, *sift(job.test.images).left_out}):
+            provenance["images left out"] = left_out
         run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
         with self._timed("extraction"):
             note = run.prepare(train, test)
@@ -565,10 +568,10 @@ def check(jobs: Sequence[Job]) -> None:
     """Find out before any job runs what would end them all.
 
     Raises:
-        UsageError: if a network cannot take images this small, or photographs are too few or no images.
+        UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
         MissingError: if a checkpoint that a user names does not fit.
     """
     check_image_size(jobs)
     check_weights(jobs)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        check_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+        deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)

@@ -136,6 +136,8 @@ def _compute(
     """
     from posbench.executors import Here, Workers, run
 
+    for warning in _left_out(tasks):
+        audience.warned(warning)
     elsewhere = selection.jobs > 1 or selection.time_limit is not None
     executor = Workers(selection, selection.jobs, selection.time_limit) if elsewhere else Here(plan, device)
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
@@ -169,3 +171,14 @@ def _compute(
         ) from None
     stopped = selection.fail_fast and states["failed"] > 0
     return Spent(states, seconds, time.perf_counter() - started, stopped)
+
+
+def _left_out(tasks: Sequence[Task]) -> Iterator[str]:
+    """A warning for each source of images some of which cannot be read."""
+    from posbench.photographs import sift
+
+    roles = (role for task in tasks for role in (task.job.train, task.job.test))
+    sources = {role.images.label or role.images.name: role.images for role in roles}
+    for label, images in sources.items():
+        if bad := sift(images).left_out:
+            yield f"{len(bad)} images of {label} cannot be read and are left out: {', '.join(bad)}"

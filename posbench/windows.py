@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from posbench.components import Images
 from posbench.errors import Inapplicable, UsageError
-from posbench.folders import content_hash
-from posbench.guests import told, visit
+from posbench.guests import visit
+from posbench.photographs import MOST_THREADS, Photograph, read, sift
 
 #: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
 MARGIN = 64
@@ -31,8 +29,6 @@ TEST_SHARE = 1 / 2
 #: Readouts that are cross-fitted where photographs are few.
 FOLDS = 2
 TRAIN, TEST = 0, 1
-#: How many photographs are decoded at once, at most: each is held whole.
-MOST_THREADS = 8
 
 Pixels = NDArray[np.uint8]
 
@@ -61,18 +57,6 @@ class Windows:
         return Windows(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, pieces)
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """A file and the hash of its content; equal content is one photograph, whatever it is called."""
-
-    path: Path
-    digest: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.path.stem}@{self.digest[:8]}"
-
-
 #: Whether the photographs of the training source, and of the test source, are dealt out to both roles.
 Halved = tuple[bool, bool]
 
@@ -97,7 +81,7 @@ def cut(
         halved: as `deal` takes it.
 
     Raises:
-        UsageError: if there are too few photographs, or one cannot be read.
+        UsageError: if there are too few photographs, or too many that cannot be read.
         Inapplicable: if pieces are asked for and a source has images that end at the window.
     """
     for_training, for_testing = deal(train, test, n_test, halved)
@@ -105,18 +89,6 @@ def cut(
         windows(train, for_training, TRAIN, n_train, size, pieces=pieces),
         windows(test, for_testing, TEST, n_test, size, pieces=pieces),
     )
-
-
-def check_photographs(train: Images, test: Images, n_test: int, halved: Halved, *, crossed: bool) -> None:
-    """Find out, before anything is computed, whether there are photographs for both roles and all begin as images do.
-
-    Raises:
-        UsageError: if not.
-    """
-    for photographs in deal(train, test, n_test, halved, crossed=crossed):
-        for photograph in photographs:
-            with _explained(photograph.path), Image.open(photograph.path):
-                pass
 
 
 def deal(
@@ -139,7 +111,7 @@ def deal(
     """
     same = train.name == test.name and train.label == test.label
     first, second = halved or (same and not crossed,) * 2
-    for_training, for_testing = _photographs(train), _photographs(test)
+    for_training, for_testing = sift(train).photographs, sift(test).photographs
     if crossed and same and len(for_training) >= FOLDS:
         return for_training, for_training
     if first:
@@ -154,17 +126,6 @@ def deal(
             "that training does not use: give at least two different photographs, or other --test-images"
         )
     return for_training, for_testing
-
-
-def _photographs(images: Images) -> list[Photograph]:
-    """The distinct photographs of a source in a seeded order of their content: renaming a file changes nothing."""
-    if images.photographs is None:
-        return []
-    with told(images):
-        files = list(images.photographs())
-    found = {digest: Photograph(path, digest) for path in files if (digest := content_hash(path))}
-    ordered = sorted(found)
-    return [found[ordered[i]] for i in np.random.default_rng(0).permutation(len(ordered))]
 
 
 def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Photograph], list[Photograph]]:
@@ -250,31 +211,6 @@ def _checked(drawn: Pixels, size: int) -> Pixels:
     if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
         raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
     return drawn
-
-
-def read(path: Path) -> Image.Image:
-    """A photograph as 8-bit RGB, upright as its EXIF orientation says.
-
-    Raises:
-        UsageError: if the file is no image that Pillow can decode, or is suspiciously large.
-    """
-    with _explained(path), Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers, whose range no file states")
-        if image.mode.startswith("I"):
-            # Pillow would clip 16-bit grey to 255; white stays white so.
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        return image.convert("RGB")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns what Pillow raises about a file into one line that names it."""
-    try:
-        yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"image {str(path)!r} cannot be read ({error}): remove or replace it") from error
 
 
 def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
 from collections import Counter
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,8 +18,7 @@ from posbench.components import Images
 from posbench.errors import ComponentError, UsageError
 from posbench.folders import folder_images
 from posbench.registry import load_registry
-from posbench.windows import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, read, windows
-from tests.conftest import Ran
+from posbench.windows import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, windows
 
 
 def fill(folder: Path, count: int, first: int = 0, side: int = 24) -> Images:
@@ -267,122 +262,6 @@ def test_any_photograph_gives_a_window(width: int, height: int, size: int, seed:
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
     assert np.unique(pixels.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
-
-
-RED, BLUE = [255, 0, 0], [0, 0, 255]
-
-
-@pytest.mark.parametrize(
-    ("orientation", "upright"),
-    [
-        (1, [[RED, BLUE]]),
-        (2, [[BLUE, RED]]),
-        (3, [[BLUE, RED]]),
-        (4, [[RED, BLUE]]),
-        (5, [[RED], [BLUE]]),
-        (6, [[RED], [BLUE]]),
-        (7, [[BLUE], [RED]]),
-        (8, [[BLUE], [RED]]),
-    ],
-)
-def test_photographs_stand_upright(orientation: int, upright: list[list[list[int]]], tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[RED, BLUE]], np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image.save(tmp_path / "a.png", exif=exif)
-    assert np.asarray(read(tmp_path / "a.png")).tolist() == upright
-
-
-def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
-    levels = np.array([[0, 257, 128 * 257, 254 * 257 + 256, 65535]], np.uint16)
-    Image.fromarray(levels).save(tmp_path / "a.png")
-    assert np.asarray(read(tmp_path / "a.png"))[..., 0].tolist() == [[0, 1, 128, 254, 255]]
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
-    [
-        ("1", 1, [255] * 3),
-        ("L", 7, [7] * 3),
-        ("LA", (7, 0), [7] * 3),
-        ("RGBA", (1, 2, 3, 0), [1, 2, 3]),
-        ("P", 0, [0] * 3),
-    ],
-)
-def test_every_mode_becomes_three_channels(mode: str, colour: Any, expected: list[int], tmp_path: Path) -> None:
-    Image.new(mode, (3, 2), colour).save(tmp_path / "a.png")
-    assert np.asarray(read(tmp_path / "a.png")).tolist() == [[expected] * 3] * 2
-
-
-def encoded(suffix: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    ramp(20, 10).save(file, Image.registered_extensions()[suffix], **options)
-    return file.getvalue()
-
-
-SUFFIXES = (".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".ppm")
-HUGE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 60000, 60000, 8, 2, 0, 0, 0, 0x5B6B8D48)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"not an image", encoded(".jpg")[:300], encoded(".png")[:60], HUGE],
-    ids=["empty", "text", "cut JPEG", "cut PNG", "bomb"],
-)
-def test_a_file_that_cannot_be_read_is_one_line(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"image '.*a\.png' cannot be read \(.*\): remove or replace it") as caught:
-        read(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_gone_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read(tmp_path / "gone.png")
-
-
-def test_a_run_over_an_unreadable_photograph_says_which(
-    tiny: str, posbench: Callable[..., Ran], tmp_path: Path
-) -> None:
-    fill(tmp_path / "p", 3)
-    (tmp_path / "p" / "bad.png").write_bytes(b"not an image")
-    options = ("--backbones", tiny, "--images", str(tmp_path / "p"), "--image-size", "64", "--test-count", "8")
-    answer = posbench("run", *options, "--train-count", "8", "--quiet")
-    assert answer.code == 2
-    assert answer.err.splitlines()[-1].startswith("posbench: image ")
-    assert "bad.png" in answer.err.splitlines()[-1]
-    assert "Traceback" not in answer.err
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(
-    suffix=st.sampled_from(SUFFIXES),
-    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
-    cut_at=st.one_of(st.none(), st.integers(0, 400)),
-)
-def test_a_damaged_file_is_an_image_or_a_usage_error(
-    suffix: str, changes: list[tuple[int, int]], cut_at: int | None, tmp_path: Path
-) -> None:
-    content = bytearray(encoded(suffix))
-    for at, value in changes:
-        content[at % len(content)] = value
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(content[:cut_at])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = read(path)
-        except UsageError:
-            return
-    assert image.mode == "RGB"
-
-
-def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "float.tiff"
-    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(path)
-    with pytest.raises(UsageError, match="range no file states"):
-        read(path)
 
 
 def test_crops_of_one_photograph_differ(tmp_path: Path) -> None:
