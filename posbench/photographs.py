@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Sifted:
         left_out: the others, by name, and why.
     """
 
-    photographs: tuple[Photograph, ...] = ()
-    left_out: tuple[str, ...] = ()
+    photographs: list[Photograph] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def sift(images: Images) -> Sifted:
@@ -77,7 +77,7 @@ def sift(images: Images) -> Sifted:
             f"{len(bad)} of the {len(photographs)} images of {images.label or images.name} cannot be read, more than "
             f"{MOST_UNREADABLE:.0%}: remove or replace {shown}"
         )
-    return Sifted(tuple(one for one, fault in zip(photographs, faults, strict=True) if not fault), tuple(bad))
+    return Sifted([one for one, fault in zip(photographs, faults, strict=True) if not fault], bad)
 
 
 @cache
