@@ -168,9 +168,10 @@ def windows(
     place = dict(zip(places.tolist(), range(count), strict=True))
     if images.draw is not None:
         around, drawn = margin(size), dict[bytes, str]()
-        for i in range(count):
-            with visit(images):
+        with visit(images):
+            for i in range(count):
                 pixels[i] = _checked(images.draw(np.random.default_rng([role, i]), size), size)
+        for i in range(count):
             # Equal images are one photograph: a hundred black ones say no more than one.
             names[i] = drawn.setdefault(hashlib.sha256(pixels[i].tobytes()).digest(), names[i])
             if pieces:

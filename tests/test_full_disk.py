@@ -103,6 +103,20 @@ def test_a_table_for_which_there_is_no_room(option: str, name: str, started: For
     assert content(filled)[name] != b"whole\n"
 
 
+def test_a_picture_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
+    (filled / "cell.png").write_text("whole\n")
+    with sqlite3.connect(filled / "posbench.db") as stored:
+        [cell] = stored.execute("SELECT cell_id FROM cells LIMIT 1").fetchone()
+    before = content(filled)
+    answer = started.run(filled, "show", cell, "--png", "cell.png", site=site, room=1000)
+    assert answer[0] == 2
+    assert answer[2].splitlines()[-1].startswith("posbench: ")
+    assert "cell.png' cannot be written" in answer[2]
+    assert content(filled) == before
+    assert started.run(filled, "show", cell, "--png", "cell.png", site=site)[0] == 0
+    assert content(filled)["cell.png"].startswith(b"\x89PNG")
+
+
 def test_a_merged_store_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
     before = content(filled)
     answer = started.run(filled, "merge", "posbench.db", "--output", "all.db", site=site, room=8192)
