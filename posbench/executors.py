@@ -123,6 +123,10 @@ def run(
     since = store.last_run() if since is None else since
     left = list(tasks)
     with Claims(store.path) as claims:
+        for job_id in claims.unended() - {task.job.id for task in tasks}:
+            # Its process died right after it had been stored.
+            if store.knows(job_id) and claims.take(job_id):
+                claims.drop(job_id)
 
         def claim(wanted: Sequence[Task]) -> list[Task]:
             mine = []

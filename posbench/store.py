@@ -536,6 +536,12 @@ class Store:
             (number,) = self._connection.execute("SELECT coalesce(max(run_id), 0) FROM runs").fetchone()
         return int(number)
 
+    def knows(self, job_id: str) -> bool:
+        """Whether a job was ever computed."""
+        with self._explained():
+            found = self._connection.execute("SELECT 1 FROM runs WHERE job_id = ? LIMIT 1", (job_id,)).fetchone()
+        return found is not None
+
     def remaining(
         self, task: Task, since: int, metrics: Sequence[Metric] | None = None, *, forced: bool = False
     ) -> Task | None:

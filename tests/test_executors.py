@@ -6,11 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from posbench.executors import Here, run
+from posbench.plan import Plan
+from posbench.store import Store
 from tests.conftest import Ran
 from tests.test_cli import RUN, SMALL
+from tests.test_engine import CIRCULAR, ZERO, H, Log, plan
 
 Posbench = Callable[..., Ran]
 Install = Callable[..., None]
@@ -51,6 +56,24 @@ def posbench_paddings():
 
 def rows(ran: Ran) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(ran.out)))
+
+
+def test_the_word_of_a_death_is_kept_until_its_job_is_computed(tmp_path: Path) -> None:
+    first, second = (plan(paddings=[padding], targets=[H]) for padding in (ZERO, CIRCULAR))
+    claims = tmp_path / "store.db-claims"
+    jobs = [made.cells[0].job for made in (first, second)]
+
+    def computed(made: Plan) -> list[str]:
+        with Store(tmp_path / "store.db") as store:
+            tasks = made.tasks(store.finished(made.metrics))
+            return [job.id for job, _ in run(tasks, store, Here(made, "cpu"), fail_fast=False, observer=Log())]
+
+    claims.write_text("".join(f"+{job.id}\n" for job in jobs))
+    assert computed(first) == [jobs[0].id]
+    assert claims.read_text().endswith(f"-{jobs[0].id}\n")  # the other's is kept, which is not of this plan
+    claims.write_text("".join(f"+{job.id}\n" for job in jobs))  # the first one's process died once it was stored
+    assert computed(second) == [jobs[1].id]
+    assert not claims.exists()
 
 
 @pytest.mark.long
