@@ -10,6 +10,7 @@ from pathlib import Path
 from posbench.errors import UsageError, unknown
 from posbench.folders import user_path
 from posbench.leaderboard import Row, from_csv, rows
+from posbench.publication import is_published, read
 from posbench.statistics import Difference, Mean, holm, paired, unpaired
 from posbench.store import Store
 
@@ -75,13 +76,16 @@ def side(text: str, store: Path) -> Side:
     """The rows that an argument of `posbench compare` stands for.
 
     Args:
-        text: the path of a store or of a CSV file, or columns with their values, such as `padding=zero,target=H`.
+        text: the path of a store, of a published folder or of a CSV file, or columns with their values, such as
+            `padding=zero,target=H`.
         store: where columns select from.
 
     Raises:
         UsageError: if it is none of these, or selects nothing.
     """
     path = user_path(text)
+    if path.is_dir() or (path.is_file() and is_published(path)):
+        return Side(text, rows(read(path).records))
     if path.is_file():
         if path.read_bytes()[:16].startswith(b"SQLite format 3"):
             return Side(text, _stored(path))

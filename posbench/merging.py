@@ -1,4 +1,4 @@
-"""Several stores into one: what the shards of a run found, or machines, or colleagues."""
+"""Several stores, or what was published of them, into one: of the shards of a run, of machines, of colleagues."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posbench.errors import UsageError
+from posbench.publication import is_published, read, restore
 from posbench.store import Store
 
 
@@ -27,6 +28,9 @@ class Merged:
 def merge(stores: Sequence[Path], output: Path) -> Merged:
     """Write one store that holds what several hold.
 
+    Args:
+        stores: stores and published folders; a file of a published folder stands for the folder.
+
     Raises:
         UsageError: if a store cannot be read, two hold different results for one cell, or the output exists.
     """
@@ -35,7 +39,14 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
     folder = output.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}: make it first")
+    published = {path: read(path) for path in stores if is_published(path)}
     for path in stores:
+        if path in published:
+            continue
+        if path.suffix.lower() == ".csv" or path.is_dir():
+            raise UsageError(
+                f"{str(path)!r} does not say what its cells are made of: give the store, or the published folder"
+            )
         with Store(path, must_exist=True) as store:  # one of an older schema is now up to date
             store.check()
     try:
@@ -50,8 +61,12 @@ def _merged(stores: Sequence[Path], output: Path) -> Merged:
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".posbench-") as unfinished:
         made = Path(unfinished) / "merged.db"
         with Store(made) as new:
-            for path in stores:
-                added, both = new.absorb(path)
+            for number, path in enumerate(stores):
+                held = path
+                if path in published:
+                    held = Path(unfinished) / f"{number}.db"
+                    restore(published[path], held)
+                added, both = new.absorb(held)
                 cells, twice = cells + added, twice + both
         made.rename(output)
     return Merged(cells, twice)

@@ -88,6 +88,9 @@ INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_
     created = excluded.created, posbench_version = excluded.posbench_version, reach = excluded.reach
 """
 
+#: What a cell's row has of its outcome as it is.
+_OF_OUTCOME = ("status", "reason", "n_test_photos", "degenerate", "seconds", "reach")
+
 #: How far two results for one cell may differ: what processors and versions of torch make of the same numbers.
 CONFLICT = 1e-3
 _CONFLICTS = """
@@ -225,6 +228,16 @@ class Record:
     outcome: Outcome
     created: str
     posbench_version: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One time that a job was computed: when, and how."""
+
+    run_id: int
+    job_id: str
+    provenance: Mapping[str, Any]
+    created: str
 
 
 class Store:
@@ -497,6 +510,56 @@ class Store:
         with self._explained():
             (text,) = self._connection.execute("SELECT provenance FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         return dict(json.loads(text))
+
+    def runs(self) -> list[Run]:
+        """Every time that a job was computed, in order."""
+        with self._explained():
+            rows = self._connection.execute("SELECT run_id, job_id, provenance, created FROM runs ORDER BY run_id")
+            return [Run(run_id, job_id, json.loads(text), created) for run_id, job_id, text, created in rows]
+
+    def restore(self, runs: Sequence[Run], records: Sequence[Record], readings: Sequence[JobRecord]) -> None:
+        """Put into an empty store what another one held, with its times and its numbering of runs.
+
+        Raises:
+            UsageError: if it cannot be written, or holds something twice.
+        """
+        names = [one.name for one in fields(StoredReading)]
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO runs (run_id, job_id, provenance, created) VALUES (?, ?, ?, ?)",
+                [(run.run_id, run.job_id, json.dumps(run.provenance), run.created) for run in runs],
+            )
+            for one in records:
+                known = one.outcome
+                self._insert(
+                    "cells",
+                    {
+                        "cell_id": one.cell_id,
+                        "run_id": one.run_id,
+                        "identity": json.dumps(known.identity, sort_keys=True),
+                    }
+                    | {"created": one.created, "posbench_version": one.posbench_version, "mean_map": known.mean_map}
+                    | {name: getattr(known, name) for name in _OF_OUTCOME},
+                )
+                for score in known.scores:
+                    by_photograph = {"by_photograph": json.dumps(dict(score.by_photograph))}
+                    self._insert("scores", {"cell_id": one.cell_id} | vars(score) | by_photograph)
+            for reading in readings:
+                self._insert(
+                    "measures",
+                    {"job_id": reading.job_id, "run_id": reading.run_id, "created": reading.created}
+                    | {"identity": json.dumps(reading.identity, sort_keys=True)}
+                    | {"posbench_version": reading.posbench_version}
+                    | {name: getattr(reading.reading, name) for name in names}
+                    | {"by_photograph": json.dumps(dict(reading.reading.by_photograph))},
+                )
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
+        marks = ", ".join("?" * len(values))
+        self._connection.execute(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})",  # noqa: S608  names are ours
+            tuple(values.values()),
+        )
 
     def absorb(self, other: Path) -> tuple[int, int]:
         """Add what another store of the same schema holds; where both hold a result, this one's is kept.

@@ -128,7 +128,9 @@ def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(help="A store, a CSV file, or columns such as padding=zero,target=H.")],
+    a: Annotated[
+        str, typer.Argument(help="A store, published folder or CSV file, or columns such as padding=zero,target=H.")
+    ],
     b: Annotated[str, typer.Argument(help="What it is held against.")],
     store: StoreOption = STORE,
     metric: MetricOption = None,
@@ -220,9 +222,25 @@ def _flat(value: object) -> str:
 
 
 @app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; made if it is not there.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Write a store's results as files to commit: tables, cells, and a provenance file called by its own hash."""
+    from posbench import publication
+
+    found = registry()
+    metrics = [found.get(Metric, name) for name in found.names("metric")]
+    files = publication.contents(store, metrics)
+    vouching = publication.write(folder, files)
+    out.print(f"{', '.join(sorted(files))} and {vouching.name} are in {str(folder)!r}")
+
+
+@app.command()
 def merge(
     stores: Annotated[
-        list[Path], typer.Argument(metavar="STORE...", help="The stores to join, which stay as they are.")
+        list[Path],
+        typer.Argument(metavar="STORE...", help="Stores and published folders, which stay as they are."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The store to write.")],
 ) -> None:
