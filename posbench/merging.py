@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from posbench.errors import UsageError
-from posbench.publication import is_published, read, restore
+from posbench.publication import Publication, is_published, read, restore
 from posbench.store import Store
 
 
@@ -50,12 +50,12 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
         with Store(path, must_exist=True) as store:  # one of an older schema is now up to date
             store.check()
     try:
-        return _merged(stores, output)
+        return _merged(stores, published, output)
     except OSError as error:
         raise UsageError(f"{str(output)!r} cannot be written ({error.strerror}): name another with --output") from error
 
 
-def _merged(stores: Sequence[Path], output: Path) -> Merged:
+def _merged(stores: Sequence[Path], published: Mapping[Path, Publication], output: Path) -> Merged:
     """The stores were looked at; the new one takes its name once it is whole."""
     cells = twice = 0
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".posbench-") as unfinished:
