@@ -1,6 +1,7 @@
 """posbench measures how much absolute position a network's features carry, and where it comes from.
 
-This module offers what the author of a plugin imports; it imports no torch.
+This module offers what the author of a plugin imports, and what a notebook does: `run`, `backbone` and `images`. It
+imports no torch.
 """
 
 from importlib import import_module
@@ -25,11 +26,15 @@ from posbench.hookspecs import hookimpl
 if TYPE_CHECKING:
     from posbench.leaves import dead_leaves
     from posbench.modes import fit_modes
+    from posbench.modules import backbone
+    from posbench.notebook import run
     from posbench.observation import Observation, Reading
     from posbench.operations import Operation
     from posbench.penalty import fit_ridge_cv
+    from posbench.pixels import images
     from posbench.ppp import patterns as ppp_patterns
     from posbench.readout import fit_ridge
+    from posbench.results import Results
     from posbench.sgd import fit_sgd
     from posbench.training import Training
 
@@ -49,18 +54,22 @@ __all__ = [
     "Padding",
     "Reading",
     "Readout",
+    "Results",
     "Sides",
     "Target",
     "Training",
     "UsageError",
     "__version__",
+    "backbone",
     "dead_leaves",
     "fit_modes",
     "fit_ridge",
     "fit_ridge_cv",
     "fit_sgd",
     "hookimpl",
+    "images",
     "ppp_patterns",
+    "run",
 ]
 
 
@@ -68,13 +77,17 @@ _LAZY = {
     "Observation": "posbench.observation",
     "Operation": "posbench.operations",
     "Reading": "posbench.observation",
+    "Results": "posbench.results",
     "Training": "posbench.training",
+    "backbone": "posbench.modules",
     "dead_leaves": "posbench.leaves",
     "fit_modes": "posbench.modes",
     "fit_ridge": "posbench.readout",
     "fit_ridge_cv": "posbench.penalty",
     "fit_sgd": "posbench.sgd",
+    "images": "posbench.pixels",
     "ppp_patterns": "posbench.ppp:patterns",
+    "run": "posbench.notebook",
 }
 
 

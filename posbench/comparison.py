@@ -62,7 +62,7 @@ def _departures(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row["weights"].startswith("imagenet:") and TORCHVISION not in row["weights"]
     }
-    generated = {row["images"]: None for row in rows if not row["images"].startswith(("photos", "folder:"))}
+    generated = {row["images"]: None for row in rows if not row["images"].startswith(("photos", "folder:", "pixels:"))}
     sizes = {str(row["image_size"]): None for row in rows if row["image_size"] != 224}
     notes = {
         "untrained here, trained on ImageNet in the paper": untrained,

@@ -86,14 +86,16 @@ class Backbone(Component):
     """A network whose features are probed.
 
     Attributes:
-        build: returns a new, untrained module. Its forward takes float images [n, 3, height, width], normalised with
-            `mean` and `std`, and returns the taps: a list of feature maps [n, channels, height, width], from the
-            shallowest to the deepest.
+        build: returns a new module, untrained unless it has weights of its own. Its forward takes float images
+            [n, 3, height, width], normalised with `mean` and `std`, and returns the taps: a list of feature maps
+            [n, channels, height, width], from the shallowest to the deepest.
         taps: how many feature maps that list holds.
         mean, std: per channel (red, green, blue), for pixels in [0, 1].
         checkpoints: trained weights, the preferred first.
         weightless: the module has no weights and no border, as the control `none`; it is then one job per source of
             images, whatever weights and paddings were asked for.
+        own_weights: SHA-256 of the weights that `build` returns the module with; empty where it is untrained. They take
+            the place of a checkpoint.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -104,6 +106,7 @@ class Backbone(Component):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     checkpoints: tuple[Checkpoint, ...] = ()
     weightless: bool = False
+    own_weights: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

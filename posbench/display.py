@@ -13,6 +13,7 @@ from posbench.render import JobProgress
 
 if TYPE_CHECKING:
     from posbench.engine import JobResult
+    from posbench.results import Results
 
 
 class Display:
@@ -21,7 +22,7 @@ class Display:
     Args:
         console: for the bar, on standard error.
         say: prints a line in a style.
-        quiet: no bar.
+        quiet: no bar and no summary.
     """
 
     def __init__(self, console: Console, say: Callable[[str, str], None], *, quiet: bool = False) -> None:
@@ -37,6 +38,10 @@ class Display:
         images = sum(job.n_train + job.n_test for job in jobs)
         with JobProgress(self._console, len(jobs), images, quiet=self._quiet) as bar:
             yield _Watched(bar, self._say)
+
+    def heard(self, results: Results) -> None:
+        if not self._quiet:
+            self._say(results.summary(), "")
 
 
 class _Watched:

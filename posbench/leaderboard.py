@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posbench.errors import UsageError
+from posbench.folders import user_path
 from posbench.store import JobRecord, Record
 from posbench.verdict import verdicts
 
@@ -216,6 +217,31 @@ def job_row(record: JobRecord) -> Row:
         "posbench_version": record.posbench_version,
         "created": record.created,
     }
+
+
+def check_destinations(store: Path, files: Mapping[str, str | None]) -> None:
+    """Find out before a long run, not after it, that its tables have nowhere to go.
+
+    Args:
+        files: by option; None and `-` are no files.
+
+    Raises:
+        UsageError: if one is a folder or in none, or two are the same file, or the store's.
+    """
+    taken = {store.resolve(): "--store"}
+    for option, name in files.items():
+        if name in (None, "-"):
+            continue
+        path = user_path(str(name))
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
+        taken[path.resolve()] = option
+        if path.is_dir():
+            raise UsageError(f"{option} {name!r} is a folder: name a file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
+        if not path.exists() and not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import ComponentError, MissingError, one_line
+from posbench.errors import ComponentError, Inapplicable, MissingError, one_line
 from posbench.guests import settled, told, visit
 from posbench.leaves import dead_leaves
 from posbench.weights import Weights
@@ -42,6 +42,8 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         if weights.path is not None:
             load(network, _state(weights, weights.path, backbone), backbone, weights.label)
         elif weights.seed is not None:
+            if backbone.own_weights:
+                draw_anew(network, backbone)
             prepare_random(network, backbone)
     network.requires_grad_(False)
     for tensor in network.parameters():
@@ -125,6 +127,25 @@ def needed(network: nn.Module) -> set[str]:
         for name, buffer in network.named_buffers()
         if name.rpartition(".")[0] in owners and buffer.is_floating_point() and name in network.state_dict()
     }
+
+
+@torch.no_grad()
+def draw_anew(network: nn.Module, backbone: Backbone) -> None:
+    """Make a network that has weights of its own an untrained one, as its layers' `reset_parameters` draw them.
+
+    Raises:
+        Inapplicable: if a layer has parameters and no such method.
+    """
+    for name, layer in network.named_modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            with told(backbone):
+                reset()
+        elif any(True for _ in layer.parameters(recurse=False)):
+            raise Inapplicable(
+                f"{backbone.title} cannot be made untrained: {type(layer).__name__} {name!r} has parameters, "
+                "but no method reset_parameters that draws them"
+            )
 
 
 @torch.no_grad()

@@ -146,7 +146,7 @@ class JobProgress:
             TextColumn("{task.fields[title]}", table_column=BarsColumn(ratio=1, no_wrap=True, overflow="ellipsis")),
             expand=True,
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not (console.is_terminal or console.is_jupyter),
             transient=True,
         )
         self._form = ascii_form if console.options.ascii_only else printable

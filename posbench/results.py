@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from posbench import boards, leaderboard
 from posbench.boards import Board
+from posbench.comparison import compare, headings
 from posbench.errors import UsageError
 from posbench.plan import Plan, Task
+from posbench.published import Published
 from posbench.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class Results:
         job_rows: of metrics of a network as a whole.
         warnings: what the user should know, such as networks that had no trained weights.
         spent: on what was computed, or None if nothing was.
+        published: the table of a paper to hold the rows against, if asked for.
     """
 
     plan: Plan
@@ -87,6 +90,7 @@ class Results:
     job_rows: Sequence[Row] = ()
     warnings: tuple[str, ...] = ()
     spent: Spent | None = None
+    published: Published | None = None
     _keeps: object = field(default=None, repr=False)
 
     @property
@@ -148,6 +152,20 @@ class Results:
         shown = boards.boards(self.rows, ranked.name, higher_is_better=ranked.higher_is_better, by=by)
         shown += boards.control_boards(self.rows, ranked.name)
         return Leaderboard((*shown, *boards.verdict_boards(self.rows), *of_jobs))
+
+    def comparison(self) -> pd.DataFrame:
+        """The rows beside the numbers of the paper that `published` named, as text, and the differences.
+
+        Raises:
+            UsageError: if none was named.
+        """
+        import pandas as pd
+
+        if self.published is None:
+            raise UsageError("the run names no paper to compare with: give published='islam2020-table1', say")
+        compared = compare(self.rows, self.published)
+        lines = [[*labels, *(text for scored in scores for text in scored)] for labels, scores in compared.lines]
+        return pd.DataFrame(lines, columns=headings(compared))
 
     def map(self, cell_id: str) -> NDArray[np.float32]:
         """The mean predicted map of a cell, float32 [side, side].

@@ -17,6 +17,7 @@ from posbench.ingredients import gather
 from posbench.leaderboard import job_row, rows
 from posbench.plan import Job, Plan, Task
 from posbench.processes import stdout_elsewhere
+from posbench.published import published
 from posbench.registry import Registry
 from posbench.results import Results, Spent
 from posbench.selection import Selection
@@ -37,6 +38,10 @@ class Audience(Protocol):
         """These jobs are about to be computed; what it gives is told of each, until it is left."""
         ...
 
+    def heard(self, results: Results) -> None:
+        """Told at the end, if anything was computed."""
+        ...
+
 
 class Nobody:
     """An audience, and an observer, that hears nothing."""
@@ -46,6 +51,8 @@ class Nobody:
     @contextmanager
     def attend(self, jobs: Sequence[Job]) -> Iterator[Nobody]:
         yield self
+
+    def heard(self, results: Results) -> None: ...
 
     def started(self, job: Job) -> None: ...
 
@@ -72,6 +79,7 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
             f"{registry.given[0].title} is known to this process alone, and jobs and time_limit take others: "
             "leave them out, or offer it by a plugin"
         )
+    beside = published(selection.published) if selection.published else None
     with stdout_elsewhere(), redirect_stdout(sys.stderr):
         gathered = gather(selection, registry, download=not selection.dry_run)
         plan = gathered.plan().shard(*selection.part())
@@ -94,7 +102,7 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
             for one in store.readings()
             if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
         ]
-    return Results(
+    results = Results(
         plan,
         tasks,
         gathered.device,
@@ -103,8 +111,12 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
         [job_row(reading) for reading in readings],
         gathered.warnings,
         spent,
+        beside,
         keeps,
     )
+    if spent:
+        audience.heard(results)
+    return results
 
 
 def _planned(plan: Plan, selection: Selection) -> tuple[Task, ...]:

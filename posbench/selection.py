@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -107,12 +108,15 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
+def select(
+    config: Path | None, options: Mapping[str, Any], *, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Selection:
     """The selection that an experiment, a configuration file and the command line make together, the last first.
 
     Args:
         config: a YAML file with the options' names as keys, or None.
         options: the options given on the command line by field name; None stands for one that was not given.
+        defaults: in place of the fields' own.
 
     Raises:
         UsageError: if a key is unknown or given twice, or a value does not fit; with the file and line, for a file.
@@ -121,7 +125,7 @@ def select(config: Path | None, options: Mapping[str, Any]) -> Selection:
     chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
     if "experiment" in chosen:
         chosen = _read(experiments.path(chosen["experiment"])) | chosen
-    return Selection(**chosen)
+    return Selection(**{**defaults, **chosen})
 
 
 def _parse(name: str, value: object, where: str) -> object:

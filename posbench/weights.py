@@ -102,12 +102,16 @@ def resolve(
             raise UsageError(f"--weights names a file for {backbone.name!r}, which has no weights: leave it out")
         return [NONE], None
     random = [Weights(f"random:{seed}", seed=seed) for seed in seeds]
+    if backbone.own_weights and backbone.name in request.files:
+        raise UsageError(f"--weights names a file for {backbone.name!r}, which has its own: load it into the module")
     if backbone.name in request.files:
         path = request.files[backbone.name]
         digest = content_hash(path)
         return [Weights(f"file:{path.name}@{digest[:8]}", digest, path)], None
     if request.mode == "random":
         return random, None
+    if backbone.own_weights:
+        return [Weights(f"module:{backbone.name}@{backbone.own_weights[:8]}", backbone.own_weights)], None
     trained, problem = _trained(backbone, download=download)
     if trained is not None:
         return [trained], None

@@ -1,6 +1,5 @@
 """Where rows go: files, and one form of them on standard output."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from posbench.cli.app import out, write
 from posbench.components import Metric
 from posbench.errors import UsageError
-from posbench.folders import user_path
+from posbench.leaderboard import check_destinations
 from posbench.published import Published
 
 
@@ -16,20 +15,7 @@ def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = No
     """Find out before a long run, not after it, that its table has nowhere to go."""
     if [csv, markdown].count("-") + json > 1:
         raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
-    taken = {store.resolve(): "--store"}
-    for option, name in (("--csv", csv), ("--markdown", markdown)):
-        if name in (None, "-"):
-            continue
-        path = user_path(str(name))
-        if path.resolve() in taken:
-            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
-        taken[path.resolve()] = option
-        if path.is_dir():
-            raise UsageError(f"{option} {name!r} is a folder: name a file")
-        if not path.parent.is_dir():
-            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
-        if not path.exists() and not os.access(path.parent, os.W_OK):
-            raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
+    check_destinations(store, {"--csv": csv, "--markdown": markdown})
 
 
 def publish(

@@ -8,7 +8,6 @@ import typer
 
 from posbench.cli import output
 from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say, write
-from posbench.published import published as published_table
 from posbench.selection import select
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ def run(
     options = {name: value for name, value in locals().items() if name != "config"}
     selection = select(config, options)
     output.check(selection.store, csv=selection.csv, json=selection.json)
-    beside = published_table(selection.published) if selection.published else None
     from posbench.display import Display
     from posbench.running import carry_out
 
@@ -79,14 +77,12 @@ def run(
     if selection.dry_run:
         _show_plan(results, json=selection.json)
         return
-    if results.spent and not selection.quiet:
-        say(results.summary())
     output.publish(
         results.rows,
         results.plan.metrics[0] if results.plan.metrics else None,
         csv=selection.csv,
         json=selection.json,
-        beside=beside,
+        beside=results.published,
         of_jobs=results.job_rows,
     )
     if results.failed:
