@@ -93,6 +93,9 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
     with Store(selection.store) as store:
         since = store.last_run()
         tasks = _left(plan, store, force=selection.force)
+        left_out = tuple(_left_out(tasks))
+        for warning in left_out:
+            audience.warned(warning)
         spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry) if tasks else None
         records = store.records(cell.id for cell in plan.cells)
         planned = {job.id for job, _ in plan.jobs()}
@@ -109,7 +112,7 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
         selection.store,
         rows(records),
         [job_row(reading) for reading in readings],
-        gathered.warnings,
+        (*gathered.warnings, *left_out),
         spent,
         beside,
         keeps,
@@ -148,8 +151,6 @@ def _compute(
     """
     from posbench.executors import Here, Workers, run
 
-    for warning in _left_out(tasks):
-        audience.warned(warning)
     elsewhere = selection.jobs > 1 or selection.time_limit is not None
     executor = Workers(selection, selection.jobs, selection.time_limit) if elsewhere else Here(plan, device)
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import posbench as api
@@ -243,3 +244,15 @@ def test_importing_posbench_imports_nothing_heavy() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert {"run", "backbone", "images", "Results"} <= set(api.__all__)
+
+
+@pytest.mark.usefixtures("tiny", "posbench")
+def test_images_that_cannot_be_read_are_told() -> None:
+    Path("mine").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((70, 70, 3), i, np.uint8)).save(f"mine/{i}.png")
+    Path("mine/bad.png").write_text("no image", encoding="utf-8")
+    results = api.run(backbones="tiny", paddings="zero", **{**SMALL, "images": Path("mine"), "weights": "random"})
+    assert [warning.partition(" (")[0].partition(": bad@")[0] for warning in results.warnings] == [
+        f"1 images of {results.rows[0]['images']} cannot be read and are left out"
+    ]
