@@ -7,6 +7,8 @@ from torch import nn
 
 from posbench.components import Backbone
 from posbench.errors import Inapplicable, PosbenchError, UsageError, one_line
+from posbench.guests import settled
+from posbench.networks import untrained
 from posbench.padding import PaddedOperation, padded_operations
 
 #: How many pixels up and down to look for an image size at which all padding is even.
@@ -18,9 +20,10 @@ def operations(backbone: Backbone, image_size: int) -> list[PaddedOperation]:
 
     Raises:
         PosbenchError: if a padded operation would escape a strategy.
+        ComponentError: if the backbone builds no network.
         UsageError: if the network cannot take images of this size.
     """
-    return _operations(_without_memory(backbone), backbone.name, image_size)
+    return _operations(_without_memory(backbone), backbone, image_size)
 
 
 def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
@@ -29,7 +32,7 @@ def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
 
     def even(size: int) -> bool:
         try:
-            return not any(operation.uneven for operation in _operations(network, backbone.name, size))
+            return not any(operation.uneven for operation in _operations(network, backbone, size))
         except UsageError:
             return False  # the network takes no image of this size
 
@@ -39,14 +42,16 @@ def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
 
 
 def _without_memory(backbone: Backbone) -> nn.Module:
-    with torch.device("meta"):
-        return backbone.build().eval()
+    with settled(), torch.device("meta"):
+        return untrained(backbone)
 
 
-def _operations(network: nn.Module, name: str, size: int) -> list[PaddedOperation]:
+def _operations(network: nn.Module, backbone: Backbone, size: int) -> list[PaddedOperation]:
     try:
-        return padded_operations(network, torch.empty(1, 3, size, size, device="meta"))
+        with settled():
+            return padded_operations(network, torch.empty(1, 3, size, size, device="meta"))
     except Inapplicable as error:
-        raise PosbenchError(f"backbone {name!r}: {error}") from error
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"backbone {name!r} cannot take an image of {size} px: {one_line(error)}") from error
+        raise PosbenchError(f"backbone {backbone.name!r}: {error}") from error
+    # Networks say in ways of their own that they take no image of this size.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"backbone {backbone.name!r} cannot take an image of {size} px: {one_line(error)}") from error

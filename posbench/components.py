@@ -40,7 +40,7 @@ class Component:
         offered_by: the distribution that it is from, and its version; set by posbench when it finds the plugin.
 
     Raises:
-        ValueError: if the name does not fit, or the version is not a non-empty string.
+        ValueError: if the name does not fit, the version is not a non-empty string, or summary or source is no string.
     """
 
     name: str
@@ -61,6 +61,9 @@ class Component:
             raise ValueError(f"{self.name!r} is no name for a component: it must match {NAME.pattern[:-2]}")
         if not isinstance(self.version, str) or not self.version:
             raise ValueError(f"{self.name}: the version must be a non-empty string, not {self.version!r}")
+        for text in (self.summary, self.source):
+            if not isinstance(text, str):
+                raise ValueError(f"{self.name}: summary and source must be strings, not {text!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,8 @@ class Backbone(Component):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.taps, int) or self.taps < 1:
+            raise ValueError(f"{self.name}: taps must be a whole number, 1 or more, not {self.taps!r}")
         # Records are compared and hashed, which an author who writes a list or an array need not know.
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))

@@ -34,11 +34,7 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     """
     with settled(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
-        with told(backbone):
-            network = backbone.build()
-            if not isinstance(network, nn.Module):
-                raise TypeError(f"build returned a {type(network).__name__}, which is no torch.nn.Module")
-            network.eval()
+        network = untrained(backbone)
         if weights.path is not None:
             load(network, _state(weights, weights.path, backbone), backbone, weights.label)
         elif weights.seed is not None:
@@ -50,6 +46,19 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def untrained(backbone: Backbone) -> nn.Module:
+    """What the backbone builds, in evaluation mode.
+
+    Raises:
+        ComponentError: if it raises, or builds something else than a module.
+    """
+    with told(backbone):
+        network = backbone.build()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"build returned {type(network).__name__}, which is no torch.nn.Module")
+        return network.eval()
 
 
 def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
@@ -197,7 +206,7 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     """
     try:
         with settled(), torch.device("meta"):
-            network = backbone.build().eval()
+            network = untrained(backbone)
     except (Exception, SystemExit):
         return None
     sizes = (size, *range(size - size % 32 + 32, 1025, 32))

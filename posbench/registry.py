@@ -113,6 +113,7 @@ class Registry:
                     if not isinstance(component, record):
                         raise TypeError(f"{caller.name} returned {component!r}, which is no {record.__name__}")
                     Component.__post_init__(component)  # a class of the plugin's own may have left it out
+                    hash(component)  # plans sort jobs by their components
                     yield kind, component
 
     def entries(self, kind: str) -> list[Entry]:

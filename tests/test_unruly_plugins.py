@@ -8,17 +8,22 @@ import json
 import random
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from posbench.components import Padding
+from posbench.components import Metric, Padding
 from posbench.errors import ComponentError, Inapplicable
+from posbench.executors import Here, run
 from posbench.guests import settled, told
+from posbench.observation import Observation, Reading
+from posbench.store import Store
 from tests.conftest import Ran
 from tests.test_cli import SMALL
 from tests.test_cli import told as said
+from tests.test_engine import Log, plan
 
 Posbench = Callable[..., Ran]
 Install = Callable[..., None]
@@ -233,7 +238,7 @@ def test_backbones_and_their_weights(posbench: Posbench) -> None:
     assert said["tiny"] == ("ok", "")
     assert said["raises"] == ("failed", f"backbone 'raises' {OF}: ValueError: out of order")
     assert said["modest"][1].startswith(f"backbone 'modest' {OF} must return 4 feature maps")
-    assert said["number"][1].startswith(f"backbone 'number' {OF}: TypeError: build returned a int")
+    assert said["number"][1].startswith(f"backbone 'number' {OF}: TypeError: build returned int")
     assert said["broken"] == ("failed", f"backbone 'broken' {OF}: ValueError: out of order")
     assert said["odd"][1].startswith(f"backbone 'odd' {OF}: TypeError: the reader of weights")
 
@@ -345,6 +350,86 @@ def test_a_plugin_that_cannot_be_loaded_is_left_out(
     assert {row["status"] for row in json.loads(ran.out)} == {"ok"}
     assert "posbench: plugin posbench-odd 1.0 is left out" in ran.err
     assert error in ran.err
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ("Padding(name='odd', summary=['a list'], version='1')", "summary and source must be strings"),
+        ("Padding(name='odd', summary='', version='1', pad=Unhashable())", "unhashable"),
+        ("Backbone(name='odd', summary='', version='1', build=print, taps='3')", "taps must be a whole number"),
+        ("Backbone(name='odd', summary='', version='1', build=print, taps=0)", "taps must be a whole number"),
+        ("Target(name='odd', summary='', version=1, draw=print)", "the version must be a non-empty string"),
+    ],
+)
+def test_records_that_no_plan_could_use_are_left_out(
+    record: str, error: str, posbench: Posbench, install: Install, tiny: str
+) -> None:
+    kind = {"Padding": "paddings", "Backbone": "backbones", "Target": "targets"}[record.partition("(")[0]]
+    install(
+        "posbench-odd",
+        f"""
+from posbench import Backbone, Padding, Target, hookimpl
+
+class Unhashable(list):
+    def __call__(self, x, sides):
+        return x
+
+@hookimpl
+def posbench_{kind}():
+    return [{record}]
+""",
+    )
+    ran = posbench(*RUN, "--quiet", "--dry-run")
+    assert ran.code == 0
+    assert "plugin posbench-odd 1.0 is left out" in ran.err
+    assert error in ran.err
+
+
+def test_texts_of_plugins_are_shown_as_they_are(posbench: Posbench, install: Install) -> None:
+    install(
+        "posbench-odd",
+        """
+from posbench import Padding, hookimpl
+
+@hookimpl
+def posbench_paddings():
+    return [Padding(name="odd", summary="[red]=1+1 <script> \\x1b[31m", version="[1]", source="[link]")]
+""",
+    )
+    for arguments in (("list", "paddings"), ("list",)):
+        ran = posbench(*arguments)
+        assert ran.code == 0
+        assert "[red]=1+1 <script>" in " ".join(ran.out.split())
+        assert "\x1b" not in ran.out
+
+
+@pytest.mark.usefixtures("_unruly")
+@pytest.mark.parametrize(("name", "reason"), [("raises", "ValueError: out of order"), ("number", "TypeError: build")])
+def test_an_audit_of_a_broken_backbone_is_one_line(name: str, reason: str, posbench: Posbench) -> None:
+    said(posbench("audit", name), 2, reason)
+
+
+def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_path: Path) -> None:
+    def scribbles(observation: Observation) -> list[Reading]:
+        observation.test.taps[0].zero_()
+        raise ValueError("and then that")
+
+    def reads(observation: Observation) -> list[Reading]:
+        return [Reading({}, value=float(observation.test.taps[0].abs().sum()))]
+
+    made = {
+        name: Metric(name=name, summary="", version="1", of_job=function)
+        for name, function in {"scribbles": scribbles, "reads": reads}.items()
+    }
+    found = []
+    for names in (["reads"], ["scribbles", "reads"]):
+        with Store(tmp_path / f"{len(names)}.db") as store:
+            wanted = plan(metrics=[made[name] for name in names])
+            assert list(run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log()))
+            found.append({one.reading.metric: one.reading for one in store.readings()})
+    assert found[0]["reads"].value == found[1]["reads"].value
+    assert found[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
 
 
 def test_states_are_as_before_and_begin_alike() -> None:
