@@ -9,14 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from rich.cells import cell_len
 
 from posbench.cli.app import app
 from posbench.legible import ascii_form, pieces
 from tests.conftest import TINY, Ran
-from tests.test_cli import SIZES, rows
+from tests.test_cli import SIZES, rows, told
 
 Posbench = Callable[..., Ran]
 RUN = (
@@ -46,6 +48,8 @@ def commands(cell: str) -> list[tuple[str, ...]]:
         ("show", cell),
         ("measures", "--pictures"),
         ("compare", "padding=zero", "padding=circular"),
+        ("publish", "published"),
+        ("doctor",),
         ("list", "paddings"),
         ("list", "targets"),
         ("list", "controls"),
@@ -60,11 +64,14 @@ def broken_up(text: str) -> Counter[str]:
 
 
 @pytest.fixture
-def cell(posbench: Posbench, install: Callable[..., None]) -> str:
+def cell(posbench: Posbench, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> str:
     """A store with something of everything, and a cell of it."""
     install("posbench-tiny", TINY)
     ran = posbench(*RUN, "--csv", "-")
     assert ran.code == 0, ran.err
+    # Others write to the disk, too, and the hub may answer now and not then.
+    monkeypatch.setattr("posbench.doctor.hub_answers", lambda: False)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**33))
     return rows(ran.out)[0]["cell_id"][:12]
 
 
@@ -89,6 +96,44 @@ def test_no_command_prints_lines_too_wide_or_loses_a_word_or_a_number(
             found = shown.out.translate(LINES)
             assert [word for word in words if word not in found] == [], (command, width)
             assert "…" not in shown.out or "…" in whole.out
+
+
+def test_what_programs_read_is_whole_and_the_same_in_any_terminal(
+    posbench: Posbench, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = [("leaderboard", *form) for form in (("--csv", "-"), ("--markdown", "-"), ("--json",))]
+    for command in [*forms, ("measures", "--csv", "-"), ("compare", "padding=zero", "padding=circular", "--json")]:
+        shown = set()
+        for columns, locale in (("60", "C"), ("60", "C.UTF-8"), ("200", "C.UTF-8")):
+            monkeypatch.setenv("COLUMNS", columns)
+            monkeypatch.setenv("LC_ALL", locale)
+            ran = posbench(*command)
+            assert ran.code == 0, ran.err
+            shown.add(ran.out)
+        assert len(shown) == 1, command
+    markdown = posbench("leaderboard", "--markdown", "-").out
+    # Scores, their controls, verdicts, and networks as a whole.
+    assert [line for line in markdown.splitlines() if line.startswith("**")] == [
+        "**spc on leaves**",
+        "**spc on leaves, and its controls: tiny, untrained, random:0**",
+        "**verdicts**",
+        "**networks as a whole on leaves**",
+    ]
+    assert cell in posbench("leaderboard", "--csv", "-").out
+
+
+def test_a_picture_is_written_where_asked_and_named_where_it_cannot_be(
+    posbench: Posbench, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = posbench("show", cell, "--png", "map.png")
+    assert ran.code == 0, ran.err
+    with Image.open("map.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > picture.height > 400
+    told(posbench("show", cell, "--png", "no-such-folder/map.png"), 2, "cannot be written")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    told(posbench("show", cell, "--png", "other.png"), 4, "pip install 'posbench[report]'")
+    assert not Path("other.png").exists()
 
 
 @pytest.mark.long
@@ -139,7 +184,6 @@ def test_piped_lines_stay_whole(cell: str) -> None:
     [
         {"PYTHONIOENCODING": "ascii"},
         {"LANG": "C"},
-        {"LC_ALL": "C"},
         {"LC_ALL": "POSIX"},
         {"LC_ALL": "C", "FORCE_COLOR": "1"},
     ],
@@ -149,7 +193,7 @@ def test_without_unicode_output_is_ascii(cell: str, environment: dict[str, str])
         text = in_process(command, COLUMNS="80", **environment).stdout
         assert text.isascii()
         assert b"\\u" not in text  # nothing without a form of its own
-    assert b"%%" in in_process(("show", cell), COLUMNS="80", **environment).stdout
+    assert b"@@" in in_process(("show", cell), COLUMNS="80", **environment).stdout
 
 
 @pytest.mark.long
