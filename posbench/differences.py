@@ -9,7 +9,8 @@ from pathlib import Path
 
 from posbench.errors import UsageError, unknown
 from posbench.folders import user_path
-from posbench.leaderboard import Row, from_csv, rows
+from posbench.importing import from_csv
+from posbench.leaderboard import Row, rows
 from posbench.publication import is_published, read
 from posbench.statistics import Difference, Mean, holm, paired, unpaired
 from posbench.store import Store

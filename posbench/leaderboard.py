@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +23,20 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 _SETTINGS = ("taps", "seed", "image_size", "precision", "score_at", "n_train", "n_test")
-_FIRST = (
+#: The first columns of every table of cells, and the last: all that are not a metric.
+FIRST = (
     *("backbone", "weights", "padding", "images", "test_images", "target", "readout"),
     *_SETTINGS,
     *("n_test_photos", "status", "reason"),
 )
 #: The metrics whose columns every table has, in this order; others follow by name.
 _METRICS = ("spc", "mae", "r2")
-_LAST = (
+LAST = (
     *("degenerate", "reach", "control", "control_of", "verdict"),
     *("seconds", "cell_id", "posbench_version", "created"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+#: With what text begins that a spreadsheet would run.
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
@@ -96,9 +97,9 @@ def _natural(version: str) -> list[tuple[int, str]]:
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The columns of a table of these rows: the same for every table but for metrics beyond posbench's own."""
-    known = {*_FIRST, *_LAST, *_spread(_METRICS)}
+    known = {*FIRST, *LAST, *_spread(_METRICS)}
     extra = sorted({key for row in rows for key in row if key not in known and f"{key}_lo" in row})
-    return [*_FIRST, *_spread(_METRICS), *_spread(extra), *_LAST]
+    return [*FIRST, *_spread(_METRICS), *_spread(extra), *LAST]
 
 
 def _spread(metrics: Iterable[str]) -> list[str]:
@@ -131,54 +132,7 @@ def _harmless(value: object) -> object:
         return value
     # A lone carriage return would end the row for some readers.
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return "'" + text if text.startswith(_FORMULA) else text
-
-
-_WHOLE = ("image_size", "n_train", "n_test", "n_test_photos", "seed")
-_NUMBERS = ("degenerate", "reach", "seconds")
-
-
-def from_csv(path: Path) -> list[Row]:
-    """The rows of a table that `to_csv` wrote, as they were.
-
-    Raises:
-        UsageError: naming the line, if it is none.
-    """
-    try:
-        # `utf-8-sig` as a spreadsheet may have put its mark before the header.
-        lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
-        header, *body = list(lines) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{str(path)!r} is no leaderboard ({error}): give a CSV that posbench wrote") from error
-    needed = {*_FIRST, *_LAST}
-    if missing := [name for name in (*_FIRST, *_LAST) if name not in header]:
-        raise UsageError(f"{str(path)!r} is no leaderboard: it lacks the column {missing[0]!r}")
-    if len(set(header)) < len(header):
-        raise UsageError(f"{str(path)!r} has two columns of one name: keep one")
-    read = []
-    for number, line in enumerate(body, 2):
-        if len(line) != len(header):
-            raise UsageError(f"{str(path)!r}, row {number}: {len(line)} fields, where the header has {len(header)}")
-        row: Row = {}
-        for name, text in zip(header, line, strict=True):
-            try:
-                row[name] = _value(name, text, number_wanted=name not in needed)
-            except ValueError:
-                raise UsageError(f"{str(path)!r}, row {number}: {name} is {text[:40]!r}, not a number") from None
-        read.append(row)
-    return read
-
-
-def _value(name: str, text: str, *, number_wanted: bool) -> str | int | float | None:
-    if name in _WHOLE or name in _NUMBERS or number_wanted:
-        if not text:
-            return None
-        value = int(text) if name in _WHOLE else float(text)
-        if not isfinite(value):
-            raise ValueError
-        return value
-    harmless = text.startswith("'") and text[1:].startswith(_FORMULA)
-    return (text[1:] if harmless else text) or (None if name in ("control", "control_of", "verdict") else "")
+    return "'" + text if text.startswith(FORMULA) else text
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 
 from posbench.components import Backbone
 from posbench.errors import ComponentError, Inapplicable, MissingError, one_line
+from posbench.folders import content_hash
 from posbench.guests import settled, told, visit
 from posbench.leaves import dead_leaves
 from posbench.weights import Weights
@@ -30,13 +31,17 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     Leaves torch's global random state as it was.
 
     Raises:
-        MissingError: if the checkpoint lacks a tensor that the taps depend on, or cannot be read.
+        MissingError: if the checkpoint lacks a tensor that the taps depend on, cannot be read, or is no longer the file
+            that its digest is of.
     """
     with settled(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
         network = untrained(backbone)
         if weights.path is not None:
-            load(network, _state(weights, weights.path, backbone), backbone, weights.label)
+            state = _state(weights, weights.path, backbone)
+            if weights.digest and content_hash(weights.path) != weights.digest:
+                raise MissingError(f"weights {weights.path.name!r} have changed since the run began: give it again")
+            load(network, state, backbone, weights.label)
         elif weights.seed is not None:
             if backbone.own_weights:
                 draw_anew(network, backbone)

@@ -12,7 +12,8 @@ from posbench.components import Padding
 from posbench.controls import chosen, with_controls
 from posbench.differences import Side, compare, side, to_json
 from posbench.errors import UsageError
-from posbench.leaderboard import from_csv, row, rows, to_csv
+from posbench.importing import from_csv
+from posbench.leaderboard import row, rows, to_csv
 from posbench.plan import Cell
 from posbench.statistics import interval
 from posbench.store import Outcome, Store, StoredScore
@@ -141,7 +142,7 @@ class TestCsv:
     ) -> None:
         with Store(store) as opened:
             records = opened.records()
-        text = to_csv([row(record) | {"spc": 0.0625} for record in records])
+        text = to_csv([row(record) | {"spc": 0.0625, "spc_lo": None, "spc_hi": None} for record in records])
         (tmp_path / "a.csv").write_text(change(text), encoding="utf-8")
         with pytest.raises(UsageError, match=message):
             from_csv(tmp_path / "a.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import nn
 from posbench import dead_leaves
 from posbench.components import Backbone, Checkpoint
 from posbench.errors import MissingError
+from posbench.folders import content_hash
 from posbench.networks import build, needed, smallest_size
 from posbench.registry import load_registry
 from posbench.weights import Weights
@@ -298,8 +300,16 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+#: As safetensors begins: the length of its header, and that.
+HEADER_OF_AN_EXABYTE = struct.pack("<Q", 2**60) + b"{}"
+_HEADER = b'{"stem.weight": {"dtype": "F32", "shape": [1099511627776], "data_offsets": [0, 4398046511104]}}'
+LIES_ABOUT_ITS_SIZE = struct.pack("<Q", len(_HEADER)) + _HEADER
+
+
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors", "weights.pth"])
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x00" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights at all", b"\x00" * 100, HEADER_OF_AN_EXABYTE, LIES_ABOUT_ITS_SIZE]
+)
 def test_a_file_that_holds_no_weights_is_named_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(MissingError, match=rf"^weights '{name}' cannot be read \(.+\)$"):
@@ -312,6 +322,16 @@ def test_a_cut_off_file_is_named(source: Small, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MissingError, match="cannot be read"):
         build(backbone(), trained(tmp_path / "weights.pt"))
+
+
+def test_a_file_that_changes_under_its_name_is_noticed(source: Small, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(source.state_dict(), path)
+    planned = Weights("file:weights.pt", content_hash(path), path)
+    build(backbone(), planned)
+    torch.save({name: value + 1 for name, value in source.state_dict().items()}, path)
+    with pytest.raises(MissingError, match=r"^weights 'weights.pt' have changed since the run began: give it again$"):
+        build(backbone(), planned)
 
 
 def test_a_lone_tensor_is_no_checkpoint(tmp_path: Path) -> None:
