@@ -278,7 +278,7 @@ def test_fail_fast_goes_past_what_cannot_exist(store: Store) -> None:
 
 def test_a_checkpoint_that_does_not_fit_stops_the_run(store: Store, tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pt")
-    weights = Weights("file:weights.pt@0", "0", tmp_path / "weights.pt")
+    weights = Weights("file:weights.pt", "", tmp_path / "weights.pt")
     with pytest.raises(MissingError, match=r"they lack one\.bias, one\.weight"):
         go(plan(networks=[(NET, [weights])]), store)
     # It is found before another network has run.

@@ -408,7 +408,7 @@ def test_torchvisions_files_fit_with_and_without_their_classifier(
     for kept in (state, {key: value for key, value in state.items() if not key.startswith(head)}):
         file = tmp_path / f"file{suffix}"
         save_file(kept, file) if suffix == ".safetensors" else torch.save(kept, file)
-        network = build(backbone, Weights(f"file:{file.name}@0", "0", file))
+        network = build(backbone, Weights(f"file:{file.name}", "", file))
         own = network.state_dict()
         shared = [key for key in kept if key in own and own[key].is_floating_point()]
         assert len(shared) >= 26
@@ -416,4 +416,4 @@ def test_torchvisions_files_fit_with_and_without_their_classifier(
     first = next(key for key in state if key.endswith("weight"))
     torch.save({key: value for key, value in state.items() if key != first}, tmp_path / "file.pth")
     with pytest.raises(MissingError, match=f"they lack {re.escape(first)}"):
-        build(backbone, Weights("file:file.pth@0", "0", tmp_path / "file.pth"))
+        build(backbone, Weights("file:file.pth", "", tmp_path / "file.pth"))
