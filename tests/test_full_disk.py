@@ -58,7 +58,8 @@ def full(room: int) -> Iterator[None]:
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file but what commands have said."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix not in (".out", ".err")}
+    files = (path for path in folder.iterdir() if path.is_file() and path.suffix not in (".out", ".err"))
+    return {path.name: path.read_bytes() for path in files}
 
 
 def one_line(answer: tuple[int, str, str], *pieces: str) -> None:
@@ -115,6 +116,18 @@ def test_a_picture_for_which_there_is_no_room(started: Forks, site: Path, filled
     assert content(filled) == before
     assert started.run(filled, "show", cell, "--png", "cell.png", site=site)[0] == 0
     assert content(filled)["cell.png"].startswith(b"\x89PNG")
+
+
+def test_a_published_folder_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
+    published = filled / "published"
+    code, _, err = started.run(filled, "publish", "published", site=site)
+    assert code == 0, err
+    before = content(published)
+    assert started.run(filled, *MORE, site=site)[0] == 0
+    one_line(started.run(filled, "publish", "published", site=site, room=600), "cannot be written")
+    assert before.items() <= content(published).items()
+    assert not [name for name in content(published) if name.startswith(".")]
+    assert started.run(filled, "publish", "published", site=site)[0] == 0
 
 
 def test_a_merged_store_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
