@@ -1,9 +1,8 @@
-"""Draws the pictures of docs/concepts.md: `python benchmarks/pictures.py [FOLDER]`. Takes two minutes."""
+"""Draws the pictures of docs/concepts.md: `python -m benchmarks.pictures [FOLDER]`. Takes a minute."""
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +12,6 @@ from matplotlib import pyplot as plt
 import posbench
 from posbench.maps import pattern, resize
 from posbench.registry import load_registry
-from posbench.store import Record, Store
 
 mpl.use("Agg")
 
@@ -26,35 +24,26 @@ LINES = {
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
 
-def measured() -> dict[tuple[str, str, str], Record]:
-    """The cells of a run, by backbone, padding and target."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pictures.db"
-        posbench.run(backbones=["tf_efficientnet_lite0", "none"], paddings=["zero", "circular"], store=path)
-        with Store(path) as store:
-            records = list(store.records())
-    found = {}
-    for record in records:
-        identity = record.outcome.identity
-        found[identity["backbone"]["name"], identity["padding"]["name"], identity["target"]["name"]] = record
-    return found
-
-
 def drawings(path: Path) -> None:
     """The targets, and below them what is drawn."""
-    records = measured()
-    figure, axes = plt.subplots(1 + len(LINES), len(TARGETS), figsize=(8.2, 7.6), layout="constrained")
+    results = posbench.run(
+        backbones=["tf_efficientnet_lite0", "none"],
+        paddings=["zero", "circular"],
+        targets=TARGETS,
+        weights="pretrained",
+        precision="fp32",
+    )
+    cells = {(row["backbone"], row["padding"], row["target"]): row for row in results.rows}
+    figure, axes = plt.subplots(1 + len(LINES), len(TARGETS), figsize=(8.2, 6.8), layout="constrained")
     components = {target.name: target for target in load_registry().select(posbench.Target, TARGETS)}
     for column, name in enumerate(TARGETS):
         side = 26
         axes[0, column].set_title(name)
         axes[0, column].imshow(resize(pattern(components[name]), side), vmin=0, vmax=1)
         for line, (backbone, padding) in enumerate(LINES, 1):
-            outcome = records[backbone, padding, name].outcome
-            drawn = np.frombuffer(outcome.mean_map or b"", "<f4").reshape(side, side)
-            shown = axes[line, column].imshow(drawn, vmin=0, vmax=1)
-            score = next(score.value for score in outcome.scores if score.metric == "spc")
-            axes[line, column].set_xlabel(f"SPC {score:.2f}")
+            row = cells[backbone, padding, name]
+            shown = axes[line, column].imshow(results.map(row["cell_id"]), vmin=0, vmax=1)
+            axes[line, column].set_xlabel(f"SPC {row['spc']:.2f}")
     for line, label in enumerate(["target", *LINES.values()]):
         axes[line, 0].set_ylabel(label)
     for axis in axes.flat:

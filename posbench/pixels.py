@@ -34,8 +34,8 @@ class _Files:
 def images(source: Any, *, name: str = "images") -> Images:
     """Images of your own as a source, labelled `pixels:NAME@hash8` by their content.
 
-    Windows are cut from them as from photographs in a folder, and no image serves for both training and testing. They
-    stand in temporary files, three bytes a pixel, as long as the record is in use.
+    Windows are cut from them as from photographs in a folder, and no image is tested by a readout that has seen it.
+    They stand in temporary files, three bytes a pixel, as long as the record is in use.
 
     Args:
         source: a tensor [n, 3, height, width], uint8 or floating-point in [0, 1]; or a torch `Dataset`, or any

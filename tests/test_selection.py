@@ -296,3 +296,12 @@ def test_of_junk_on_the_command_line_only_usage_errors_escape(name: str, value: 
     except UsageError:
         return
     assert isinstance(getattr(chosen, name), tuple | str | int | Path)
+
+
+def test_a_caller_may_have_defaults_of_its_own(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("store: kept.db", encoding="utf-8")
+    own = {"store": Path("elsewhere.db")}
+    assert select(None, {}, defaults=own).store == Path("elsewhere.db")
+    assert select(config, {}, defaults=own).store == Path("kept.db")
+    assert select(config, {"store": "mine.db"}, defaults=own).store == Path("mine.db")
