@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from posbench import publication
-from posbench.leaderboard import from_csv, rows
+from posbench.importing import from_csv
+from posbench.leaderboard import rows
 from posbench.store import Store
 from tests.conftest import Ran
 
