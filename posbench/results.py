@@ -207,4 +207,6 @@ class Results:
     def _repr_html_(self) -> str:
         from posbench import markup
 
-        return "\n".join([markup.remarks(self.warnings), self.leaderboard()._repr_html_()])
+        # A dry run has no scores to show, but a plan.
+        shown = self.leaderboard()._repr_html_() if self.rows or self.job_rows else self.jobs().to_html(index=False)
+        return "\n".join([markup.remarks(self.warnings), shown])

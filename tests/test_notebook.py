@@ -22,6 +22,9 @@ from posbench import selection
 from posbench.cli import running as command
 from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError
 from posbench.leaderboard import to_csv
+from posbench.networks import build
+from posbench.registry import load_registry
+from posbench.weights import Weights
 from tests.conftest import Ran
 from tests.test_cli import RUN
 
@@ -117,6 +120,19 @@ def test_other_weights_are_other_cells() -> None:
     with torch.no_grad():
         other[0].bias += 1
     assert not set(ids(first)) & set(ids(other))
+
+
+@pytest.mark.usefixtures("posbench")
+@pytest.mark.parametrize("name", ["tiny", "test_resnet"])
+def test_a_network_scores_the_same_as_a_module_of_ones_own(name: str, tiny: str) -> None:
+    record = load_registry().get(api.Backbone, name)
+    module = build(record, Weights("random:0", seed=0)).train()
+    mine = api.backbone(module, name="mine", mean=record.mean, std=record.std)
+    own = {**SMALL, "image_size": 96}
+    rows = api.run(backbones=[name, mine], paddings="zero,circular", weights="auto", **own).rows
+    named, mine_too = ([row["spc"] for row in rows if row["backbone"] == one] for one in (name, "mine"))
+    assert len(named) == 4
+    assert named == pytest.approx(mine_too, abs=1e-6)
 
 
 @pytest.mark.usefixtures("posbench")

@@ -89,6 +89,12 @@ def test_html_is_escaped(tiny: str, posbench: Callable[..., Ran]) -> None:
     assert HOSTILE in Tables(html).text
 
 
+def test_a_dry_run_shows_its_plan_as_html(tiny: str, posbench: Callable[..., Ran]) -> None:
+    html = api.run(backbones=tiny, paddings="zero", dry_run=True, **SMALL)._repr_html_()
+    assert "<td>random:0</td>" in html
+    assert "<td>True</td>" in html
+
+
 def test_a_map_is_what_the_store_holds(results: api.Results) -> None:
     row = results.rows[0]
     drawn = results.map(row["cell_id"])
