@@ -77,7 +77,7 @@ def _key(row: Mapping[str, Any]) -> Key | None:
     """What a row of ours measures, in a paper's terms; None if no paper could have it."""
     readout = _READOUT.fullmatch(row["readout"])
     images = str(row["test_images"])
-    photographs = images == "photos" or images.startswith("folder:")
+    photographs = images == "photos" or images.startswith(("folder:", "pixels:"))
     if readout is None or not (photographs or images in _SYNTHETIC):
         return None
     entry = USUAL | {

@@ -30,6 +30,7 @@ def found(table: str, **changes: Any) -> dict[str, float]:
         ("1", {"readout": "sgd-text"}, 0.742, 0.149),
         ("1", {"readout": "ridge-cv"}, 0.742, 0.149),
         ("1", {"test_images": "folder:PASCAL-S@01234567"}, 0.742, 0.149),
+        ("1", {"test_images": "pixels:mine@01234567"}, 0.742, 0.149),
         ("1", {"test_images": "white", "backbone": "resnet152", "target": "V"}, 0.979, 0.072),
         ("1", {"target": "VS-signed", "test_images": "noise"}, 0.526, 0.566),
         ("1", {"backbone": "none", "padding": "none", "target": "G"}, -0.001, 0.233),
