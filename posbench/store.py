@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from posbench import __version__
+from posbench import __version__, vetting
 from posbench.components import Metric
-from posbench.errors import UsageError
+from posbench.errors import UsageError, one_line
 from posbench.plan import Cell, Identity, Job, Measured, Task, identify
 
 SCHEMA_VERSION = 2
@@ -260,6 +260,7 @@ class Store:
         try:
             with self._explained():
                 self._connection.execute("PRAGMA foreign_keys = ON")
+                self._connection.execute("PRAGMA trusted_schema = OFF")
                 # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
                 self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._connection.execute("PRAGMA synchronous = FULL")
@@ -270,6 +271,13 @@ class Store:
 
     def _prepare(self, *, must_exist: bool) -> None:
         """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
+        # What a view or a trigger would do is not for whoever made the file to say.
+        if found := self._connection.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        ).fetchone():
+            raise UsageError(
+                f"{str(self.path)!r} holds {found[0][:40]!r}, which is no table: posbench made no such store"
+            )
         if self._is_current():
             return  # so that a store can be read where nothing can be written
         with self._transaction():
@@ -348,6 +356,15 @@ class Store:
             ) from error
 
     @contextmanager
+    def _vetted(self) -> Iterator[None]:
+        """What is stored and cannot be is damage."""
+        with self._explained():
+            try:
+                yield
+            except (ValueError, TypeError) as error:
+                raise sqlite3.DatabaseError(f"malformed: {one_line(error)}") from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
         with self._explained():
@@ -391,7 +408,7 @@ class Store:
                         run,
                         json.dumps(outcome.identity, sort_keys=True),
                         outcome.status,
-                        outcome.reason,
+                        vetting.cleaned(outcome.reason),
                         outcome.n_test_photos,
                         outcome.degenerate,
                         outcome.seconds,
@@ -429,7 +446,14 @@ class Store:
             self._connection.execute(
                 "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(*same, one.tap, run, json.dumps(job.identity(), sort_keys=True), one.status, one.reason),
+                    *(
+                        *same,
+                        one.tap,
+                        run,
+                        json.dumps(job.identity(), sort_keys=True),
+                        one.status,
+                        vetting.cleaned(one.reason),
+                    ),
                     *(one.value, one.lo, one.hi, json.dumps(dict(one.by_photograph))),
                     *(one.picture, one.columns, now, __version__),
                 ),
@@ -444,10 +468,17 @@ class Store:
                 "FROM measures ORDER BY run_id, metric, CAST(tap AS INTEGER)"
             ).fetchall()
         records = []
-        for job_id, identity, run_id, created, by_version, *values in rows:
-            known: dict[str, Any] = dict(zip(names, values, strict=True))
-            known["by_photograph"] = json.loads(known["by_photograph"])
-            records.append(JobRecord(job_id, json.loads(identity), run_id, StoredReading(**known), created, by_version))
+        with self._vetted():
+            for job_id, text, run_id, created, by_version, *values in rows:
+                known: dict[str, Any] = dict(zip(names, values, strict=True))
+                known |= {
+                    "by_photograph": vetting.by_photograph(known["by_photograph"]),
+                    "picture": vetting.maps(known["picture"], known["columns"]),
+                    "reason": vetting.plain(known["reason"]),
+                    "metric": vetting.plain(known["metric"]),
+                }
+                identity = vetting.job_identity(text)
+                records.append(JobRecord(job_id, identity, run_id, StoredReading(**known), created, by_version))
         return records
 
     def measured(self) -> set[Measured]:
@@ -459,7 +490,7 @@ class Store:
     def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
         """Stored cells, in the order given or in that in which they were made; unknown ones are left out."""
         if cell_ids is None:
-            return list(self._read("true"))
+            return self._read("true")
         wanted = list(dict.fromkeys(cell_ids))
         found = {r.cell_id: r for r in self._read("cell_id IN (SELECT value FROM json_each(?))", json.dumps(wanted))}
         return [found[cell_id] for cell_id in wanted if cell_id in found]
@@ -470,14 +501,14 @@ class Store:
         Raises:
             UsageError: if there is none, or more than one.
         """
-        found = list(self._read("substr(cell_id, 1, ?) = ?", len(prefix), prefix))
+        found = self._read("substr(cell_id, 1, ?) = ?", len(prefix), prefix)
         if len(found) == 1 and prefix:
             return found[0]
         many = f"{len(found)} cells start with {prefix!r}: give more of the id"
         none = f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
         raise UsageError(many if found else none)
 
-    def _read(self, where: str, *values: object) -> Iterator[Record]:
+    def _read(self, where: str, *values: object) -> list[Record]:
         """The cells that a condition selects, with their scores."""
         with self._explained():
             cells = self._connection.execute(f"SELECT * FROM cells WHERE {where} ORDER BY rowid", values).fetchall()  # noqa: S608  no condition is the user's
@@ -486,24 +517,23 @@ class Store:
                 values,
             ).fetchall()
         scores: dict[str, list[StoredScore]] = {}
-        for cell_id, metric, version, value, lo, hi, by_photograph in rows:
-            score = StoredScore(metric, version, value, lo, hi, json.loads(by_photograph))
-            scores.setdefault(cell_id, []).append(score)
-        for (
-            cell_id,
-            run_id,
-            identity,
-            status,
-            reason,
-            photographs,
-            degenerate,
-            seconds,
-            mean_map,
-            *made,
-            reach,
-        ) in cells:
-            known = (status, reason, photographs, degenerate, seconds, mean_map, scores.get(cell_id, []), reach)
-            yield Record(cell_id, run_id, Outcome(json.loads(identity), *known), *made)
+        with self._vetted():
+            for cell_id, metric, version, value, lo, hi, text in rows:
+                score = StoredScore(vetting.plain(metric), version, value, lo, hi, vetting.by_photograph(text))
+                scores.setdefault(cell_id, []).append(score)
+            records = []
+            for cell_id, run_id, text, status, reason, *numbers, mean_map, created, version, reach in cells:
+                known = (
+                    status,
+                    vetting.plain(reason),
+                    *numbers,
+                    vetting.maps(mean_map),
+                    scores.get(cell_id, []),
+                    reach,
+                )
+                outcome = Outcome(vetting.cell_identity(text), *known)
+                records.append(Record(cell_id, run_id, outcome, created, version))
+        return records
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """How the cells of one run were made."""

@@ -514,7 +514,7 @@ def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: 
     for i in range(3):
         (tmp_path / "torn" / f"{i}.png").write_bytes(b"no picture %d" % i)
     torn = Source(folder_images(tmp_path / "torn"), "0" * 64, 3)
-    with pytest.raises(UsageError, match=r"image .* cannot be read"):
+    with pytest.raises(UsageError, match=r"3 of the 3 images of folder:torn@.* cannot be read"):
         go(plan(sources=[(SPECKLE, SPECKLE), (torn, torn)]), store)
     assert store.records() == []
     assert not passes

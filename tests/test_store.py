@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import struct
 import threading
@@ -74,7 +75,9 @@ def test_every_number_and_text_comes_back(value: float, reason: str, path: Path)
     with Store(path) as store:
         save(store, made, value=value, half=None, reason=reason)
         [record] = store.records()
-    assert record.outcome == scored(made.cells[0], value, None, reason=reason)
+    # What a terminal would obey is not kept.
+    shown = "".join(one if one.isprintable() or one in "\n\t" else " " for one in reason)
+    assert record.outcome == scored(made.cells[0], value, None, reason=shown)
 
 
 EVERY_KIND: list[dict[str, Any]] = [
@@ -337,6 +340,57 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
     with pytest.raises(UsageError, match=r"is damaged .*take a copy of it, or name another with --store"):
         Store(path)
     assert path.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "message"),
+    [
+        ("UPDATE cells SET mean_map = ?", (b"1234567",), "a map of 7 bytes"),
+        ("UPDATE cells SET mean_map = ?", (bytes(4 * 5),), "a map of 20 bytes"),
+        ("UPDATE cells SET mean_map = ?", (b"\0\0\xc0\x7f" * 4,), "a map that is not finite"),
+        ("UPDATE cells SET identity = ?", ('{"backbone": {"name": 3}}',), "without the name of its backbone"),
+        ("UPDATE cells SET identity = ?", ("[1]",), "JSON that is no object"),
+        ("UPDATE cells SET identity = ?", ("[" * 100_000,), "JSON that nests too deeply"),
+        ("UPDATE cells SET identity = ?", ("{",), r"Expecting property name"),
+        ("UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')", (), "without image_size"),
+        ("UPDATE cells SET identity = replace(identity, 'zero', '\\u001b[2J')", (), r"control characters in '\\x1b"),
+        ("UPDATE cells SET reason = ?", ("\x1b]0;title\x07",), "control characters in"),
+        ("UPDATE scores SET metric = ?", ("\x1b[31m",), "control characters in"),
+        ("UPDATE scores SET by_photograph = ?", ('{"a": "b"}',), "a photograph without a finite number"),
+        ("UPDATE scores SET by_photograph = ?", ('{"a": Infinity}',), "a photograph without a finite number"),
+    ],
+)
+def test_what_nobody_vouches_for_is_vetted(
+    statement: str, values: tuple[Any, ...], message: str, path: Path, posbench: Callable[..., Ran]
+) -> None:
+    with Store(path) as store:
+        save(store, plan(targets=[target("H")]))
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement, values)
+    connection.close()
+    for command in (("leaderboard",), ("compare", "padding=zero", "padding=zero")):
+        ran = posbench(*command, "--store", str(path))
+        assert (ran.code, ran.out) == (2, "")
+        [line] = ran.err.splitlines()
+        assert line.startswith(f"posbench: store {str(path)!r} is damaged (malformed: ")
+        assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON cells BEGIN DELETE FROM scores; END",
+        "CREATE VIEW t AS SELECT * FROM cells",
+    ],
+)
+def test_a_store_brings_no_code(statement: str, path: Path) -> None:
+    with Store(path) as store:
+        save(store, two())
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+    with pytest.raises(UsageError, match="holds 't', which is no table: posbench made no such store"):
+        Store(path)
 
 
 def test_who_writes_waits_for_who_is_writing(path: Path) -> None:
