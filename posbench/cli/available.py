@@ -1,5 +1,7 @@
 """Commands about what there is: components, plugins, experiments, a network's padding, this machine."""
 
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -114,3 +116,27 @@ def doctor() -> None:
     out.print(render.plain(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in found]))
     if any(one.state == "missing" for one in found):
         raise typer.Exit(MissingError.exit_code)
+
+
+HERE = Path()
+
+
+@app.command("new-plugin")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(help="padding, backbone, target, metric, images or readout.")],
+    name: Annotated[str, typer.Argument(help="Of the component and its distribution, such as my-padding.")],
+    into: Annotated[Path, typer.Option(help="The folder in which to make it.")] = HERE,
+) -> None:
+    """Write a plugin to begin with: it installs, is found, and passes its own tests."""
+    from posbench.scaffold import usage, write_plugin
+
+    folder = write_plugin(kind, name, registry(), into)
+    singular = next(known for known in KINDS if kind in (known, plural(known)))
+    where = str(folder) if folder.is_absolute() else f"./{folder}"
+    for line in (
+        f"{str(folder)!r} holds a plugin that works as it is. Next:",
+        f"  pip install -e {shlex.quote(where)}",
+        f"  pytest {shlex.quote(str(folder))}",
+        f"  {usage(singular, name)}",
+    ):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

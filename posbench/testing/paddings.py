@@ -1,4 +1,4 @@
-"""Checks that the author of a component runs on it: whether it keeps the contract that its record states."""
+"""Whether a padding strategy keeps its contract."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from posbench.components import Padding, Sides
 from posbench.errors import Inapplicable
 from posbench.padding import apply
 from posbench.receptive import Following
+from posbench.testing.expecting import expect
 
 _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1, 3), (0, 0, 0, 0))
 
@@ -47,23 +48,18 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
         return  # refusing a map too small is part of the contract; any other exception is not
 
 
-def _expect(fact: bool, where: str, what: str) -> None:
-    if not fact:
-        raise AssertionError(f"{where}: {what}")
-
-
 def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
     left, right, top, bottom = sides
     n, channels, height, width = x.shape
     padded = _check_function(lambda x: pad(x, sides), x, where)
     shape = (n, channels, height + top + bottom, width + left + right)
-    _expect(padded.shape == shape, where, f"the result is {tuple(padded.shape)}, not {shape}")
-    _expect(padded.dtype == x.dtype, where, f"the result is {padded.dtype}")
+    expect(padded.shape == shape, where, f"the result is {tuple(padded.shape)}, not {shape}")
+    expect(padded.dtype == x.dtype, where, f"the result is {padded.dtype}")
     if sides != (0, 0, 0, 0):
         layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        _expect(padded.is_contiguous(memory_format=layout), where, "the memory format changed")
+        expect(padded.is_contiguous(memory_format=layout), where, "the memory format changed")
     inner = padded[..., top : top + height, left : left + width]
-    _expect(torch.equal(inner, x), where, "the interior was changed")
+    expect(torch.equal(inner, x), where, "the interior was changed")
 
 
 def _layers() -> list[nn.Module]:
@@ -94,24 +90,24 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
         native = network(following.mark(x.clone()))
     view = following.view(native)
     assert view is not None, "all of these layers are followed"  # noqa: S101  no claim about the strategy
-    _expect(made.shape == native.shape, where, f"the result is {tuple(made.shape)}, not {tuple(native.shape)}")
-    _expect(made.dtype == native.dtype, where, f"the result is {made.dtype}")
+    expect(made.shape == native.shape, where, f"the result is {tuple(made.shape)}, not {tuple(native.shape)}")
+    expect(made.dtype == native.dtype, where, f"the result is {made.dtype}")
     inner = (..., *view.free(size, native.shape))
-    _expect(torch.allclose(made[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed")
+    expect(torch.allclose(made[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed")
 
 
 def _check_function(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str) -> torch.Tensor:
     """What a function makes of a map, checked for all that does not depend on what it is for."""
     before, state = x.clone(), torch.random.get_rng_state()
     made = function(x)
-    _expect(torch.equal(x, before), where, "the input was changed")
-    _expect(made.device == x.device, where, f"the result is on {made.device}")
-    _expect(bool(made.isfinite().all()), where, "some values are not finite")
-    _expect(torch.equal(torch.random.get_rng_state(), state), where, "torch's random state was disturbed")
+    expect(torch.equal(x, before), where, "the input was changed")
+    expect(made.device == x.device, where, f"the result is on {made.device}")
+    expect(bool(made.isfinite().all()), where, "some values are not finite")
+    expect(torch.equal(torch.random.get_rng_state(), state), where, "torch's random state was disturbed")
     torch.rand(1)
-    _expect(torch.equal(function(x), made), where, "the same input gave another result")
+    expect(torch.equal(function(x), made), where, "the same input gave another result")
     torch.random.set_rng_state(state)
     wanted = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(function(wanted).double().sum(), wanted)
-    _expect(bool((gradient != 0).any()), where, "no gradient reaches the input")
+    expect(bool((gradient != 0).any()), where, "no gradient reaches the input")
     return made
