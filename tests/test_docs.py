@@ -78,6 +78,8 @@ def test_every_command_shown_does_what_it_says(
     page: Path, posbench: Callable[..., Ran], tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    # Another page may have made and imported a plugin of this name.
+    monkeypatch.delitem(sys.modules, "my_padding", raising=False)
     for program, *words in shown(page):
         if program == "pip":
             installed(words[-1], tmp_path / "installed")
