@@ -426,10 +426,9 @@ class TestRun:
         told(posbench(*wanted), 2, "image size 64 is too small for backbone 'roomy': give --image-size 128")
         assert posbench(*wanted, "--image-size", "128", "--targets", "H", "--paddings", "zero").code == 0
 
-    def test_a_store_that_cannot_be_written_is_one_line(self, posbench: Posbench) -> None:
+    def test_a_store_that_brings_code_is_one_line(self, posbench: Posbench) -> None:
         posbench(*RUN, "--paddings", "zero")
         with sqlite3.connect("posbench.db") as store:
-            # As a file that may be read but not written refuses, whoever runs the tests.
             store.execute("CREATE TRIGGER no BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
         ran = posbench(*RUN, "--quiet", "--weights", "random")
         told(ran, 2, "'posbench.db'", "--store")
