@@ -276,7 +276,8 @@ class Store:
             "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
         ).fetchone():
             raise UsageError(
-                f"{str(self.path)!r} holds {found[0][:40]!r}, which is no table: posbench made no such store"
+                f"{str(self.path)!r} holds {found[0][:40]!r}, which is no table: posbench made no such store; "
+                "name another with --store"
             )
         if self._is_current():
             return  # so that a store can be read where nothing can be written
