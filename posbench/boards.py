@@ -78,23 +78,23 @@ def boards(rows: Sequence[Row], metric: str, *, higher_is_better: bool, by: str 
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["padding"] != CONTROL:
-            groups.setdefault((row["taps"], *_setting(row)), []).append(row)
+            groups.setdefault((row["taps"], *setting(row)), []).append(row)
     beside = {key[1:] for key in groups}
     for key, group in groups.items():
-        group += [row for row in controls if _setting(row) == key[1:]]
+        group += [row for row in controls if setting(row) == key[1:]]
     for row in controls:
-        if _setting(row) not in beside:
-            groups.setdefault((row["taps"], *_setting(row)), []).append(row)
+        if setting(row) not in beside:
+            groups.setdefault((row["taps"], *setting(row)), []).append(row)
     return [_board(group, metric, 1 if higher_is_better else -1, by) for group in groups.values()]
 
 
-def _setting(row: Row) -> tuple[Any, ...]:
+def setting(row: Row) -> tuple[Any, ...]:
     """What must agree, beside the taps, for two scores to stand on one board."""
     return tuple(row[key] for key in _SETTING)
 
 
 def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
-    networks = sorted(dict.fromkeys(map(_network, rows)), key=lambda network: network.startswith(CONTROL + "\n"))
+    networks = sorted(dict.fromkeys(map(network_label, rows)), key=lambda network: network.startswith(CONTROL + "\n"))
     # The control has no border: its one score is what every padding is held against.
     paddings = [p for p in dict.fromkeys(row["padding"] for row in rows) if p != CONTROL] or [CONTROL]
     reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
@@ -105,7 +105,7 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
     for target in dict.fromkeys(row["target"] for row in rows):
         # One name may stand for several versions of a component: the newest result is the one that a reader wants.
         found = sorted((row for row in rows if row["target"] == target), key=lambda row: str(row["created"]))
-        at = {(_network(row), row["padding"]): row for row in found}
+        at = {(network_label(row), row["padding"]): row for row in found}
         superseded += len(found) - len(at)
 
         def entry(line: str, heading: str, at: Mapping[tuple[str, str], Row] = at) -> Entry:
@@ -121,7 +121,7 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
         notes.append(f"{superseded} older results, of other versions of these components, are in the CSV alone")
     if any(entry.level for lines in sections.values() for _, entries in lines for entry in entries):
         notes.append("≈ cannot be told from the best of its column (paired by photograph, 95 % for all together)")
-    return Board(_title(rows[0], metric), _caption(rows, sign), "target", by, headings, sections, notes)
+    return Board(board_title(rows[0], metric), _caption(rows, sign), "target", by, headings, sections, notes)
 
 
 def _several_seeds(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -131,7 +131,7 @@ def _several_seeds(rows: Sequence[Row]) -> dict[str, list[str]]:
         untrained = row["weights"].startswith("random:")
         if untrained or row["seed"] is not None:
             what = "untrained" if untrained else row["weights"]
-            groups.setdefault((row["backbone"], what), {})[_network(row)] = None
+            groups.setdefault((row["backbone"], what), {})[network_label(row)] = None
     return {f"{name}\n{what}, {len(one)} seeds": list(one) for (name, what), one in groups.items() if len(one) > 1}
 
 
@@ -142,7 +142,7 @@ def _of_seeds(rows: Sequence[Row], metric: str) -> Entry:
     return Entry(sum(values) / len(values), extent=(min(values), max(values)), status="ok")
 
 
-def _network(row: Row) -> str:
+def network_label(row: Row) -> str:
     """A network's heading: its name, and below it its weights, an untrained one marked."""
     weights = f"untrained, {row['weights']}" if row["weights"].startswith("random:") else row["weights"]
     seeded = "" if row["seed"] is None else f"\nreadout seed {row['seed']}"
@@ -208,7 +208,7 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
     ]
 
 
-def _title(row: Row, metric: str) -> str:
+def board_title(row: Row, metric: str) -> str:
     images = (
         row["images"] if row["images"] == row["test_images"] else f"{row['images']}, tested on {row['test_images']}"
     )
@@ -304,7 +304,7 @@ def control_boards(rows: Sequence[Row], metric: str) -> list[Board]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["cell_id"] in checks:
-            groups.setdefault((_network(row), row["taps"], *_setting(row)), []).append(row)
+            groups.setdefault((network_label(row), row["taps"], *setting(row)), []).append(row)
     return [_control_board(group, checks, metric) for group in groups.values()]
 
 
@@ -331,8 +331,8 @@ def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], met
         sections[padding] = [
             (label, [entries.get(target, Entry()) for target in targets]) for label, entries in lines.items()
         ]
-    network = _network(rows[0]).replace("\n", ", ")
-    title = f"{_title(rows[0], metric)}, and its controls: {network}"
+    network = network_label(rows[0]).replace("\n", ", ")
+    title = f"{board_title(rows[0], metric)}, and its controls: {network}"
     caption = _caption(rows, 0)
     if null := [row["n_test_photos"] for row in every if row["control"] == "null" and row["n_test_photos"]]:
         caption += f"; null: {max(null)} leaves"
@@ -358,7 +358,7 @@ def verdict_boards(rows: Sequence[Row]) -> list[Board]:
         if verdict and verdict.evidence:
             key = tuple(row[name] for name in _VERDICT_SETTING)
             first.setdefault(key, row)
-            groups.setdefault(key, {}).setdefault(_network(row), {})[row["padding"]] = verdict
+            groups.setdefault(key, {}).setdefault(network_label(row), {})[row["padding"]] = verdict
     boards = []
     for key, networks in groups.items():
         parts = list(dict.fromkeys(e.what for by in networks.values() for v in by.values() for e in v.evidence))
@@ -415,7 +415,7 @@ def job_boards(rows: Sequence[Row]) -> list[Board]:
             f"±: 95 % interval over {photographs} photographs; {first['n_train']} training and {first['n_test']} test "
             f"crops of {first['image_size']} px, {first['precision']}"
         )
-        title, notes = _title(first, "networks as a whole"), _notes(group, reasons)
+        title, notes = board_title(first, "networks as a whole"), _notes(group, reasons)
         boards.append(Board(title, caption, "metric", "padding", networks, sections, notes))
     return boards
 
@@ -437,7 +437,7 @@ def reaches(rows: Sequence[Row]) -> list[Reach]:
     found = [
         Reach(
             row["target"],
-            _network(row).replace("\n", ", "),
+            network_label(row).replace("\n", ", "),
             row["padding"],
             row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
             row["reach"],

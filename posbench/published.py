@@ -56,6 +56,14 @@ def published(name: str) -> Published:
     Raises:
         UsageError: if there is none of this name.
     """
+    tables = {table.name: table for table in every_table()}
+    if name not in tables:
+        raise UsageError(f"no published table {name!r}: choose {', '.join(tables)}")
+    return tables[name]
+
+
+def every_table() -> list[Published]:
+    """All tables that ship with posbench."""
     tables: dict[str, dict[Key, dict[str, float]]] = {}
     for path in sorted(FOLDER.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
@@ -68,9 +76,7 @@ def published(name: str) -> Published:
                     entry[what] = value
                 table = tables.setdefault(f"{path.stem}-table{line['table']}", {})
                 table[frozenset(entry.items())] = {"spc": float(line["spc"]), "mae": float(line["mae"])}
-    if name not in tables:
-        raise UsageError(f"no published table {name!r}: choose {', '.join(tables)}")
-    return Published(name, tables[name])
+    return [Published(name, numbers) for name, numbers in tables.items()]
 
 
 def _key(row: Mapping[str, Any]) -> Key | None:

@@ -7,7 +7,10 @@ from posbench.cli import running
 from posbench.cli import stored
 
 # isort: split
+from posbench.cli import reporting
+
+# isort: split
 from posbench.cli import available
 from posbench.cli.app import main
 
-__all__ = ["available", "main", "running", "stored"]
+__all__ = ["available", "main", "reporting", "running", "stored"]

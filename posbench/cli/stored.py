@@ -1,6 +1,6 @@
 """Commands about what a store holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
@@ -198,21 +198,23 @@ def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
         return []
     flat = np.frombuffer(record.outcome.mean_map, "<f4")
     side = round(len(flat) ** 0.5)
-    return [("mean prediction", flat.reshape(side, side).tolist()), *_target_map(record.outcome.identity, side)]
+    target = target_map(record.outcome.identity, side)
+    beside = [] if target is None else [(f"target {record.outcome.identity['target']['name']}", target.tolist())]
+    return [("mean prediction", flat.reshape(side, side).tolist()), *beside]
 
 
-def _target_map(identity: dict[str, Any], side: int) -> list[tuple[str, list[list[float]]]]:
-    """The target as it was asked for, if that version of it is still installed."""
+def target_map(identity: Mapping[str, Any], side: int) -> Any:
+    """The target as it was asked for, float32 [side, side], if that version of it is still installed."""
     name, found = identity["target"]["name"], registry()
     if name not in found.names("target") or found.get(Target, name).version != identity["target"]["version"]:
-        return []
+        return None
     from posbench.maps import pattern, resize
 
     try:
-        return [(f"target {name}", resize(pattern(found.get(Target, name)), side).tolist())]
+        return resize(pattern(found.get(Target, name)), side).float().numpy()
     except Exception as error:
         say(f"posbench: target {name} cannot be drawn ({one_line(error)})", "yellow")
-        return []
+        return None
 
 
 def _flat(value: object) -> str:

@@ -1,0 +1,26 @@
+"""The command that writes a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posbench.cli.app import STORE, StoreOption, app, out, registry
+from posbench.cli.stored import target_map
+from posbench.components import Metric
+
+
+@app.command()
+def report(
+    store: StoreOption = STORE,
+    to: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write a store's results as one HTML page. [needs the extra `report`]"""
+    from posbench import report as reports
+    from posbench.leaderboard import check_destinations, write_whole
+
+    check_destinations(store, {"--out": str(to)})
+    found = registry()
+    page = reports.page(store, [found.get(Metric, name) for name in found.names("metric")], target_map)
+    write_whole(to, page.encode("utf-8", "backslashreplace"))
+    out.print(f"{str(to)!r} is written: open it in a browser")

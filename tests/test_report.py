@@ -1,0 +1,114 @@
+"""The page that `posbench report` writes: what it says, that it stands alone, that nothing runs but its script."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from posbench.report import page
+from posbench.store import Store
+from tests import made
+from tests.conftest import Ran
+
+Posbench = Callable[..., Ran]
+ALONE = ("src", "href", "action", "data", "poster", "srcset")
+
+
+class Reader(HTMLParser):
+    """Notes the elements of a page, what they refer to, and their text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.references: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ALONE]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two paddings of one network, one cell of them failed for a reason that would be markup."""
+    plan = made.plan(paddings=[made.padding("zero"), made.padding("valid")])
+    path = tmp_path / "a.db"
+    with Store(path) as opened:
+        for job, cells in plan.jobs():
+            value = 0.8 if job.padding and job.padding.name == "zero" else 0.1
+            outcomes = [made.scored(cell, value) for cell in cells]
+            if value == 0.1:
+                outcomes[0] = replace(
+                    made.scored(cells[0]), status="failed", scores=(), reason="<script>alert(1)</script>"
+                )
+            opened.save(job, cells, outcomes, {"machine": "<img src=x onerror=alert(2)>", "seconds": {}})
+    return path
+
+
+def test_the_page_stands_alone_and_escapes_what_it_shows(store: Path) -> None:
+    text = page(store, [made.metric("spc")], lambda identity, side: None)
+    found = Reader(text)
+    assert all(one.startswith("data:") for one in found.references)
+    assert not found.handlers
+    assert found.elements.count("script") == 1
+    assert "<script>alert(1)</script>" in found.text
+    assert "<img src=x onerror=alert(2)>" in found.text
+    script = re.search("<script>(.*?)</script>", text[text.rindex("<script>") :], re.DOTALL)
+    assert script
+    digest = base64.b64encode(sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    assert "default-src 'none'" in text
+
+
+def test_a_store_without_anything_has_no_report(posbench: Posbench, tmp_path: Path) -> None:
+    with Store(tmp_path / "empty.db"):
+        pass
+    ran = posbench("report", "--store", str(tmp_path / "empty.db"), "--out", str(tmp_path / "r.html"))
+    assert ran.code == 2
+    assert "holds nothing to report: `posbench run` computes some" in ran.err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_without_jinja2_it_names_the_extra(
+    posbench: Posbench, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    ran = posbench("report", "--store", str(store), "--out", str(tmp_path / "r.html"))
+    assert (ran.code, ran.err.strip()) == (4, "posbench: a report needs jinja2: pip install 'posbench[report]'")
+
+
+def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path: Path) -> None:
+    where = str(tmp_path / "a.db")
+    few = ("--train-count", "12", "--test-count", "6", "--image-size", "64", "--images", "leaves")
+    assert (
+        posbench(
+            "run", "--backbones", tiny, "--paddings", "zero,circular", *few, "--targets", "G,H", "--store", where
+        ).code
+        == 0
+    )
+    ran = posbench("report", "--store", where, "--out", str(tmp_path / "r.html"))
+    assert ran.code == 0, ran.err
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    found = Reader(text)
+    assert "hides position best: mean SPC" in found.text
+    assert "against zero padding" in found.text
+    # A map for each padding and target, and each target itself.
+    assert found.elements.count("img") == 6
+    assert "target G" in found.text
+    again = posbench("report", "--store", where, "--out", str(tmp_path / "again.html"))
+    assert again.code == 0
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
