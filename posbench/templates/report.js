@@ -29,7 +29,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 const filter = document.getElementById("filter");
-filter.parentNode.hidden = false;
+filter.closest("p").hidden = false;
 filter.addEventListener("input", () => {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const line of document.querySelectorAll("table.sortable tbody tr")) {
