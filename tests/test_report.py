@@ -11,6 +11,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from posbench.report import page
@@ -112,3 +113,23 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     again = posbench("report", "--store", where, "--out", str(tmp_path / "again.html"))
     assert again.code == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
+
+
+def test_two_hundred_jobs_stay_under_ten_megabytes(tmp_path: Path) -> None:
+    plan = made.plan(
+        networks=[(made.backbone(f"net-{i}"), [made.TRAINED]) for i in range(20)],
+        paddings=[made.padding(f"padding-{i}") for i in range(10)],
+        targets=[made.target(name) for name in ("H", "V", "G", "HS", "VS")],
+    )
+    jobs = list(plan.jobs())
+    assert len(jobs) == 200
+    # Noise is what pictures compress least.
+    noise = np.random.default_rng(0).normal(size=(len(plan.cells), 28 * 28)).astype("<f4")
+    maps = iter(noise)
+    with Store(tmp_path / "a.db") as opened:
+        for job, cells in jobs:
+            outcomes = [made.scored(cell, mean_map=next(maps).tobytes()) for cell in cells]
+            opened.save(job, cells, outcomes, {"job": job.id, "seconds": {}})
+    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)
+    assert Reader(text).elements.count("img") == len(plan.cells) == 1000
+    assert len(text.encode()) < 10 * 2**20
