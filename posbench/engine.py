@@ -20,6 +20,7 @@ from torch import nn
 from posbench import __version__
 from posbench.components import Fitted, Metric, Padding
 from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, UsageError, one_line
+from posbench.examples import examples
 from posbench.features import Features, SpoiltError, extract, unspoilt
 from posbench.folding import fold_norms
 from posbench.guests import settled, visit
@@ -321,6 +322,7 @@ class Engine:
                 mean_map=predictions[cell.target.name].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
                 scores=scores,
                 reach=_reach(cell, patterns[cell.target.name], scores),
+                examples=[] if cell.control else examples(seen.windows[1], predictions[cell.target.name]),
             )
 
     def _predicted(

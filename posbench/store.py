@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,71 +17,8 @@ from posbench import __version__, vetting
 from posbench.components import Metric
 from posbench.errors import UsageError, one_line
 from posbench.plan import Cell, Identity, Job, Measured, Task, identify
+from posbench.schema import ABSORB, APPLICATION_ID, CONFLICTS, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x706F7362  # "posb"
-_MEASURES = """
-CREATE TABLE measures (
-    job_id TEXT NOT NULL,            -- SHA-256 of identity
-    metric TEXT NOT NULL,
-    version TEXT NOT NULL,
-    tap TEXT NOT NULL,               -- 'all', or the number of one from 1
-    run_id INTEGER NOT NULL REFERENCES runs,
-    identity TEXT NOT NULL,          -- of the job, canonical JSON
-    status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
-    reason TEXT NOT NULL,
-    value REAL,
-    lo REAL,
-    hi REAL,
-    by_photograph TEXT NOT NULL,     -- JSON: the value of each photograph
-    picture BLOB,                    -- float32, little-endian, row by row
-    columns INTEGER,                 -- of the picture
-    created TEXT NOT NULL,
-    posbench_version TEXT NOT NULL,
-    PRIMARY KEY (job_id, metric, version, tap)
-) STRICT, WITHOUT ROWID
-"""
-_SCHEMA = (
-    """
-CREATE TABLE runs (
-    run_id INTEGER PRIMARY KEY,      -- one each time that a job is computed
-    job_id TEXT NOT NULL,
-    provenance TEXT NOT NULL,        -- JSON: versions, machine, photographs, seconds by stage
-    created TEXT NOT NULL            -- UTC, ISO 8601
-) STRICT
-""",
-    """
-CREATE TABLE cells (
-    cell_id TEXT PRIMARY KEY,        -- SHA-256 of identity
-    run_id INTEGER NOT NULL REFERENCES runs,
-    identity TEXT NOT NULL,          -- canonical JSON
-    status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
-    reason TEXT NOT NULL,
-    n_test_photos INTEGER,
-    degenerate REAL,
-    seconds REAL NOT NULL,
-    mean_map BLOB,                   -- float32, little-endian, a square map row by row
-    created TEXT NOT NULL,
-    posbench_version TEXT NOT NULL,
-    reach REAL                       -- of the border, in pixels
-) STRICT
-""",
-    """
-CREATE TABLE scores (
-    cell_id TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
-    metric TEXT NOT NULL,
-    version TEXT NOT NULL,
-    value REAL NOT NULL,
-    lo REAL,
-    hi REAL,
-    by_photograph TEXT NOT NULL,     -- JSON: the mean of each photograph
-    PRIMARY KEY (cell_id, metric, version)
-) STRICT, WITHOUT ROWID
-""",
-    _MEASURES,
-)
-#: How an older store becomes the next version: the statements by the version that it has.
-_MIGRATIONS = {1: ("ALTER TABLE cells ADD COLUMN reach REAL", _MEASURES)}
 _UPSERT = """
 INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
     run_id = excluded.run_id, status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
@@ -93,53 +31,6 @@ _OF_OUTCOME = ("status", "reason", "n_test_photos", "degenerate", "seconds", "re
 
 #: How far two results for one cell may differ: what processors and versions of torch make of the same numbers.
 CONFLICT = 1e-3
-_CONFLICTS = """
-SELECT 'cell ' || substr(cell_id, 1, 12), metric, ours.value, theirs.value
-FROM scores AS ours JOIN other.scores AS theirs USING (cell_id, metric, version)
-WHERE abs(ours.value - theirs.value) > :most
-UNION ALL
-SELECT 'job ' || substr(job_id, 1, 12) || ', tap ' || tap, metric, ours.value, theirs.value
-FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version, tap)
-WHERE abs(ours.value - theirs.value) > :most * max(1, abs(ours.value))
-"""
-#: Runs are numbered on; then what is better there goes here, and then all that is not here yet comes.
-_ABSORB = (
-    """
-CREATE TEMP TABLE shift AS SELECT coalesce(max(run_id), 0) AS runs FROM main.runs
-""",
-    """
-INSERT INTO main.runs SELECT run_id + runs, job_id, provenance, created FROM other.runs, shift
-""",
-    """
-DELETE FROM main.cells WHERE status != 'ok' AND cell_id IN (SELECT cell_id FROM other.cells WHERE status = 'ok')
-""",
-    """
-INSERT OR IGNORE INTO main.cells
-SELECT cell_id, run_id + runs, identity, status, reason, n_test_photos, degenerate, seconds, mean_map, created,
-       posbench_version, reach
-FROM other.cells, shift ORDER BY other.cells.rowid
-""",
-    """
-INSERT OR IGNORE INTO main.scores SELECT * FROM other.scores
-""",
-    """
-DELETE FROM main.measures WHERE status != 'ok' AND (job_id, metric, version) IN
-    (SELECT job_id, metric, version FROM other.measures WHERE status = 'ok')
-""",
-    """
-INSERT OR IGNORE INTO main.measures
-SELECT job_id, metric, version, tap, run_id + runs, identity, status, reason, value, lo, hi, by_photograph, picture,
-       columns, created, posbench_version
-FROM other.measures AS theirs, shift
-WHERE status = 'ok' OR NOT EXISTS (
-    SELECT 1 FROM main.measures AS ours
-    WHERE (ours.job_id, ours.metric, ours.version) = (theirs.job_id, theirs.metric, theirs.version)
-)
-""",
-    """
-DROP TABLE shift
-""",
-)
 
 
 def _identifies(made: str, identity: str) -> bool:
@@ -162,6 +53,21 @@ class StoredScore:
 
 
 @dataclass(frozen=True)
+class Example:
+    """What the readout of a cell drew for one test image.
+
+    Attributes:
+        photograph: that the image shows, as `NAME@hash8`.
+        thumbnail: the image made small, uint8 red, green, blue, a square row by row.
+        drawn: float16 little-endian, a square map row by row.
+    """
+
+    photograph: str
+    thumbnail: bytes
+    drawn: bytes
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one cell.
 
@@ -172,6 +78,7 @@ class Outcome:
         seconds: the cell's share of its job's time.
         mean_map: the mean predicted map, float32 little-endian, square.
         reach: how far from the border the SPC reaches, in pixels; None where that cannot be said.
+        examples: of test images; a store gives them by `Store.examples` alone, as few ask for them.
     """
 
     identity: Identity
@@ -183,6 +90,7 @@ class Outcome:
     mean_map: bytes | None = None
     scores: Sequence[StoredScore] = ()
     reach: float | None = None
+    examples: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
@@ -286,7 +194,7 @@ class Store:
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if not version and not tables and not must_exist:
-                for statement in _SCHEMA:
+                for statement in SCHEMA:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -299,7 +207,7 @@ class Store:
             if 0 < version < SCHEMA_VERSION:
                 self.check()
             for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
-                for statement in _MIGRATIONS[old]:
+                for statement in MIGRATIONS[old]:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {old + 1}")
 
@@ -430,7 +338,17 @@ class Store:
                         for s in outcome.scores
                     ],
                 )
+                self._save_examples(cell.id, outcome.examples)
             self._save_readings(job, run, now, readings)
+
+    def _save_examples(self, cell_id: str, examples: Sequence[Example]) -> None:
+        self._connection.execute("DELETE FROM examples WHERE cell_id = ?", (cell_id,))
+        for place, one in enumerate(examples):
+            digest = hashlib.sha256(one.thumbnail).hexdigest()
+            self._connection.execute("INSERT OR IGNORE INTO thumbnails VALUES (?, ?)", (digest, one.thumbnail))
+            self._connection.execute(
+                "INSERT INTO examples VALUES (?, ?, ?, ?, ?)", (cell_id, place, one.photograph, digest, one.drawn)
+            )
 
     def _save_readings(self, job: Job, run: int | None, now: str, readings: Sequence[StoredReading]) -> None:
         for one in readings:
@@ -536,6 +454,22 @@ class Store:
                 records.append(Record(cell_id, run_id, outcome, created, version))
         return records
 
+    def examples(self) -> dict[str, list[Example]]:
+        """What cells drew for single test images, by the id of the cell; those without any are left out."""
+        with self._explained():
+            rows = self._connection.execute(
+                "SELECT cell_id, photograph, digest, rgb, drawn FROM examples JOIN thumbnails ON digest = thumbnail "
+                "ORDER BY cell_id, place"
+            ).fetchall()
+        found: dict[str, list[Example]] = {}
+        with self._vetted():
+            for cell_id, photograph, digest, rgb, drawn in rows:
+                if hashlib.sha256(rgb).hexdigest() != digest:
+                    raise ValueError(f"thumbnail {str(digest)[:12]!r} is not what its name is the hash of")
+                example = Example(vetting.plain(photograph), vetting.thumbnail(rgb), vetting.small_map(drawn))
+                found.setdefault(cell_id, []).append(example)
+        return found
+
     def provenance(self, run_id: int) -> dict[str, Any]:
         """How the cells of one run were made."""
         with self._explained():
@@ -607,7 +541,7 @@ class Store:
             self._connection.execute("ATTACH ? AS other", (str(other.absolute()),))
         try:
             with self._transaction():
-                if found := self._connection.execute(_CONFLICTS, {"most": CONFLICT}).fetchone():
+                if found := self._connection.execute(CONFLICTS, {"most": CONFLICT}).fetchone():
                     what, metric, ours, theirs = found
                     raise UsageError(
                         f"{str(other)!r} conflicts with what was merged before it: {metric} of {what} "
@@ -617,7 +551,7 @@ class Store:
                     "SELECT count(*) FROM cells JOIN other.cells USING (cell_id)"
                 ).fetchone()
                 before = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
-                for statement in _ABSORB:
+                for statement in ABSORB:
                     self._connection.execute(statement)
                 after = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from array import array
 from collections.abc import Mapping
 from math import isfinite, isqrt
@@ -71,6 +72,32 @@ def maps(content: bytes | None, columns: int | None = None) -> bytes | None:
     # A sum is finite only if all its terms are: they are far from where float64 ends.
     if not isfinite(sum(array("f", content))):
         raise ValueError("a map that is not finite")
+    return content
+
+
+def small_map(content: bytes) -> bytes:
+    """A square map of float16, row by row.
+
+    Raises:
+        ValueError: if it has another shape, or values that are not finite.
+    """
+    cells, rest = divmod(len(content), 2)
+    if rest or not cells or isqrt(cells) ** 2 != cells:
+        raise ValueError(f"a small map of {len(content)} bytes")
+    if not isfinite(sum(struct.unpack(f"<{cells}e", content))):
+        raise ValueError("a map that is not finite")
+    return content
+
+
+def thumbnail(content: bytes) -> bytes:
+    """A square picture of red, green and blue, a byte each.
+
+    Raises:
+        ValueError: if it has another shape.
+    """
+    pixels, rest = divmod(len(content), 3)
+    if rest or not pixels or isqrt(pixels) ** 2 != pixels:
+        raise ValueError(f"a thumbnail of {len(content)} bytes")
     return content
 
 

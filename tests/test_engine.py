@@ -365,6 +365,13 @@ def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
         assert mae.lo is not None
         assert mae.lo < mae.value
         assert record.outcome.n_test_photos == 6
+    kept = store.examples()
+    assert list(kept) == [record.cell_id for record in records]
+    for of_cell in kept.values():
+        assert [one.photograph for one in of_cell] == list(mae.by_photograph)[:3]
+        maps = [np.frombuffer(one.drawn, "<f2").astype(float).reshape(6, 6) for one in of_cell]
+        np.testing.assert_array_equal(maps, rising[:3, 0].numpy())
+        assert len(of_cell[0].thumbnail) == 3 * records[0].outcome.identity["image_size"] ** 2
 
 
 def test_provenance_names_versions_photographs_and_stages(store: Store) -> None:

@@ -13,8 +13,10 @@ import pytest
 from posbench.errors import UsageError
 from posbench.merging import Merged, merge
 from posbench.plan import Plan
-from posbench.store import CONFLICT, Outcome, Store, StoredReading, StoredScore
+from posbench.store import CONFLICT, Example, Outcome, Store, StoredReading, StoredScore
 from tests.made import metric, padding, plan, scored, target
+
+EXAMPLES = [Example(name, bytes(12), bytes(8)) for name in ("a@1", "b@2")]
 
 Reading = StoredReading
 
@@ -38,8 +40,9 @@ def content(path: Path) -> tuple[Any, ...]:
     with Store(path, must_exist=True) as store:
         records = sorted(store.records(), key=lambda one: one.cell_id)
         readings = sorted(store.readings(), key=lambda one: (one.job_id, one.reading.metric, one.reading.tap))
+        examples = store.examples()
         return (
-            [(replace(one, run_id=0), store.provenance(one.run_id)) for one in records],
+            [(replace(one, run_id=0), store.provenance(one.run_id), examples.get(one.cell_id)) for one in records],
             [(replace(one, run_id=0), store.provenance(one.run_id)) for one in readings],
         )
 
@@ -51,10 +54,10 @@ def failed(cell: Any) -> Outcome:
 def test_the_shards_of_a_plan_are_the_plan(tmp_path: Path) -> None:
     made = several()
     reading = StoredReading("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
-    parts = [fill(tmp_path / f"{i}.db", made.shard(i, 2), readings=[reading]) for i in (1, 2)]
+    parts = [fill(tmp_path / f"{i}.db", made.shard(i, 2), readings=[reading], examples=EXAMPLES) for i in (1, 2)]
     assert merge(parts, tmp_path / "all.db") == Merged(6, 0)
     cells, readings = content(tmp_path / "all.db")
-    assert [one.cell_id for one, _ in cells] == sorted(cell.id for cell in made.cells)
+    assert [(one.cell_id, kept) for one, _, kept in cells] == [(i, EXAMPLES) for i in sorted(c.id for c in made.cells)]
     assert len(readings) == 3
     # Each cell's provenance is still that of its own run.
     expected = [content(part) for part in parts]
@@ -93,7 +96,7 @@ def test_measures_that_contradict_each_other_are_refused(tmp_path: Path) -> None
 def test_a_result_takes_the_place_of_a_failure_whichever_comes_first(turned: bool, tmp_path: Path) -> None:
     made = plan(targets=[target("H")])
     bad = fill(tmp_path / "bad.db", made, failed, readings=[StoredReading("modes", "1", "all", "failed", "no")])
-    good = fill(tmp_path / "good.db", made, readings=[StoredReading("modes", "1", "2", value=1.0)])
+    good = fill(tmp_path / "good.db", made, examples=EXAMPLES, readings=[StoredReading("modes", "1", "2", value=1.0)])
     assert merge([good, bad] if turned else [bad, good], tmp_path / "all.db").cells == 1
     assert content(tmp_path / "all.db") == content(good)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from posbench.report import page
-from posbench.store import Store
+from posbench.store import Example, Store
 from tests import made
 from tests.conftest import Ran
 
@@ -107,8 +107,10 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     found = Reader(text)
     assert "hides position best: mean SPC" in found.text
     assert "against zero padding" in found.text
-    # A map for each padding and target, and each target itself.
-    assert found.elements.count("img") == 6
+    # A map for each padding and target, and each target itself; a content error for each padding and photograph.
+    assert found.elements.count("img") == 6 + 6
+    assert text.count("data:image/jpeg;base64,") == 3
+    assert text.count('alt="error under circular padding"') == 3
     assert "target G" in found.text
     again = posbench("report", "--store", where, "--out", str(tmp_path / "again.html"))
     assert again.code == 0
@@ -124,12 +126,24 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(tmp_path: Path) -> None:
     jobs = list(plan.jobs())
     assert len(jobs) == 200
     # Noise is what pictures compress least.
-    noise = np.random.default_rng(0).normal(size=(len(plan.cells), 28 * 28)).astype("<f4")
-    maps = iter(noise)
+    rng = np.random.default_rng(0)
+    photographs = [rng.integers(0, 256, 112 * 112 * 3, np.uint8).tobytes() for _ in range(3)]
+
+    def noise(form: str) -> bytes:
+        return rng.normal(size=28 * 28).astype(form).tobytes()
+
     with Store(tmp_path / "a.db") as opened:
         for job, cells in jobs:
-            outcomes = [made.scored(cell, mean_map=next(maps).tobytes()) for cell in cells]
+            outcomes = [
+                made.scored(
+                    cell,
+                    mean_map=noise("<f4"),
+                    examples=[Example(f"photograph-{i}", rgb, noise("<f2")) for i, rgb in enumerate(photographs)],
+                )
+                for cell in cells
+            ]
             opened.save(job, cells, outcomes, {"job": job.id, "seconds": {}})
-    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)
-    assert Reader(text).elements.count("img") == len(plan.cells) == 1000
+    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: np.zeros((side, side), np.float32))
+    assert Reader(text).elements.count("img") == 5 + len(plan.cells) + 3 * len(jobs) == 1605
+    assert text.count("data:image/jpeg;base64,") == 3
     assert len(text.encode()) < 10 * 2**20

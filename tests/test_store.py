@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,11 +21,13 @@ from posbench import __version__
 from posbench.errors import UsageError
 from posbench.leaderboard import row
 from posbench.plan import Plan, identify
-from posbench.store import SCHEMA_VERSION, Outcome, Store, StoredReading, StoredScore
+from posbench.schema import SCHEMA_VERSION
+from posbench.store import Example, Outcome, Store, StoredReading, StoredScore
 from tests.conftest import Ran
 from tests.made import NET, TRAINED, UNTRAINED, control, metric, padding, plan, readout, scored, target
 
 OLD = Path(__file__).parent / "stores" / "schema-1.db"
+EXAMPLE = Example("a@1", bytes(range(12)), np.array([[0.5, -1], [2, 0.25]], "<f2").tobytes())
 SPC, MAE = metric("spc"), metric("mae", higher_is_better=False)
 
 
@@ -450,6 +453,52 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
     assert titles == [cell.job.title for cell in made.cells]
     assert len(set(titles)) == 4
     assert replace(records[0], created="") != replace(records[1], created="")
+
+
+def test_a_store_without_examples_gets_some_and_keeps_what_it_had(path: Path) -> None:
+    path.write_bytes((OLD.parent / "schema-2.db").read_bytes())
+    with Store(path) as store:
+        records, readings = store.records(), store.readings()
+        assert [record.outcome.status for record in records] == ["ok", "failed"]
+        assert [score.by_photograph for score in records[0].outcome.scores] == [{"a@1": 0.4, "b@2": 0.6}]
+        assert records[0].outcome.reach == 12
+        assert [(one.reading.picture, one.reading.by_photograph) for one in readings] == [(b"1234", {"a@1": 1.5})]
+        assert store.examples() == {}
+        [(job, cells)] = plan(targets=[target("H"), target("G")]).jobs()
+        store.save(job, cells[:1], [scored(cells[0], examples=[EXAMPLE])], {})
+        assert store.examples() == {cells[0].id: [EXAMPLE]}
+        store.check()
+
+
+def test_examples_come_back_as_they_went_and_equal_thumbnails_are_kept_once(path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    other = replace(EXAMPLE, photograph="b@2", drawn=np.zeros((2, 2), "<f2").tobytes())
+    with Store(path) as store:
+        store.save(job, cells, [scored(cell, examples=[EXAMPLE, other]) for cell in cells], {})
+        assert store.examples() == {cell.id: [EXAMPLE, other] for cell in cells}
+        store.save(job, cells[:1], [scored(cells[0], examples=[other])], {})
+        assert store.examples() == {cells[0].id: [other], cells[1].id: [EXAMPLE, other]}
+        assert store._connection.execute("SELECT count(*) FROM thumbnails").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE examples SET drawn = x'000100'", "a small map of 3 bytes"),
+        ("UPDATE examples SET drawn = x'007C'", "a map that is not finite"),
+        ("UPDATE examples SET photograph = char(27) || '[2J'", "control characters"),
+        ("UPDATE thumbnails SET rgb = x'010203'", "is not what its name is the hash of"),
+    ],
+)
+def test_examples_that_cannot_be_are_damage(change: str, message: str, path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    with Store(path) as store:
+        store.save(job, cells[:1], [scored(cells[0], examples=[EXAMPLE])], {})
+        store._connection.execute(change)
+        with pytest.raises(UsageError, match=f"is damaged .*{message}"):
+            store.examples()
 
 
 def test_an_older_store_is_brought_up_to_date_and_loses_nothing(path: Path) -> None:
