@@ -79,13 +79,15 @@ def _signed(value: float) -> str:
 def answers(rows: Sequence[Row]) -> list[Answer]:
     """An answer for each network and setting that has scores of at least two paddings for one target.
 
-    Of several versions of one cell, the newest counts; controls and networks without a border are left out.
+    Those of all taps come first. Of several versions of one cell, the newest counts; controls and networks without a
+    border are left out.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda row: str(row["created"])):
         if not row["control"] and row["padding"] != CONTROL and row["status"] == "ok" and row.get(METRIC) is not None:
             groups.setdefault((network_label(row), row["taps"], *setting(row)), []).append(row)
-    found = (_answer(group) for group in groups.values())
+    # What all taps say comes first: it is what is asked for, and a single tap is a part of it.
+    found = (_answer(group) for group in sorted(groups.values(), key=lambda group: group[0]["taps"] != "all"))
     return [one for one in found if one]
 
 

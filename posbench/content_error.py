@@ -46,7 +46,7 @@ def content_errors(
     """The mean over targets of |target − prediction|, per pixel, for single test photographs.
 
     The targets are those of H, V and G that all paddings of a network share, or whatever they share if that is none of
-    these. Of several versions of a cell, the newest counts.
+    these. Those of all taps come first; of several versions of a cell, the newest counts.
 
     Args:
         table: the rows of the records, in their order.
@@ -57,7 +57,8 @@ def content_errors(
     for record, row in sorted(zip(records, table, strict=True), key=lambda one: str(one[1]["created"])):
         if not row["control"] and examples.get(record.cell_id):
             groups.setdefault((boards.network_label(row), row["taps"], *boards.setting(row)), []).append((record, row))
-    found = (_of_network(group, examples, draw) for group in groups.values())
+    ordered = sorted(groups.values(), key=lambda group: group[0][1]["taps"] != "all")
+    found = (_of_network(group, examples, draw) for group in ordered)
     return [one for one in found if one]
 
 

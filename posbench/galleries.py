@@ -44,7 +44,9 @@ class Gallery:
 
 
 def galleries(records: Sequence[Record], table: Sequence[Row], draw: Draw) -> list[Gallery]:
-    """The maps of all cells that are no controls, by target and setting; of several versions of a cell, the newest.
+    """The maps of all cells that are no controls, by target and setting, those of all taps first.
+
+    Of several versions of a cell, the newest counts.
 
     Args:
         table: the rows of the records, in their order.
@@ -53,7 +55,8 @@ def galleries(records: Sequence[Record], table: Sequence[Row], draw: Draw) -> li
     for record, row in zip(records, table, strict=True):
         if not row["control"]:
             groups.setdefault((row["target"], row["taps"], *boards.setting(row)), []).append((record, row))
-    return [_gallery(group, draw) for group in groups.values() if any(record.outcome.mean_map for record, _ in group)]
+    ordered = sorted(groups.values(), key=lambda group: group[0][1]["taps"] != "all")
+    return [_gallery(group, draw) for group in ordered if any(record.outcome.mean_map for record, _ in group)]
 
 
 def _gallery(group: Sequence[tuple[Record, Row]], draw: Draw) -> Gallery:

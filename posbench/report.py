@@ -18,6 +18,7 @@ from posbench.errors import MissingError, UsageError
 from posbench.galleries import Draw, galleries
 from posbench.leaderboard import Row, job_row, rows
 from posbench.published import every_table
+from posbench.reproduction import commands
 from posbench.store import Run, Store
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -77,6 +78,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         headings=headings,
         not_ok=[row for row in (*table, *of_jobs) if row["status"] != "ok"],
         cells=len(table),
+        commands=commands(records, readings),
         provenance=[json.dumps(one, indent=1, sort_keys=True, ensure_ascii=False) for one in _made_with(runs)],
         identities=_hashes([one.outcome.identity for one in records] + [dict(one.identity) for one in readings]),
     )
