@@ -437,7 +437,7 @@ def reaches(rows: Sequence[Row]) -> list[Reach]:
     found = [
         Reach(
             row["target"],
-            network_label(row).replace("\n", ", "),
+            network_label(row).replace("\n", ", ") + ("" if row["taps"] == "all" else f", taps {row['taps']}"),
             row["padding"],
             row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
             row["reach"],

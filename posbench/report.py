@@ -15,11 +15,13 @@ from posbench.comparison import Comparison, compare, headings
 from posbench.components import Metric
 from posbench.content_error import content_errors
 from posbench.errors import MissingError, UsageError
-from posbench.galleries import Draw, galleries
+from posbench.galleries import Draw, Picture, galleries
 from posbench.leaderboard import Row, job_row, rows
+from posbench.pictures import svg_uri
 from posbench.published import every_table
 from posbench.reproduction import commands
 from posbench.store import Run, Store
+from posbench.tap_scores import svg, tap_scores
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -73,6 +75,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         galleries=galleries(records, table, draw),
         contents=contents,
         photographs={uri: number for number, uri in enumerate(photographs)},
+        tap_charts=[Picture(svg_uri(svg(one)), one.title) for one in tap_scores(table)],
         reaches=boards.reaches(table),
         comparisons=_comparisons(table),
         headings=headings,
