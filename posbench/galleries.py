@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posbench import boards
+from posbench.components import Target
+from posbench.errors import one_line
 from posbench.leaderboard import Row
 from posbench.pictures import data_uri
 from posbench.store import Record
@@ -41,6 +44,39 @@ class Gallery:
     target: Picture | None
     networks: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Picture | None, ...]], ...]
+
+
+def drawn_by(targets: Iterable[Target], tell: Callable[[str], None]) -> Draw:
+    """Draws these targets, each side of one once.
+
+    Args:
+        tell: hears of a target that cannot be drawn, once.
+    """
+    known = {(one.name, one.version): one for one in targets}
+
+    @cache
+    def drawn(name: str, version: str, side: int) -> Floats | None:
+        from posbench.maps import resize
+
+        whole = patterns(name, version)
+        return None if whole is None else resize(whole, side).float().numpy()
+
+    @cache
+    def patterns(name: str, version: str) -> Any:
+        from posbench.maps import pattern
+
+        if (name, version) not in known:
+            return None
+        try:
+            return pattern(known[name, version])
+        except Exception as error:
+            tell(f"target {name} cannot be drawn ({one_line(error)})")
+            return None
+
+    def draw(identity: Mapping[str, Any], side: int) -> Floats | None:
+        return drawn(identity["target"]["name"], identity["target"]["version"], side)
+
+    return draw
 
 
 def galleries(records: Sequence[Record], table: Sequence[Row], draw: Draw) -> list[Gallery]:

@@ -185,6 +185,11 @@ class Registry:
         """Components by name, in the order given."""
         return [self.get(record, name) for name in names]
 
+    def every(self, record: type[C]) -> list[C]:
+        """The components of a kind, without those whose names are not theirs alone."""
+        kind = next(kind for kind, cls in KINDS.items() if cls is record)
+        return [cast(C, entries[0].component) for entries in self._entries[kind].values() if len(entries) == 1]
+
     def images(self, name: str) -> Images:
         """A source of images by name, or a folder by its path.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 from posbench import boards, leaderboard
 from posbench.boards import Board
 from posbench.comparison import compare, headings
+from posbench.components import Metric, Target
 from posbench.errors import UsageError
 from posbench.plan import Plan, Task
 from posbench.published import Published
+from posbench.registry import load_registry
 from posbench.store import Store
 
 if TYPE_CHECKING:
@@ -185,6 +188,30 @@ class Results:
         values = np.frombuffer(outcome.mean_map, "<f4").astype(np.float32)
         side = round(len(values) ** 0.5)
         return values.reshape(side, side)
+
+    def report(self, path: str | Path) -> Path:
+        """Write all that the store holds as one HTML page, as `posbench report` does.
+
+        Args:
+            path: the file; replaced if it is there.
+
+        Returns:
+            The file.
+
+        Raises:
+            UsageError: if it cannot be written, or the store holds nothing.
+            MissingError: without jinja2 or matplotlib (the extra `report`).
+        """
+        from posbench.galleries import drawn_by
+        from posbench.report import page
+
+        installed = load_registry()
+        # Components given in Python are in no registry.
+        metrics = {one.name: one for one in (*installed.every(Metric), *self.plan.metrics)}
+        targets = (*installed.every(Target), *(cell.target for cell in self.plan.cells))
+        text = page(self.store, list(metrics.values()), drawn_by(targets, warnings.warn))
+        leaderboard.write_whole(Path(path), text.encode("utf-8", "backslashreplace"))
+        return Path(path)
 
     def summary(self) -> str:
         """What was computed, what was found, and how long it took, in a line."""

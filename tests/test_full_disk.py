@@ -118,6 +118,15 @@ def test_a_picture_for_which_there_is_no_room(started: Forks, site: Path, filled
     assert content(filled)["cell.png"].startswith(b"\x89PNG")
 
 
+def test_a_report_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
+    (filled / "report.html").write_text("whole\n")
+    before = content(filled)
+    one_line(started.run(filled, "report", site=site, room=20_000), "report.html", "check the folder and the disk")
+    assert content(filled) == before
+    assert started.run(filled, "report", site=site)[0] == 0
+    assert content(filled)["report.html"].startswith(b"<!doctype html>")
+
+
 def test_a_published_folder_for_which_there_is_no_room(started: Forks, site: Path, filled: Path) -> None:
     published = filled / "published"
     code, _, err = started.run(filled, "publish", "published", site=site)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,8 @@ def test_the_command_line_publishes_merges_and_compares(
 ) -> None:
     ran = posbench("publish", "shared", "--store", str(store))
     assert ran.code == 0, ran.err
-    assert "leaderboard.csv" in ran.out
+    assert "leaderboard.csv, leaderboard.md, measures.csv, report.html" in ran.out
+    assert "hides position best" in Path("shared/report.html").read_text(encoding="utf-8")
     joined = posbench("merge", "shared", str(store), "-o", "all.db")
     assert joined.out.split()[:5] == ["2", "stores", "joined", "in", "'all.db':"]
     assert "4 cells; 4 were found more than once, alike" in " ".join(joined.out.split())
@@ -252,3 +254,19 @@ def test_the_command_line_publishes_merges_and_compares(
     assert again.code == 2
     assert "has been edited since" in again.err
     assert not Path("3.db").exists()
+
+
+def test_a_report_is_published_unless_it_is_unwanted_or_cannot_be_made(
+    posbench: Callable[..., Ran], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = ("publish", "shared", "--store", str(store))
+    assert posbench(*publish).code == 0
+    assert Path("shared/report.html").exists()
+    assert posbench(*publish, "--no-report").code == 0
+    assert not Path("shared/report.html").exists()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    ran = posbench(*publish)
+    assert ran.code == 0
+    assert ran.err == "posbench: published without report.html: a report needs jinja2: pip install 'posbench[report]'\n"
+    assert not Path("shared/report.html").exists()
+    assert publication.read(Path("shared")).records

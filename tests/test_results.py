@@ -6,6 +6,7 @@ import gc
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,27 @@ def test_a_failed_cell_has_no_map(tiny: str, posbench: Callable[..., Ran]) -> No
     results = api.run(backbones=tiny, paddings="zero", **small)
     with pytest.raises(UsageError, match=r"has no map: it is failed \(.*undrawn"):
         results.map(results.rows[0]["cell_id"])
+
+
+def test_a_page_is_that_of_the_command(
+    results: api.Results, tiny: str, posbench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = results.report(tmp_path / "a.html")
+    typed = posbench("report", "--store", str(results.store), "--out", str(tmp_path / "b.html"))
+    assert typed.code == 0
+    assert path.read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_page_shows_a_target_of_ones_own(tiny: str, tmp_path: Path) -> None:
+    def rising(side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return np.linspace(0, 1, side * side).reshape(side, side)
+
+    ramp = api.Target(name="ramp", summary="", version="1", draw=rising)
+    small = {key: value for key, value in SMALL.items() if key != "targets"}
+    found = api.run(backbones=[tiny], paddings="zero", targets=[ramp], **small)
+    text = found.report(str(tmp_path / "a.html")).read_text(encoding="utf-8")
+    assert "target ramp" in text
+    assert "Mean over ramp" in text
 
 
 def test_a_temporary_store_goes_with_the_results(results: api.Results, tiny: str) -> None:

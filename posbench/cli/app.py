@@ -111,11 +111,16 @@ def say(message: str, style: str = "") -> None:
     err.print(str(message), style=style, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """What goes wrong and stops nothing."""
+    say(f"posbench: {message}", "yellow")
+
+
 def registry() -> Registry:
     found = load_registry()
     for plugin in found.plugins:
         if plugin.error:
-            say(f"posbench: plugin {plugin.label} is left out ({plugin.error}); see `posbench plugins`", "yellow")
+            warn(f"plugin {plugin.label} is left out ({plugin.error}); see `posbench plugins`")
     return found
 
 

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from posbench.cli.app import STORE, StoreOption, app, out, registry
-from posbench.cli.stored import target_map
-from posbench.components import Metric
+from posbench.cli.app import STORE, StoreOption, app, out, registry, warn
+from posbench.components import Metric, Target
 
 
 @app.command()
@@ -17,10 +16,11 @@ def report(
 ) -> None:
     """Write a store's results as one HTML page. [needs the extra `report`]"""
     from posbench import report as reports
+    from posbench.galleries import drawn_by
     from posbench.leaderboard import check_destinations, write_whole
 
     check_destinations(store, {"--out": str(to)})
     found = registry()
-    page = reports.page(store, [found.get(Metric, name) for name in found.names("metric")], target_map)
+    page = reports.page(store, found.every(Metric), drawn_by(found.every(Target), warn))
     write_whole(to, page.encode("utf-8", "backslashreplace"))
     out.print(f"{str(to)!r} is written: open it in a browser")

@@ -1,6 +1,6 @@
 """Commands about what a store holds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +18,11 @@ from posbench.cli.app import (
     app,
     out,
     registry,
-    say,
+    warn,
     write,
 )
 from posbench.components import Metric, Target
-from posbench.errors import UsageError, one_line
+from posbench.errors import MissingError, UsageError
 from posbench.published import published as published_table
 
 
@@ -194,27 +194,15 @@ def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
     """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
     import numpy as np
 
+    from posbench.galleries import drawn_by
+
     if not record.outcome.mean_map:
         return []
     flat = np.frombuffer(record.outcome.mean_map, "<f4")
     side = round(len(flat) ** 0.5)
-    target = target_map(record.outcome.identity, side)
+    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, side)
     beside = [] if target is None else [(f"target {record.outcome.identity['target']['name']}", target.tolist())]
     return [("mean prediction", flat.reshape(side, side).tolist()), *beside]
-
-
-def target_map(identity: Mapping[str, Any], side: int) -> Any:
-    """The target as it was asked for, float32 [side, side], if that version of it is still installed."""
-    name, found = identity["target"]["name"], registry()
-    if name not in found.names("target") or found.get(Target, name).version != identity["target"]["version"]:
-        return None
-    from posbench.maps import pattern, resize
-
-    try:
-        return resize(pattern(found.get(Target, name)), side).float().numpy()
-    except Exception as error:
-        say(f"posbench: target {name} cannot be drawn ({one_line(error)})", "yellow")
-        return None
 
 
 def _flat(value: object) -> str:
@@ -227,13 +215,26 @@ def _flat(value: object) -> str:
 def publish(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; made if it is not there.")],
     store: StoreOption = STORE,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="With report.html, which shows small test photographs.")
+    ] = True,
 ) -> None:
-    """Write a store's results as files to commit: tables, cells, and a provenance file called by its own hash."""
+    """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
     from posbench import publication
+    from posbench.galleries import drawn_by
 
     found = registry()
-    metrics = [found.get(Metric, name) for name in found.names("metric")]
+    metrics = found.every(Metric)
     files = publication.contents(store, metrics)
+    if report:
+        from posbench import report as reports
+
+        try:
+            files["report.html"] = reports.page(store, metrics, drawn_by(found.every(Target), warn)).encode(
+                "utf-8", "backslashreplace"
+            )
+        except MissingError as error:
+            warn(f"published without report.html: {error}")
     vouching = publication.write(folder, files)
     out.print(f"{', '.join(sorted(files))} and {vouching.name} are in {str(folder)!r}")
 
