@@ -27,11 +27,13 @@ from torch import nn
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.engine import JobResult, Observer
 from posbench.errors import PosbenchError
-from posbench.executors import Claim, groups, run
-from posbench.plan import Cell, Ingredients, Plan, Source, Task, make_plan
+from posbench.examples import EXAMPLES
+from posbench.examples import SIDE as THUMBNAIL
+from posbench.executors import Claim, run
+from posbench.plan import Cell, Ingredients, Plan, Source, Task, groups, make_plan
 from posbench.registry import load_registry
 from posbench.running import Nobody
-from posbench.store import Outcome, Store, StoredScore
+from posbench.store import Example, Outcome, Store, StoredScore
 from posbench.weights import Weights
 
 #: Of how many photographs each cell keeps a score, as `photos` and `leaves` have.
@@ -124,7 +126,12 @@ class Simulated:
             mean, half = float(values.mean()), float(values.std())
             scores.append(StoredScore(metric.name, metric.version, mean, mean - half, mean + half, names))
         drawn = rng.random((SIDE, SIDE), np.float32).astype("<f4").tobytes()
-        return Outcome(cell.identity(), "ok", "", len(names), 0.0, 1.0, drawn, scores, None)
+        thumbnails = [bytes([place]) * (3 * THUMBNAIL**2) for place in range(EXAMPLES)]
+        examples = [
+            Example(name, thumbnail, rng.random((SIDE, SIDE), np.float32).astype("<f2").tobytes())
+            for name, thumbnail in zip(names, thumbnails, strict=False)
+        ]
+        return Outcome(cell.identity(), "ok", "", len(names), 0.0, 1.0, drawn, scores, None, examples)
 
 
 def span(seconds: Sequence[float], workers: int) -> float:

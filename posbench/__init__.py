@@ -12,6 +12,7 @@ from posbench.components import (
     Backbone,
     Checkpoint,
     Component,
+    Executor,
     Fitted,
     Images,
     Metric,
@@ -24,6 +25,8 @@ from posbench.errors import Inapplicable, MissingError, UsageError
 from posbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from posbench.clusters import start_ray
+    from posbench.engine import JobResult, struck
     from posbench.leaves import dead_leaves
     from posbench.modes import fit_modes
     from posbench.modules import backbone
@@ -32,11 +35,14 @@ if TYPE_CHECKING:
     from posbench.operations import Operation
     from posbench.penalty import fit_ridge_cv
     from posbench.pixels import images
+    from posbench.plan import groups
     from posbench.ppp import patterns as ppp_patterns
     from posbench.readout import fit_ridge
     from posbench.results import Results
     from posbench.sgd import fit_sgd
     from posbench.training import Training
+    from posbench.workers import start_local
+    from posbench.working import Worker
 
 __version__ = version("posbench")
 
@@ -44,9 +50,11 @@ __all__ = [
     "Backbone",
     "Checkpoint",
     "Component",
+    "Executor",
     "Fitted",
     "Images",
     "Inapplicable",
+    "JobResult",
     "Metric",
     "MissingError",
     "Observation",
@@ -59,6 +67,7 @@ __all__ = [
     "Target",
     "Training",
     "UsageError",
+    "Worker",
     "__version__",
     "backbone",
     "dead_leaves",
@@ -66,28 +75,38 @@ __all__ = [
     "fit_ridge",
     "fit_ridge_cv",
     "fit_sgd",
+    "groups",
     "hookimpl",
     "images",
     "ppp_patterns",
     "run",
+    "start_local",
+    "start_ray",
+    "struck",
 ]
 
 
 _LAZY = {
+    "JobResult": "posbench.engine",
     "Observation": "posbench.observation",
     "Operation": "posbench.operations",
     "Reading": "posbench.observation",
     "Results": "posbench.results",
     "Training": "posbench.training",
+    "Worker": "posbench.working",
     "backbone": "posbench.modules",
     "dead_leaves": "posbench.leaves",
     "fit_modes": "posbench.modes",
     "fit_ridge": "posbench.readout",
     "fit_ridge_cv": "posbench.penalty",
     "fit_sgd": "posbench.sgd",
+    "groups": "posbench.plan",
     "images": "posbench.pixels",
     "ppp_patterns": "posbench.ppp:patterns",
     "run": "posbench.notebook",
+    "start_local": "posbench.workers",
+    "start_ray": "posbench.clusters",
+    "struck": "posbench.engine",
 }
 
 

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from posbench.executors import Pool
     from posbench.features import Features
     from posbench.observation import Observation, Reading
     from posbench.operations import Operation
+    from posbench.plan import Plan
+    from posbench.selection import Selection
     from posbench.training import Training
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
@@ -258,3 +261,21 @@ class Readout(Component):
     fit: Callable[[Training], Fitted]
     grid: Callable[[int], int]
     stochastic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor(Component):
+    """Where jobs are computed: in this process, in others, on other machines. No result depends on it.
+
+    Attributes:
+        start: takes the selection (the options of the run: `jobs`, `time_limit`, `cpus_per_job`, …), the plan made from
+            it, and the device (`cpu` or `cuda`), and returns an object whose `results(tasks, observer, claim)` yields
+            each task with its `JobResult`, as soon as that is known. It raises `posbench.UsageError` or
+            `posbench.MissingError` for what cannot be had, before anything is computed.
+
+    A result has crossed from wherever it was computed; `posbench.Worker` computes there what it is told by `Task.ids`.
+    """
+
+    kind: ClassVar[str] = "executor"
+
+    start: Callable[[Selection, Plan, str], Pool]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
 
 PROJECT = "posbench"
 
@@ -193,6 +193,35 @@ def posbench_readouts() -> Iterable[Readout]:
         @hookimpl
         def posbench_readouts():
             return [Readout(name="constant", summary="constant", version="1", fit=fit, grid=lambda side: side)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_executors() -> Iterable[Executor]:
+    """Where jobs are computed.
+
+    Example:
+        ```python
+        from posbench import Executor, Worker, groups, hookimpl
+
+        class OneByOne:
+            def __init__(self, selection):
+                self.selection = selection
+
+            def results(self, tasks, observer, claim):
+                worker = Worker(self.selection)  # in a process of its own, or on another machine
+                for group in groups(tasks):
+                    mine = claim(group)  # others may have some of it in hand
+                    yield from zip(mine, worker.results([task.ids for task in mine], observer))
+
+        def start(selection, plan, device):
+            return OneByOne(selection)
+
+        @hookimpl
+        def posbench_executors():
+            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=start)]
         ```
     """
     raise NotImplementedError

@@ -12,7 +12,7 @@ from posbench.guests import told
 from posbench.machine import resolve_device, resolve_precision
 from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
 from posbench.registry import Registry
-from posbench.selection import Selection
+from posbench.selection import LOCAL, Selection
 from posbench.verdict import METRIC as VERDICT_METRIC
 from posbench.weights import Request, Weights, resolve
 
@@ -62,7 +62,7 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         networks.append((backbone, weights))
         if problem:
             untrained.setdefault(problem, []).append(backbone.name)
-    device = resolve_device(selection.device)
+    device = _device(selection)
     sources = _sources(selection, registry)
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
     needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
@@ -99,6 +99,21 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             seeds=selection.seeds,
         ),
     )
+
+
+def _device(selection: Selection) -> str:
+    """Where networks run: on this machine's device, or on what jobs are given of a cluster, which may have others.
+
+    Raises:
+        UsageError, MissingError: as `resolve_device` does, or if there is to be none of those that are asked for.
+    """
+    if selection.executor == LOCAL:
+        return resolve_device(selection.device)
+    given = "cuda" if selection.gpus_per_job else "cpu"
+    if selection.device not in ("auto", given):
+        hint = "leave out --gpus-per-job" if selection.gpus_per_job else "add --gpus-per-job 1"
+        raise UsageError(f"--device {selection.device} is not what jobs are given of a cluster: {hint}")
+    return given
 
 
 def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Source]]:

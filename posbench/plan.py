@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
-from typing import Any
+from typing import Any, TypeAlias
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.errors import UsageError
@@ -241,6 +241,21 @@ class Task:
     job: Job
     cells: tuple[Cell, ...]
     measures: tuple[Metric, ...]
+
+    @property
+    def ids(self) -> TaskIds:
+        """What tells it to a process that has the same plan."""
+        return self.job.id, tuple(cell.id for cell in self.cells), tuple((m.name, m.version) for m in self.measures)
+
+
+#: The ids of a job and of cells, and the names and versions of metrics of the job itself.
+TaskIds: TypeAlias = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
+def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Tasks that share features, one after the other in their order."""
+    for _, group in groupby(tasks, key=lambda task: task.job.training):
+        yield list(group)
 
 
 #: What is measured of a job: its id, the metric's name and version.

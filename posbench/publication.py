@@ -301,8 +301,11 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise TypeError(f"{value!r} is no finite number")
+    # Whole numbers have no end in JSON, and one in a store.
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return value
+    if not isinstance(value, float) or not isfinite(value):
+        raise TypeError(f"{str(value)[:40]!r} is no finite number")
     return value
 
 

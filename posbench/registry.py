@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from posbench import hookspecs
-from posbench.components import Backbone, Component, Images, Metric, Padding, Readout, Target
+from posbench.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
 from posbench.errors import ComponentError, UsageError, one_line, unknown
 
 #: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
@@ -29,6 +29,7 @@ KINDS: dict[str, type[Component]] = {
     "target": Target,
     "readout": Readout,
     "metric": Metric,
+    "executor": Executor,
 }
 
 C = TypeVar("C", bound=Component)

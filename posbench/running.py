@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
 
+from posbench.components import Executor
 from posbench.errors import Interrupted, UsageError
 from posbench.ingredients import gather
 from posbench.leaderboard import job_row, rows
@@ -20,7 +21,7 @@ from posbench.processes import stdout_elsewhere
 from posbench.published import published
 from posbench.registry import Registry
 from posbench.results import Results, Spent
-from posbench.selection import Selection
+from posbench.selection import LOCAL, Selection
 from posbench.store import Store
 
 if TYPE_CHECKING:
@@ -74,9 +75,11 @@ def carry_out(selection: Selection, registry: Registry, audience: Audience, *, k
         UsageError, ComponentError, MissingError: for what the user has to mend, before anything is computed.
         Interrupted: if the user stops it; what had finished is stored.
     """
-    if registry.given and (selection.jobs > 1 or selection.time_limit is not None):
+    registry.get(Executor, selection.executor)  # one that is unknown is told before anything is looked up
+    others = (selection.jobs or 1) > 1 or selection.time_limit is not None or selection.executor != LOCAL
+    if registry.given and others:
         raise UsageError(
-            f"{registry.given[0].title} is known to this process alone, and jobs and time_limit take others: "
+            f"{registry.given[0].title} is known to this process alone, and jobs, time_limit and executor take others: "
             "leave them out, or offer it by a plugin"
         )
     beside = published(selection.published) if selection.published else None
@@ -149,10 +152,12 @@ def _compute(
     Raises:
         Interrupted: if the user stops it.
     """
-    from posbench.executors import Here, Workers, run
+    from posbench.executors import Started, run
+    from posbench.workers import Workers
 
-    elsewhere = selection.jobs > 1 or selection.time_limit is not None
-    executor = Workers(selection, selection.jobs, selection.time_limit) if elsewhere else Here(plan, device)
+    executor = registry.get(Executor, selection.executor)
+    # Other processes do not have what was given to this one; and elsewhere, no job can take this one down.
+    apart = selection.executor == LOCAL and not registry.given
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     try:
         with (
@@ -163,14 +168,13 @@ def _compute(
                 run(
                     tasks,
                     store,
-                    executor,
+                    Started.by(executor, selection, plan, device),
                     fail_fast=selection.fail_fast,
                     observer=observer,
                     metrics=plan.metrics,
                     since=since,
                     forced=selection.force,
-                    # Other processes do not have what was given to this one.
-                    apart=None if registry.given else Workers(selection, 1, selection.time_limit),
+                    apart=Workers(selection, 1, selection.time_limit) if apart else None,
                 )
             ) as results,
         ):

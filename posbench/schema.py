@@ -37,7 +37,7 @@ CREATE TABLE examples (
     thumbnail TEXT NOT NULL REFERENCES thumbnails,
     drawn BLOB NOT NULL,             -- float16, little-endian, a square map row by row
     PRIMARY KEY (cell_id, place)
-) STRICT, WITHOUT ROWID
+) STRICT
 """
 SCHEMA = (
     """

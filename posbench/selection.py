@@ -15,6 +15,9 @@ from posbench import experiments
 from posbench.errors import UsageError, nearest
 from posbench.folders import user_path
 
+#: The executor that runs jobs on this machine.
+LOCAL = "local"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -27,7 +30,10 @@ class Selection:
         published: the table of a paper to show beside the results.
         experiment: what the other choices were taken from, where nothing else was asked for.
         shard: `i/n` for the i-th of n parts of the plan, or None for all of it.
-        jobs: worker processes. time_limit: of a job, in seconds.
+        executor: where jobs run. jobs: how many at once; None leaves it to the executor: this process alone, or as many
+            as a cluster has room for. time_limit: of a job, in seconds.
+        cpus_per_job, gpus_per_job: what a job takes of a cluster. ray_address: None stands for `RAY_ADDRESS` or,
+            without that, for a cluster started on this machine.
     """
 
     backbones: tuple[str, ...] | None = None
@@ -51,8 +57,12 @@ class Selection:
     published: str | None = None
     experiment: str | None = None
     shard: str | None = None
-    jobs: int = 1
+    executor: str = LOCAL
+    jobs: int | None = None
     time_limit: int | None = None
+    cpus_per_job: int | None = None
+    gpus_per_job: float | None = None
+    ray_address: str | None = None
     csv: str | None = None
     json: bool = False
     dry_run: bool = False
@@ -72,10 +82,22 @@ class Selection:
         if self.score_at not in SCORE_AT:
             raise UsageError(f"--score-at {self.score_at!r}: choose {' or '.join(SCORE_AT)}")
         self.part()
+        self._check_resources()
         if min(self.seeds) < 0:
             raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
         if max(self.seeds) > LARGEST_SEED:
             raise UsageError(f"--seeds {max(self.seeds)} is too large: give at most {LARGEST_SEED}")
+
+    def _check_resources(self) -> None:
+        for name in ("cpus_per_job", "gpus_per_job", "ray_address"):
+            if getattr(self, name) is not None and self.executor == LOCAL:
+                raise UsageError(f"{_option(name)} is for jobs that run on a cluster: add --executor ray")
+        if self.gpus_per_job is not None:
+            whole = self.gpus_per_job.is_integer()
+            if not 0 < self.gpus_per_job <= (LARGEST_GPUS if whole else 1):
+                raise UsageError(
+                    f"--gpus-per-job {self.gpus_per_job:g}: give a share of one, such as 0.5, or a whole number"
+                )
 
     def part(self) -> tuple[int, int]:
         """The number of the shard, from 1, and of how many.
@@ -93,12 +115,14 @@ class Selection:
 
 
 SCORE_AT = ("grid", "image")
+LARGEST_GPUS = 1024
 LARGEST_SEED = 2**64 - 1  # what torch's generators take
 LARGEST = {
     "image_size": 4096,
     "train_count": 10_000_000,
     "test_count": 10_000_000,
     "jobs": 1024,
+    "cpus_per_job": 1024,
     "time_limit": 10_000_000,
 }
 _KINDS = {field.name: str(field.type) for field in fields(Selection)}
@@ -146,6 +170,8 @@ def _parse(name: str, value: object, where: str) -> object:
         return tuple(dict.fromkeys(_whole(item, where) for item in items))
     if kind.startswith("int"):
         return _whole(value, where)
+    if kind.startswith("float"):
+        return _real(value, where)
     if kind == "bool":
         if isinstance(value, bool):
             return value
@@ -172,6 +198,18 @@ def _whole(value: object, where: str) -> int:
             raise UsageError(f"{where}: a number of {len(text)} digits is too large")
         return int(text)
     raise UsageError(f"{where}: expected a whole number, not {value!r}")
+
+
+def _real(value: object, where: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"[0-9]{0,9}\.?[0-9]{0,9}", text := value.strip())
+        and text not in ("", ".")
+    ):
+        return float(text)
+    raise UsageError(f"{where}: expected a number, such as 0.5, not {value!r}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from posbench.builtin.readouts import ridge
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
 from posbench.engine import JobResult
 from posbench.errors import Inapplicable, MissingError, UsageError
-from posbench.executors import Here, run
+from posbench.executors import run
 from posbench.folders import folder_images
 from posbench.leaderboard import row
 from posbench.maps import pattern, resize
@@ -31,6 +31,7 @@ from posbench.store import Record, Store
 from posbench.training import Training
 from posbench.weights import NONE, Weights
 from posbench.windows import TEST, Windows, folds
+from posbench.workers import Here
 
 #: The images of every forward pass of the network below since the test began.
 passes: list[int] = []

@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from posbench.executors import Here, run
-from posbench.plan import Plan
+from posbench.components import Executor
+from posbench.engine import JobResult, Observer
+from posbench.errors import ComponentError, PosbenchError
+from posbench.executors import Claim, Started, run
+from posbench.plan import Plan, Task
+from posbench.selection import Selection
 from posbench.store import Store
+from posbench.workers import Here
+from posbench.working import Worker
 from tests.conftest import Ran
 from tests.test_cli import RUN, SMALL
 from tests.test_engine import CIRCULAR, ZERO, H, Log, plan
@@ -116,3 +124,91 @@ def test_what_a_plugin_prints_does_not_spoil_what_is_printed(posbench: Posbench,
     assert ran.code == 0
     assert {row["status"] for row in json.loads(ran.out)} == {"ok"}
     assert "I am padding" in ran.err
+
+
+class Odd:
+    """A pool that does something with every task and its result, before it gives them."""
+
+    def __init__(self, made: Plan, does: Callable[[list[Any]], Iterable[Any]]) -> None:
+        self.here, self.does = Here(made, "cpu"), does
+
+    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
+        yield from self.does(list(self.here.results(tasks, observer, claim)))
+
+
+def broken(found: list[Any]) -> Iterable[Any]:
+    yield found[0]
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        (lambda found: [*found, found[0]], "gave a result that was not due"),
+        (lambda found: [(found[0][0], found[1][0])], "gave something else than a result"),
+        (
+            lambda found: [(task, replace(result, outcomes=[])) for task, result in found],
+            "something else than a result",
+        ),
+        (broken, "executor 'odd': KeyError: 'lost'"),
+    ],
+)
+def test_an_executor_that_breaks_its_promise_is_named(
+    does: Callable[[list[Any]], Iterable[Any]], message: str, tmp_path: Path
+) -> None:
+    made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
+    odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, does))
+    pool = Started.by(odd, Selection(), made, "cpu")
+    with Store(tmp_path / "a.db") as store, pytest.raises(ComponentError, match=message):
+        list(run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()))
+
+
+def test_what_an_executor_loses_has_failed(tmp_path: Path) -> None:
+    made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
+    odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, lambda found: found[:1]))
+    with Store(tmp_path / "a.db") as store:
+        list(run(list(made.tasks()), store, Started.by(odd, Selection(), made, "cpu"), fail_fast=False, observer=Log()))
+        outcomes = [record.outcome for record in store.records()]
+    assert [outcome.status for outcome in outcomes] == ["ok", "failed"]
+    assert outcomes[1].reason == "executor 'odd' ended without a result of it"
+
+
+def test_an_executor_that_cannot_start_is_named() -> None:
+    def start(*asked: object) -> Any:
+        raise OSError("no room")
+
+    with pytest.raises(ComponentError, match="executor 'odd': OSError: no room"):
+        Started.by(Executor(name="odd", summary="", version="1", start=start), Selection(), plan(), "cpu")
+
+
+def test_a_worker_knows_what_is_not_in_its_plan(posbench: Posbench) -> None:
+    worker = Worker(Selection(backbones=("none",), images=("leaves",)))
+    with pytest.raises(PosbenchError, match="a worker does not find job 000000000000 in the plan"):
+        next(worker.results([("0" * 64, (), ())], Log()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--gpus-per-job", "1"), "--gpus-per-job is for jobs that run on a cluster: add --executor ray"),
+        (("--cpus-per-job", "2"), "--cpus-per-job is for jobs that run on a cluster: add --executor ray"),
+        (("--ray-address", "auto"), "--ray-address is for jobs that run on a cluster: add --executor ray"),
+        (
+            ("--executor", "ray", "--gpus-per-job", "1.5"),
+            "--gpus-per-job 1.5: give a share of one, such as 0.5",
+        ),
+        (("--executor", "ray", "--gpus-per-job", "0"), "--gpus-per-job 0: give a share"),
+        (("--executor", "ray", "--gpus-per-job", "nan"), "--gpus-per-job: expected a number, such as 0.5, not 'nan'"),
+        (("--executor", "ray", "--cpus-per-job", "0"), "--cpus-per-job is 0: give 1 to 1024"),
+        (
+            ("--executor", "ray", "--device", "cuda"),
+            "--device cuda is not what jobs are given of a cluster: add --gpus",
+        ),
+        (("--executor", "ray", "--gpus-per-job", ".5", "--device", "cpu"), "cluster: leave out --gpus-per-job"),
+        (("--executor", "rya"), "unknown executor 'rya': did you mean ray?"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(options: tuple[str, ...], message: str, posbench: Posbench, tiny: str) -> None:
+    ran = posbench(*RUN, *options)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert message in ran.err

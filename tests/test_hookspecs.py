@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from posbench import hookspecs
-from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
 from posbench.features import Features
 from posbench.observation import Observation
 from posbench.registry import Registry, load_registry
+from posbench.testing import check_executor
 from posbench.training import Training
 from posbench.windows import cut
 from tests.conftest import Ran
@@ -91,6 +92,10 @@ def readouts(registry: Registry) -> None:
     assert set(drawn[:, 1].flatten().tolist()) == {23.5}
 
 
+def executors(registry: Registry) -> None:
+    check_executor(registry.get(Executor, "one-by-one"))
+
+
 WORKS: dict[str, Callable[[Registry], None]] = {
     "posbench_backbones": backbones,
     "posbench_find_backbone": find_backbone,
@@ -99,6 +104,7 @@ WORKS: dict[str, Callable[[Registry], None]] = {
     "posbench_metrics": metrics,
     "posbench_images": images,
     "posbench_readouts": readouts,
+    "posbench_executors": executors,
 }
 
 
@@ -122,6 +128,7 @@ def test_the_examples_together_make_a_run(install: Callable[..., None], posbench
         "metrics": "rmse,dead",
         "images": "static",
         "readouts": "constant",
+        "executor": "one-by-one",
         "image-size": 32,
         "train-count": 4,
         "test-count": 3,

@@ -216,6 +216,15 @@ def test_whatever_cells_say_they_are_read_or_refused_in_one_line(folder: Path, d
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("number", [2**70, -(2**70), 2**2000, True, "1"])
+def test_a_number_that_cannot_be_stored_is_refused(folder: Path, number: object) -> None:
+    known = json.loads((folder / "cells.json").read_bytes())
+    known["cells"][0]["degenerate"] = number
+    vouch_again(folder, "cells.json", json.dumps(known).encode())
+    with pytest.raises(UsageError, match="does not hold cells"):
+        publication.read(folder)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "NaN", '{"format": 2}', '{"format": 1, "runs": NaN}', "[" * 100_000])
 def test_what_is_no_list_of_cells_is_one_line(folder: Path, text: str) -> None:
     vouch_again(folder, "cells.json", text.encode())

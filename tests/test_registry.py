@@ -177,8 +177,8 @@ def test_a_name_like_no_other_is_answered_with_where_to_look() -> None:
 
 def test_built_ins_come_first_and_by_the_same_door() -> None:
     registry = load_registry()
-    assert {plugin.distribution for plugin in registry.plugins[:6]} == {"posbench"}
-    assert [plugin.error for plugin in registry.plugins if plugin.distribution == "posbench"] == [None] * 6
+    assert {plugin.distribution for plugin in registry.plugins[:7]} == {"posbench"}
+    assert [plugin.error for plugin in registry.plugins if plugin.distribution == "posbench"] == [None] * 7
     assert registry.names("target")[:5] == ["H", "V", "G", "HS", "VS"]
 
 

@@ -249,7 +249,8 @@ def test_options_out_of_range(name: str, value: object, message: str) -> None:
 @pytest.mark.parametrize("name", LARGEST)
 def test_the_limits_themselves_are_allowed(name: str) -> None:
     for value in (1, LARGEST[name]):
-        assert getattr(select(None, {name: value}), name) == value
+        where = {"executor": "ray"} if name == "cpus_per_job" else {}
+        assert getattr(select(None, where | {name: value}), name) == value
 
 
 def test_a_seed_that_no_generator_takes_is_refused() -> None:

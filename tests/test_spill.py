@@ -18,12 +18,13 @@ from torch import nn
 from posbench import spill
 from posbench.components import Backbone
 from posbench.errors import UsageError
-from posbench.executors import Here, run
+from posbench.executors import run
 from posbench.features import Features
 from posbench.readout import fit_ridge
 from posbench.spill import empty
 from posbench.store import Store
 from posbench.weights import Weights
+from posbench.workers import Here
 from tests.test_engine import Log, plan
 
 CPU = torch.device("cpu")

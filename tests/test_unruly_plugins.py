@@ -16,10 +16,11 @@ import torch
 
 from posbench.components import Metric, Padding
 from posbench.errors import ComponentError, Inapplicable
-from posbench.executors import Here, run
+from posbench.executors import run
 from posbench.guests import settled, told
 from posbench.observation import Observation, Reading
 from posbench.store import Store
+from posbench.workers import Here
 from tests.conftest import Ran
 from tests.test_cli import SMALL
 from tests.test_cli import told as said

@@ -49,9 +49,21 @@ def run(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts of the plan; `merge` joins them.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", help="Worker processes. [1: none beside this]")] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where jobs run; see `list executors`. [local]")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Jobs at once. [local: 1; a cluster: as many as it has room for]")
+    ] = None,
     time_limit: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="A job that takes longer is ended, and has failed.")
+    ] = None,
+    cpus_per_job: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a cluster, and threads of a job. [1]")
+    ] = None,
+    gpus_per_job: Annotated[str | None, typer.Option(metavar="X", help="Of a cluster, such as 0.5. [none]")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster. [RAY_ADDRESS, or one started here]")
     ] = None,
     csv: CsvOption = None,
     json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
