@@ -221,7 +221,8 @@ class RayWorkers:
                 except ray.exceptions.RayTaskError as error:
                     # Whatever a job does wrong is in its result: this is something that the user has to mend.
                     cause = getattr(error, "cause", error)
-                    raise cause if isinstance(cause, PosbenchError) else PosbenchError(one_line(cause)) from error
+                    kind = type(cause) if isinstance(cause, PosbenchError) else PosbenchError
+                    raise kind(f"on the cluster: {one_line(cause)}") from error
                 except ray.exceptions.RayError as error:
                     slots.remove(slot)
                     deaths[task.job.id] += 1

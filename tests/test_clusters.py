@@ -176,6 +176,15 @@ def test_it_starts_a_cluster_of_its_own_and_stops_with_it(site: Path, tmp_path: 
     assert re.search("H +│ zero", done.stdout)
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_a_plugin_that_the_cluster_lacks_is_told(posbench: Posbench, install: Callable[..., None]) -> None:
+    install("posbench-late", TINY.replace('"tiny"', '"late"'))  # after the cluster was started
+    ran = posbench("run", "--backbones", "late", "--weights", "random", *SMALL, "--executor", "ray", "--quiet")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith("posbench: on the cluster: unknown backbone 'late'")
+
+
 def stored_runs(path: Path) -> int:
     """How many jobs a store that may still be in the making has."""
     if not path.exists():

@@ -53,7 +53,7 @@ def test_it_is_as_it_says(posbench: Callable[..., Ran], tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
     monkeypatch.delitem(sys.modules, "my_padding", raising=False)
     commands = list(typed())
-    assert len(commands) == 8
+    assert len(commands) == 9
     for (program, *arguments), shown in commands:
         if program == "pip":
             installed(arguments[-1], tmp_path / "installed")
