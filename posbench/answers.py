@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posbench.boards import CONTROL, board_title, network_label, number_text, setting
+from posbench.boards import CONTROL, board_title, network_label, network_name, number_text, setting
 from posbench.leaderboard import Row
 from posbench.statistics import Difference, Mean, distinguishable, interval, paired
 
@@ -115,7 +115,7 @@ def _answer(rows: Sequence[Row]) -> Answer | None:
     first = rows[0]
     on = f"{board_title(first, METRIC)}; {first['n_train']} training and {first['n_test']} test crops of "
     on += f"{first['image_size']} px; readout {first['readout']}, taps {first['taps']}, {first['precision']}"
-    network = network_label(first).replace("\n", ", ")
+    network = network_name(first)
     return Answer(network, on, targets, tuple(standing(padding) for padding in order))
 
 

@@ -149,6 +149,11 @@ def network_label(row: Row) -> str:
     return f"{row['backbone']}\n{weights}{seeded}"
 
 
+def network_name(row: Row) -> str:
+    """The same in one line; the control `none` has no weights to tell of."""
+    return CONTROL if row["backbone"] == CONTROL else network_label(row).replace("\n", ", ")
+
+
 def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
     if row is None:
         return Entry()
@@ -331,7 +336,7 @@ def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], met
         sections[padding] = [
             (label, [entries.get(target, Entry()) for target in targets]) for label, entries in lines.items()
         ]
-    network = network_label(rows[0]).replace("\n", ", ")
+    network = network_name(rows[0])
     title = f"{board_title(rows[0], metric)}, and its controls: {network}"
     caption = _caption(rows, 0)
     if null := [row["n_test_photos"] for row in every if row["control"] == "null" and row["n_test_photos"]]:
@@ -437,7 +442,7 @@ def reaches(rows: Sequence[Row]) -> list[Reach]:
     found = [
         Reach(
             row["target"],
-            network_label(row).replace("\n", ", ") + ("" if row["taps"] == "all" else f", taps {row['taps']}"),
+            network_name(row) + ("" if row["taps"] == "all" else f", taps {row['taps']}"),
             row["padding"],
             row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
             row["reach"],

@@ -57,7 +57,7 @@ def content_errors(
     for record, row in sorted(zip(records, table, strict=True), key=lambda one: str(one[1]["created"])):
         if not row["control"] and examples.get(record.cell_id):
             groups.setdefault((boards.network_label(row), row["taps"], *boards.setting(row)), []).append((record, row))
-    ordered = sorted(groups.values(), key=lambda group: group[0][1]["taps"] != "all")
+    ordered = sorted(groups.values(), key=lambda of: (of[0][1]["taps"] != "all", of[0][1]["padding"] == boards.CONTROL))
     found = (_of_network(group, examples, draw) for group in ordered)
     return [one for one in found if one]
 
@@ -81,7 +81,7 @@ def _of_network(
         return None if error is None else Picture(data_uri(error, 0.0, high, "inferno"), f"mean {error.mean():.2f}")
 
     first = group[0][1]
-    label = boards.network_label(first).replace("\n", ", ")
+    label = boards.network_name(first)
     return ContentErrors(
         f"{label}: {boards.board_title(first, 'content error')}, readout {first['readout']}, taps {first['taps']}",
         tuple(targets),

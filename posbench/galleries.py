@@ -111,14 +111,17 @@ def _gallery(group: Sequence[tuple[Record, Row]], draw: Draw) -> Gallery:
         return Picture(data_uri(values, low, high), "" if score is None else f"SPC {score + 0:.2f}")
 
     newest = sorted(group, key=lambda one: str(one[1]["created"]))
-    at = {(boards.network_label(row), row["padding"]): picture(record, row) for record, row in newest}
-    networks, paddings = (tuple(dict.fromkeys(key[i] for key in at)) for i in (0, 1))
+    at = {(boards.network_name(row), row["padding"]): picture(record, row) for record, row in newest}
+    # The control, which is called so in either place, comes last.
+    networks, paddings = (
+        tuple(sorted(dict.fromkeys(key[i] for key in at), key=lambda name: name == boards.CONTROL)) for i in (0, 1)
+    )
     title = f"{first['target']}: {boards.board_title(first, 'maps')}, readout {first['readout']}, taps {first['taps']}"
     return Gallery(
         title,
         f"{low + 0:.2f} (dark) to {high + 0:.2f} (bright)",
         None if target is None else Picture(data_uri(target, low, high), f"target {first['target']}"),
-        tuple(network.replace("\n", ", ") for network in networks),
+        networks,
         tuple((padding, tuple(at.get((network, padding)) for network in networks)) for padding in paddings),
     )
 

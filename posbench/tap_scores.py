@@ -48,7 +48,7 @@ def tap_scores(rows: Sequence[Row]) -> list[TapScores]:
             of_padding = scores.setdefault(row["target"], {}).setdefault(row["padding"], {})
             of_padding[int(row["taps"])] = (row[METRIC], row[f"{METRIC}_lo"], row[f"{METRIC}_hi"])
         first = group[0]
-        network = boards.network_label(first).replace("\n", ", ")
+        network = boards.network_name(first)
         found.append(TapScores(f"{network}: {boards.board_title(first, METRIC)}, readout {first['readout']}", scores))
     return found
 
