@@ -80,7 +80,7 @@ def cluster(site: Path) -> Iterator[Path]:
         patched.setenv("HF_HUB_OFFLINE", "1")
         patched.setenv("FLAG", str(flag))
         before = signal.getsignal(signal.SIGTERM)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield flag
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
