@@ -18,8 +18,8 @@ from posbench.mixing import Weight, by_tap, mix
 from posbench.standardising import Statistics, shifted
 
 #: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
-CONTENT, MEAN = 128, 64
-#: Rounds of subspace iteration in which either is found.
+CONTENT, MEAN = 128, 128
+#: Rounds of subspace iteration in which they are found.
 ROUNDS = 2
 #: Images that tell how neighbouring cells vary together, and mixtures of a tap's other channels that do.
 IMAGES, MIXTURES = 8, 16
@@ -61,7 +61,7 @@ class Preconditioner:
 
     def _without_mean(self, residual: torch.Tensor) -> torch.Tensor:
         inside = self._along(residual)
-        by_channel = (residual - self._back(inside)).split([tap.shape[3] for tap in self._found.mean.taps])
+        by_channel = torch.split(residual - self._back(inside), [tap.shape[3] for tap in self._found.mean.taps])
         others = torch.cat([inverse @ part for inverse, part in zip(self._of_tap, by_channel, strict=True)])
         return others + self._back(self._of_leading @ inside - self._along(others))
 
@@ -83,7 +83,7 @@ class Preconditioner:
         side = self._some.grid - self._kernel + 1
         offsets = product(range(self._kernel), repeat=2)
         patches = torch.stack([maps[..., y : y + side, x : x + side].flatten(1) for y, x in offsets], dim=1)
-        return patches @ patches.mT / patches.shape[2]
+        return torch.bmm(patches, patches.mT) / patches.shape[2]
 
     def _others(self) -> torch.Tensor:
         """The same of a tap's channels beyond the leading mixtures, averaged over them: [taps, k², k²].
@@ -93,7 +93,7 @@ class Preconditioner:
         generator = torch.Generator().manual_seed(0)
         channels = [tap.shape[3] for tap in self._some.taps]
         drawn = [torch.randn(count, MIXTURES, generator=generator) / count**0.5 for count in channels]
-        mixtures = torch.block_diag(*drawn).to(self._leading)
+        mixtures = torch.block_diag(*drawn).to(self._leading)  # type: ignore[no-untyped-call]
         found = self._neighbours(mixtures - self._leading @ (self._leading.T @ mixtures))
         return found.view(len(channels), MIXTURES, *found.shape[1:]).mean(1)
 
@@ -108,12 +108,16 @@ def leading(rows: torch.Tensor, count: int) -> torch.Tensor:
     for _ in range(ROUNDS):
         basis, _ = torch.linalg.qr(rows.T @ (rows @ basis))
     seen = rows @ basis
-    return basis @ torch.linalg.eigh(seen.T @ seen).eigenvectors
+    turned: torch.Tensor = torch.linalg.eigh(seen.T @ seen).eigenvectors
+    return basis @ turned
 
 
 def _mean_part(found: Statistics, kernel: int, padding: int, asked: torch.Tensor) -> torch.Tensor:
     """A factor R [k²C, ≤ MEAN] with RRᵀ about MᵀM over its rows: the leading part of what the mean image adds."""
-    image = F.pad(found.mean.aligned() * found.scale[:, None, None], [padding] * 4)
-    patches = F.unfold(image, kernel)[0][:, asked.flatten()]
+    image = found.mean.aligned()[0] * found.scale[:, None, None]
+    channels = leading(image.flatten(1).T, MEAN)
+    mixed = F.pad((channels.T @ image.flatten(1)).view(-1, *image.shape[1:]), [padding] * 4)
+    patches = F.unfold(mixed[None], kernel)[0][:, asked.flatten()]
     patches = (patches - patches.mean(1, keepdim=True)) / patches.shape[1] ** 0.5
-    return patches @ leading(patches, MEAN)
+    factor = (patches @ leading(patches, MEAN)).view(len(mixed), -1)
+    return torch.mm(channels, factor).view(len(channels) * kernel**2, -1)

@@ -115,14 +115,14 @@ class _Problem:
         return (drawn * self.asked).sum(dim=(1, 2, 3), keepdim=True) / (drawn.shape[1] * self.asked.sum())
 
     def multiply(self, weight: torch.Tensor) -> torch.Tensor:
-        """(XᵀX + λN) w, in one visit to the features."""
+        """(XᵀX + λN) w, in one visit to the features; rounded, since steps that are a little off lead there as well."""
         own = self.unscaled(weight)
         # Centring the columns of X is the same as centring what it draws.
         offset = self.asked_mean(gather(mix(self.found.mean, own), self.kernel, self.padding))
         total = torch.zeros_like(weight)
         for batch in pieces(self.features, self.found.shift):
-            drawn = (gather(mix(batch, own), self.kernel, self.padding) - offset) * self.asked
-            total += unmix(batch, scatter(drawn, self.kernel, batch.grid, self.padding))
+            drawn = (gather(mix(batch, own, rounded=True), self.kernel, self.padding) - offset) * self.asked
+            total += unmix(batch, scatter(drawn, self.kernel, batch.grid, self.padding), rounded=True)
         return total * self.found.scale[:, None] + self.penalty * weight
 
 

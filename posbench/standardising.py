@@ -82,13 +82,11 @@ def statistics(features: Features, *, shifting: bool = True) -> Statistics:
             aligned = tap.shape[1:3] == (grid, grid)
             twice = values if aligned else resize_maps(values, rows.T @ rows, columns.T @ columns)
             squares[i] += (values * twice).sum(dim=(0, 1, 2))
-            cells.append(resize_maps(values, rows[ys], columns[xs]))
+            cells.append(values[:, ys][:, :, xs] if aligned else resize_maps(values, rows[ys], columns[xs]))
         sampled.append((ys, xs, torch.cat(cells, dim=3)))
     count = len(features)
     mean = Features(tuple((total / count).float()[None] for total in sums), grid)
-    aligned_mean = torch.cat(
-        [resize_maps(tap, *pair) for tap, pair in zip(mean.taps, resizers, strict=True)], dim=3
-    )
+    aligned_mean = torch.cat([resize_maps(tap, *pair) for tap, pair in zip(mean.taps, resizers, strict=True)], dim=3)
     power = torch.cat([total / (count * grid * grid) for total in squares])
     spread = (power - aligned_mean.double().mean(dim=(0, 1, 2)).square()).clamp(min=0).sqrt()
     varies = spread > CONSTANT * (power.sqrt() + torch.cat(shift).abs())
