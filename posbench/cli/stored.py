@@ -221,7 +221,6 @@ def publish(
 ) -> None:
     """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
     from posbench import publication
-    from posbench.galleries import drawn_by
 
     found = registry()
     metrics = found.every(Metric)
@@ -230,9 +229,7 @@ def publish(
         from posbench import report as reports
 
         try:
-            files["report.html"] = reports.page(store, metrics, drawn_by(found.every(Target), warn)).encode(
-                "utf-8", "backslashreplace"
-            )
+            files["report.html"] = reports.content(store, metrics, found.every(Target), warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
     vouching = publication.write(folder, files)
