@@ -254,9 +254,25 @@ def test_without_scripts_it_is_readable(report: Path, opened: Callable[..., Any]
     assert last.locator("img").first.is_visible()
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of twenty networks, which are as many columns of leaderboards and pictures."""
+    folder = tmp_path_factory.mktemp("wide")
+    plan = made.plan(networks=[(made.backbone(f"a_network_with_number_{i}"), [made.TRAINED]) for i in range(20)])
+    drawn = np.eye(28, dtype="<f4").tobytes()
+    with Store(folder / "a.db") as store:
+        for job, cells in plan.jobs():
+            store.save(job, cells, [made.scored(cell, -0.25, mean_map=drawn) for cell in cells], {})
+    text = page(folder / "a.db", [made.metric("spc")], lambda identity, side: None)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return folder / "report.html"
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-def test_it_prints_all_there_is(scripts: bool, report: Path, many: Path, opened: Callable[..., Any]) -> None:
-    for path in (report, many):
+def test_it_prints_all_there_is(
+    scripts: bool, report: Path, many: Path, wide: Path, opened: Callable[..., Any]
+) -> None:
+    for path in (report, many, wide):
         # As wide as A4 within its margins; with a dark screen, since paper is light all the same.
         found = opened(path, **size(703), color_scheme="dark", java_script_enabled=scripts)
         assert found.pdf(format="A4").startswith(b"%PDF")
