@@ -89,7 +89,7 @@ def _numbers(row: Row, metric: str, printed: Mapping[str, float], reasons: Seque
     return (
         ours + note,
         "–" if theirs is None else f"{theirs:.3f}",
-        "–" if theirs is None or value is None else f"{value - theirs:+.3f}",
+        "–" if theirs is None or value is None else f"{round(value - theirs, 3) + 0:+.3f}",
     )
 
 
