@@ -13,7 +13,9 @@ def board(scores: Board) -> str:
 
     A report's script sorts it: each section is a body, and each line names its own, wherever it comes to stand.
     """
-    headings = "".join(f'<th scope="col">{_text(one)}</th>' for one in (scores.section, scores.by, *scores.headings))
+    # The control's weights are called as it is: once is enough.
+    columns = ["\n".join(dict.fromkeys(one.split("\n"))) for one in scores.headings]
+    headings = "".join(f'<th scope="col">{_text(one)}</th>' for one in (scores.section, scores.by, *columns))
     lines = [f"<caption>{_text(scores.title)}</caption>", f"<thead><tr>{headings}</tr></thead>"]
     for section, entries in scores.sections.items():
         named = [(f"<td>{_text(section)}</td><td>{_text(label)}</td>", cells) for label, cells in entries]
@@ -36,5 +38,4 @@ def _cell(entry: Entry) -> str:
 
 
 def _text(text: str) -> str:
-    # The control's weights are called as it is: once is enough.
-    return "<br>".join(dict.fromkeys(escape(text).split("\n")))
+    return escape(text).replace("\n", "<br>")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from posbench.boards import CONTROL
-from posbench.controls import CONTROLS, EVERY, asked_as
+from posbench.controls import CONTROLS, EVERY, SEEDS, asked_as
 from posbench.plan import identify
 from posbench.selection import Selection
 from posbench.store import JobRecord, Record
@@ -64,7 +64,9 @@ def commands(records: Sequence[Record], readings: Sequence[JobRecord]) -> Comman
     own = checks.pop("", [])
     given = [record for record in own if not _made_in_python(record.outcome.identity)]
     lines = [
-        _options(record.outcome.identity) | {"metrics": _in_order(metrics), "controls": tuple(controls)}
+        _options(record.outcome.identity)
+        | _drawn(record, checks.get(record.cell_id, ()))
+        | {"metrics": _in_order(metrics), "controls": tuple(controls)}
         for record in given
         for metrics, controls in _asked(record, checks.get(record.cell_id, ()), of_jobs).items()
     ]
@@ -115,6 +117,15 @@ def _asked(
         if name in by_control:
             found.setdefault(by_control[name], []).append(name)
     return found
+
+
+def _drawn(record: Record, checks: Iterable[Record]) -> Options:
+    """The seeds that a trained network was held against, where it took naming them."""
+    identities = (check.outcome.identity for check in checks)
+    labels = [one["weights"]["label"] for one in identities if one["control"] == "random-weights"]
+    seeds = tuple(dict.fromkeys(label.removeprefix("random:") for label in labels))
+    named = record.outcome.identity["seed"] is None and {*seeds} - {*map(str, SEEDS)}
+    return {"seeds": seeds} if named else {}
 
 
 def _in_order(metrics: Iterable[str]) -> tuple[str, ...]:

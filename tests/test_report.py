@@ -117,6 +117,44 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize(
+    ("networks", "tables"),
+    [
+        ([], ["table1"]),
+        ([made.backbone("vgg16")], ["table1", "table2a", "table2b", "table3", "table4", "table6"]),
+        ([made.backbone("other")], ["table1"]),
+    ],
+)
+def test_published_numbers_of_the_control_alone_stand_there_once(
+    networks: list[made.Backbone], tables: list[str], tmp_path: Path
+) -> None:
+    plan = made.plan(networks=[made.control(), *((one, [made.TRAINED]) for one in networks)])
+    with Store(tmp_path / "a.db") as opened:
+        for job, cells in plan.jobs():
+            opened.save(job, cells, [made.scored(cell) for cell in cells], {})
+    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)
+    assert re.findall(r"measured beside islam2020-(\w+)", text) == tables
+
+
+def test_what_failed_is_a_line_a_job_and_reason(tmp_path: Path) -> None:
+    plan = made.plan(
+        targets=[made.target("H"), made.target("V")],
+        taps=["all", "1"],
+        paddings=[made.padding("zero"), made.padding("valid")],
+    )
+    with Store(tmp_path / "a.db") as opened:
+        for job, cells in plan.jobs():
+            why = [
+                f"{job.title}: {'late' if cell.taps == '1' and cell.target.name == 'V' else 'why'}" for cell in cells
+            ]
+            outcomes = [made.Outcome(cell.identity(), "failed", one) for cell, one in zip(cells, why, strict=True)]
+            opened.save(job, cells, outcomes, {})
+    text = Reader(page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)).text
+    missing = text[text.index("What has no score, job by job") : text.index("4 lines") + 2000]
+    assert missing.count("H, V; taps 1: H") == 2
+    assert missing.count("taps 1: V") == 2
+
+
 @pytest.mark.parametrize("taps", [["all"], ["all", "1", "2", "3"]], ids=["together", "and each by itself"])
 def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Path) -> None:
     plan = made.plan(

@@ -68,8 +68,18 @@ def test_what_is_no_product_is_more_lines(tmp_path: Path) -> None:
         ["--backbones", "none", "--images", "leaves,../my-photos"],
         ["--weights", "random", "--images", "../my-photos", "--test-images", "../my-photos,leaves,black"],
         ["--weights", "random", "--metrics", "modes"],
+        ["--weights", "tiny=../weights & more.pt", "--controls", "random-weights", "--seeds", "4,0,5"],
     ],
-    ids=["seeds and taps", "controls", "files", "readouts", "the control alone", "trained and tested", "jobs alone"],
+    ids=[
+        "seeds and taps",
+        "controls",
+        "files",
+        "readouts",
+        "the control alone",
+        "trained and tested",
+        "jobs alone",
+        "drawn",
+    ],
 )
 def test_typed_elsewhere_they_give_the_same_cells(
     options: list[str], posbench: Posbench, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
