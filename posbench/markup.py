@@ -32,9 +32,11 @@ def remarks(texts: Iterable[str]) -> str:
 
 def _cell(entry: Entry) -> str:
     text = _text(entry_text(entry))
-    value = "" if entry.text else f' data-value="{"" if entry.value is None else entry.value}"'
-    kind = "number best" if entry.best else "number"
-    return f'<td class="{kind}"{value} style="text-align: right">{f"<b>{text}</b>" if entry.best else text}</td>'
+    if entry.text:
+        return f"<td>{text}</td>"
+    kind, value = "number best" if entry.best else "number", "" if entry.value is None else entry.value
+    shown = f"<b>{text}</b>" if entry.best else text
+    return f'<td class="{kind}" data-value="{value}" style="text-align: right">{shown}</td>'
 
 
 def _text(text: str) -> str:
