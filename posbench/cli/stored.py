@@ -192,17 +192,15 @@ def show(
 
 def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
     """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
-    import numpy as np
-
     from posbench.galleries import drawn_by
+    from posbench.pictures import square
 
     if not record.outcome.mean_map:
         return []
-    flat = np.frombuffer(record.outcome.mean_map, "<f4")
-    side = round(len(flat) ** 0.5)
-    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, side)
+    drawn = square(record.outcome.mean_map, "<f4")
+    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, len(drawn))
     beside = [] if target is None else [(f"target {record.outcome.identity['target']['name']}", target.tolist())]
-    return [("mean prediction", flat.reshape(side, side).tolist()), *beside]
+    return [("mean prediction", drawn.tolist()), *beside]
 
 
 def _flat(value: object) -> str:
@@ -221,7 +219,6 @@ def publish(
 ) -> None:
     """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
     from posbench import publication
-    from posbench.galleries import drawn_by
 
     found = registry()
     metrics = found.every(Metric)
@@ -230,9 +227,7 @@ def publish(
         from posbench import report as reports
 
         try:
-            files["report.html"] = reports.page(store, metrics, drawn_by(found.every(Target), warn)).encode(
-                "utf-8", "backslashreplace"
-            )
+            files["report.html"] = reports.content(store, metrics, found.every(Target), warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
     vouching = publication.write(folder, files)
