@@ -58,10 +58,10 @@ class Sheet:
         tables = [_table(block, width) for block in blocks(sheet, width)]
         broad = max([min(PROSE, width), *(console.measure(table, options=options).maximum for table in tables)])
         title, caption = ("\n".join(wrap(text, broad)) if text else "" for text in (sheet.title, sheet.caption))
-        parts = [Text(title, style="table.title"), *tables, Text(caption, style="table.caption")]
-        for part in filter(None, parts):
+        parts: list[Text | Table] = [Text(title, style="table.title"), *tables, Text(caption, style="table.caption")]
+        for part in parts:
             # No blanks at the ends of lines, which are long where one cell of a column is.
-            for line in console.render_lines(part, options, pad=False):
+            for line in console.render_lines(part, options, pad=False) if part else ():
                 yield from _stripped(line)
                 yield Segment.line()
 

@@ -238,7 +238,7 @@ def test_a_name_and_a_norm_must_fit() -> None:
         posbench.backbone(Net(), ["one"], name="my net")
     given: object
     for given in (5, (0.5,), (0.5, 0.5, float("nan")), "abc"):
-        with pytest.raises(UsageError, match="^module Net: mean is .*: give three numbers, for red, green and blue$"):
+        with pytest.raises(UsageError, match=r"^module Net: mean is .*: give three numbers, for red, green and blue$"):
             posbench.backbone(Net(), ["one"], mean=given)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="std is .*: give three numbers, for red, green and blue, each above 0"):
+    with pytest.raises(UsageError, match=r"std is .*: give three numbers, for red, green and blue, each above 0"):
         posbench.backbone(Net(), ["one"], std=(0.2, 0, 0.2))
