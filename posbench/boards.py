@@ -310,24 +310,6 @@ def number_text(value: float, half: float | None, *, digits: int) -> str:
     return f"{round(value, digits) + 0:.{digits}f}" + (f" ±{half:.{digits}f}" if half is not None else "")
 
 
-def to_markdown(tables: Iterable[Board]) -> str:
-    """Boards as Markdown, the best of each column in bold."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
-
-    text = []
-    for board in tables:
-        text += [f"**{board.title}**", "", line([board.section, board.by, *board.headings])]
-        text.append(line(["---", "---", *("---:" for _ in board.headings)]))
-        for section, lines in board.sections.items():
-            for label, entries in lines:
-                shown = [f"**{entry_text(entry)}**" if entry.best else entry_text(entry) for entry in entries]
-                text.append(line([section, label, *shown]))
-        text += ["", board.caption, *(f"{note}" for note in board.notes), ""]
-    return "\n".join(text)
-
-
 ITSELF = "itself"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from posbench import markdown
 from posbench.boards import number_text
 from posbench.leaderboard import Row
 from posbench.published import TORCHVISION, Published
@@ -100,8 +101,7 @@ def headings(comparison: Comparison) -> list[str]:
 
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
-    names = headings(comparison)
-    lines = [names, ["---" if i < len(comparison.labels) else "---:" for i in range(len(names))]]
-    lines += [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
-    table = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
-    return "\n".join([f"**{comparison.title}**", "", *table, "", comparison.constant, *comparison.notes, ""])
+    rows = [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
+    table = markdown.table(headings(comparison), rows, labels=len(comparison.labels))
+    around = [markdown.text(one) for one in (comparison.title, comparison.constant, *comparison.notes)]
+    return "\n".join([f"**{around[0]}**", "", *table, "", *around[1:], ""])

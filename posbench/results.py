@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posbench import boards, leaderboard
+from posbench import boards, leaderboard, markdown
 from posbench.boards import Board
 from posbench.comparison import compare, headings
 from posbench.components import Metric, Target
@@ -50,7 +50,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """The boards as Markdown, the best of each column in bold."""
-        return boards.to_markdown(self.boards)
+        return markdown.of_boards(self.boards)
 
     def __str__(self) -> str:
         from rich.console import Console

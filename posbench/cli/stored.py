@@ -174,7 +174,7 @@ def show(
                 f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
             )
         write_whole(png, drawing.png(maps, boards.cell_title(values), f"value drawn for {values['target']}"))
-    lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
+    lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]
     if verdict and verdict.evidence:
@@ -204,9 +204,12 @@ def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
 
 
 def _flat(value: object) -> str:
+    """A value in a line; of a number, four digits, since `--csv` has all."""
+    if isinstance(value, float):
+        return f"{value + 0:.4g}"  # adding zero turns −0 into 0
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)
 
 
 @app.command()
@@ -216,6 +219,9 @@ def publish(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="With report.html, which shows small test photographs.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is published there of another store, too.")
+    ] = False,
 ) -> None:
     """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
     from posbench import publication
@@ -230,7 +236,7 @@ def publish(
             files["report.html"] = reports.content(store, metrics, found.every(Target), warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
-    vouching = publication.write(folder, files)
+    vouching = publication.write(folder, files, force=force)
     out.print(f"{', '.join(sorted(files))} and {vouching.name} are in {str(folder)!r}")
 
 
