@@ -19,7 +19,7 @@ from posbench.guests import told
 from posbench.weights import Weights
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
-PROTOCOL = "3"
+PROTOCOL = "4"
 #: Image pixels along one side of a cell of the readout's grid, as in the paper: 28 cells at 224 pixels.
 CELL_PIXELS = 8
 #: A readout's map must have this side at least: a rank correlation over fewer cells says little.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -181,11 +181,10 @@ def windows(
         """All crops of one photograph, which is decoded once."""
         with read(photographs[first].path) as image:
             for i in range(first, count, len(photographs)):
-                piece = crop(image, size, np.random.default_rng([role, i]))
-                pixels[place[i]] = centre(piece, size, size)
+                pixels[place[i]], surrounded = crop(image, size, np.random.default_rng([role, i]))
                 names[place[i]] = photographs[first].name
                 if pieces:
-                    around_them[place[i]] = piece
+                    around_them[place[i]] = surrounded()
 
     # Decoding and resizing let go of the interpreter, so threads share the work.
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
@@ -214,7 +213,7 @@ def _checked(drawn: Pixels, size: int) -> Pixels:
     return drawn
 
 
-def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+def crop(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Pixels, Callable[[], Pixels]]:
     """One square window at a random place and scale, in the middle of what surrounds it.
 
     The scale is log-uniform between the photograph's own pixels and the smallest at which the window still has its
@@ -227,8 +226,8 @@ def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
         rng: chooses the place and the scale.
 
     Returns:
-        uint8 [size + 2·rows, size + 2·columns, 3], rows and columns being the margin or what the photograph leaves of
-        it.
+        The window, uint8 [size, size, 3]; and what cuts it with its surroundings, uint8 [size + 2·rows,
+        size + 2·columns, 3], rows and columns being the margin or what the photograph leaves of it.
     """
     short = min(image.size)
     roomy = size + 2 * margin(size)
@@ -239,6 +238,22 @@ def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
     around = [min(margin(size), int((length - side) / 2 / pixel + 1e-6)) for length in image.size]
     shape = [size + 2 * m for m in around]
     extent = [min(cells * pixel, length) for cells, length in zip(shape, image.size, strict=True)]
+    steps = [taken / cells for taken, cells in zip(extent, shape, strict=True)]
     left, top = (rng.uniform(0, length - taken) for length, taken in zip(image.size, extent, strict=True))
-    box = (left, top, min(left + extent[0], image.width), min(top + extent[1], image.height))
-    return np.asarray(image.resize((shape[0], shape[1]), Image.Resampling.BICUBIC, box=box))
+
+    def resized(rows: int, columns: int) -> Pixels:
+        """The window with so many pixels above and beside it."""
+        corner = left + (around[0] - columns) * steps[0], top + (around[1] - rows) * steps[1]
+        width, height = size + 2 * columns, size + 2 * rows
+        far = min(corner[0] + width * steps[0], image.width), min(corner[1] + height * steps[1], image.height)
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=(*corner, *far)))
+
+    window = resized(0, 0)
+
+    def surrounded() -> Pixels:
+        piece = resized(around[1], around[0]).copy()
+        # Cut by itself, a window may differ from the middle of a larger piece by rounding.
+        centre(piece, size, size)[:] = window
+        return piece
+
+    return window, surrounded

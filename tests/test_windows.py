@@ -184,7 +184,7 @@ SIZE, MARGIN_HERE = 28, MARGIN * 28 / 224  # 8 pixels
 
 
 def window(image: Image.Image, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
-    return centre(crop(image, size, np.random.default_rng(seed)), size, size)
+    return crop(image, size, np.random.default_rng(seed))[0]
 
 
 def where(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -226,6 +226,18 @@ def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
     for right, low in product((False, True), repeat=2):
         quarter = ((share_x > 0.5) == right) & ((share_y > 0.5) == low)
         assert quarter.mean() == pytest.approx(0.25, abs=4 * (0.1875 / roomy.sum()) ** 0.5)
+
+
+def test_a_window_is_the_middle_of_what_surrounds_it() -> None:
+    for seed in range(20):
+        pixels, surrounded = crop(ramp(240, 160), SIZE, np.random.default_rng(seed))
+        piece = surrounded()
+        assert piece.shape == (SIZE + 16, SIZE + 16, 3)
+        assert np.array_equal(centre(piece, SIZE, SIZE), pixels)
+        # Columns and rows go on evenly from what surrounds the window into it, up to rounding: it is in its place.
+        for channel, axis in ((0, 1), (1, 0)):
+            steps = np.diff(piece[..., channel].astype(int), axis=axis)
+            assert steps.max() - steps.min() <= 2
 
 
 def test_a_photograph_just_large_enough_gives_its_centre() -> None:
