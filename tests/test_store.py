@@ -51,7 +51,7 @@ def test_an_outcome_comes_back_as_it_was(path: Path) -> None:
     made = two()
     mean_map = struct.pack("<4f", 0, 0.25, 0.5, 1)
     scores = [
-        StoredScore("mae", "2", 0.1 + 0.2, 0.1, 1e-300, {"a@1": 0.1, "b@2": 1 / 3}),
+        StoredScore("mae", "2", 0.1 + 0.2, 1e-300, 1e300, {"a@1": 0.1, "b@2": 1 / 3}),
         StoredScore("spc", "1", -1 / 3, None, None, {}),
     ]
     outcomes = [
@@ -219,23 +219,14 @@ def test_a_cell_is_found_by_the_start_of_its_id(path: Path) -> None:
             store.find("xyz")
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"status": "odd"},
-        {"scores": [StoredScore("spc", "1", 0.5, None, None), StoredScore("spc", "1", 0.5, None, None)]},
-        {"scores": [StoredScore("spc", "1", 0.5, None, None, {"a": object()})]},  # type: ignore[dict-item]
-        {"reason": None},
-    ],
-    ids=["status", "score twice", "no JSON", "no reason"],
-)
-def test_a_save_that_fails_half_way_leaves_the_store_as_before(broken: dict[str, Any], path: Path) -> None:
+def test_a_save_that_fails_half_way_leaves_the_store_as_before(path: Path) -> None:
     made = plan(targets=[target(name) for name in "HVG"])
     [(job, cells)] = made.jobs()
     with Store(path) as store:
         store.save(job, cells[:2], [scored(cell) for cell in cells[:2]], {"first": True})
         before = store.records()
-        outcomes = [scored(cells[0], 0.9), scored(cells[1], 0.9), scored(cells[2], **broken)]
+        broken = Example("a@1", EXAMPLE.thumbnail, object())  # type: ignore[arg-type]
+        outcomes = [scored(cells[0], 0.9), scored(cells[1], 0.9), scored(cells[2], examples=[broken])]
         with pytest.raises(Exception):  # noqa: B017, PT011  whatever it is, nothing may stay
             store.save(job, cells, outcomes, {"second": True})
         with pytest.raises(ValueError, match="shorter"):
@@ -246,6 +237,28 @@ def test_a_save_that_fails_half_way_leaves_the_store_as_before(broken: dict[str,
         assert len(store.records()) == 3
     with Store(path) as store:
         assert {record.outcome.scores[0].value for record in store.records()} == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"scores": [StoredScore("spc", "1", 0.5, float("-inf"), float("inf"))]}, "lo: -inf is no finite number"),
+        ({"scores": [StoredScore("spc", "1", 0.5, 0.6, 0.7)]}, "0.5, which its interval, 0.6 to 0.7, does not hold"),
+        ({"scores": [StoredScore("spc", "1", 0.5, None, None)] * 2}, "two scores by ('spc', '1')"),
+        ({"degenerate": 1.5}, "degenerate: 1.5 is no share"),
+    ],
+)
+def test_what_could_not_be_read_back_has_failed(odd: dict[str, Any], reason: str, path: Path) -> None:
+    made = two()
+    [(job, cells)] = made.jobs()
+    reading = StoredReading("modes", "1", value=float("nan"))
+    with Store(path) as store:
+        store.save(job, cells, [scored(cells[0], **odd), scored(cells[1])], {}, [reading])
+        first, second = (one.outcome for one in store.records())
+        assert (first.status, first.scores) == ("failed", [])
+        assert first.reason == f"what came out of it cannot be stored: {reason}"
+        assert second == scored(cells[1])
+        assert store.readings()[0].reading.status == "failed"
 
 
 def test_another_process_sees_a_job_whole_or_not_at_all(path: Path) -> None:
@@ -522,11 +535,11 @@ def test_an_older_store_is_brought_up_to_date_and_loses_nothing(path: Path) -> N
 def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:
     path.write_bytes(OLD.read_bytes())
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE measures (odd TEXT)")  # so that the second step fails
+    connection.execute("CREATE TABLE thumbnails (odd TEXT)")  # so that the second step fails
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="table measures already exists"):
+    with pytest.raises(UsageError, match="table thumbnails already exists"):
         Store(path)
     assert path.read_bytes() == before
 
