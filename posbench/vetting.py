@@ -15,7 +15,7 @@ from datetime import datetime
 from math import isfinite, isqrt
 from typing import Any, TypeVar
 
-from posbench.components import NAME
+from posbench.components import BOUNDS, NAME
 from posbench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
 
 STATUS = ("ok", "skipped", "failed")
@@ -88,13 +88,13 @@ def moment(value: Any) -> str:
 def status(value: Any) -> str:
     """What became of a cell or a reading."""
     if value not in STATUS:
-        raise ValueError(f"status {value!r:.40}, not one of {', '.join(STATUS)}")
+        raise ValueError(f"{value!r:.40}, not one of {', '.join(STATUS)}")
     return str(value)
 
 
 def metric(value: Any) -> str:
     """The name of a metric, which is that of a column, with those of its interval beside it."""
-    if not NAME.match(plain(value)) or value.endswith(("_lo", "_hi")):
+    if not NAME.match(plain(value)) or value.endswith(BOUNDS):
         raise ValueError(f"{value[:40]!r} is no name of a metric")
     return str(value)
 
@@ -137,10 +137,15 @@ def fields(one: object) -> None:
     """Hold every field of a dataclass, or of a row, that has a check against it."""
     for name, value in (one if isinstance(one, dict) else vars(one)).items():
         if name in FIELDS:
-            try:
-                FIELDS[name](value)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+            field(name, FIELDS[name], value)
+
+
+def field(name: str, check: Callable[..., Any], *values: Any) -> None:
+    """Hold what stands under a name against a check."""
+    try:
+        check(*values)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def interval(value: Any, lo: Any, hi: Any) -> None:

@@ -40,9 +40,9 @@ def test_names_that_a_list_or_a_path_would_break_are_refused(name: str) -> None:
         target(name)
 
 
-@pytest.mark.parametrize("version", ["", 1, None])
+@pytest.mark.parametrize("version", ["", 1, None, "1\x1b[31m"])
 def test_a_version_is_a_text(version: str) -> None:
-    with pytest.raises(ValueError, match="H: the version must be a non-empty string"):
+    with pytest.raises(ValueError, match="H: the version must be a non-empty printable string"):
         target("H", version)
 
 
