@@ -271,8 +271,9 @@ def _identity(found: Mapping[str, Any], parts: Mapping[str, tuple[str, ...]]) ->
     for name in ("precision", "score_at", "control", "control_of"):
         if name in found:
             plain(found[name])
-    if isinstance(found.get("seed"), bool) or not isinstance(found.get("seed"), int | None):
-        raise ValueError(f"{found['seed']!r:.40} is no seed")
+    seed = found.get("seed")
+    if isinstance(seed, bool) or not (seed is None or (isinstance(seed, int) and 0 <= seed < 2**64)):
+        raise ValueError(f"{seed!r:.40} is no seed")
 
 
 def anything(found: Any) -> dict[str, Any]:
