@@ -174,7 +174,7 @@ def outcome(one: Outcome) -> Outcome:
     _identity(one.identity, _OF_CELL)
     maps(one.mean_map)
     for score in one.scores:
-        number(score.value)
+        field("value", number, score.value)
         _scored(score)
     if twice := [name for name, times in Counter((s.metric, s.version) for s in one.scores).items() if times > 1]:
         raise ValueError(f"two scores by {twice[0]}")
