@@ -113,7 +113,7 @@ class Selection:
             where = "this machine has" if room < LARGEST_CROPS else "a job may take"
             raise UsageError(
                 f"{self.train_count} training and {self.test_count} test crops of {self.image_size} pixels are "
-                f"{size / 2**30:.0f} GiB, and {where} {room / 2**30:.0f} GiB of memory: "
+                f"{size / 2**30:.1f} GiB, and {where} {room / 2**30:.1f} GiB of memory: "
                 "lower --train-count, --test-count or --image-size"
             )
 
@@ -252,7 +252,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
     if root is None:
         return {}
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(root, yaml.MappingNode) or root.tag != "tag:yaml.org,2002:map":
         raise UsageError(f"{path}:{root.start_mark.line + 1}: expected options, such as `paddings: [zero, circular]`")
     chosen: dict[str, Any] = {}
     for key, value in root.value:
@@ -274,7 +274,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _plain(node: yaml.Node, path: Path) -> object:
     """A scalar or a flat list of scalars; nothing that a node could nest, tag or refer to is built."""
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         return [_scalar(item, path) for item in node.value]
     return _scalar(node, path)
 

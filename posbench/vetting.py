@@ -79,6 +79,13 @@ def count(value: Any) -> int:
     return value
 
 
+def positive(value: Any) -> int:
+    """A whole number from 1 on."""
+    if count(value) < 1:
+        raise ValueError("0 is not positive")
+    return int(value)
+
+
 def moment(value: Any) -> str:
     """A time, ISO 8601."""
     datetime.fromisoformat(plain(value))
@@ -120,7 +127,8 @@ FIELDS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("cell_id", "job_id"), digest),
     **dict.fromkeys(("reason", "posbench_version", "version"), plain),
     **dict.fromkeys(("value", "lo", "hi"), or_none(number)),
-    **dict.fromkeys(("image_size", "n_train", "n_test", "run_id"), count),
+    **dict.fromkeys(("image_size", "test_size", "n_train", "n_test"), positive),
+    "run_id": count,
     "status": status,
     "metric": metric,
     "tap": lambda value: _matching(_TAP, value, "which is no tap"),

@@ -400,6 +400,11 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         ("UPDATE cells SET identity = ?", ("{",), r"Expecting property name"),
         ("UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')", (), "without image_size"),
         ("UPDATE cells SET identity = replace(identity, 'zero', '\\u001b[2J')", (), r"control characters in '\\x1b"),
+        (
+            "UPDATE cells SET identity = replace(identity, 'size\": 64', 'size\": 0')",
+            (),
+            "image_size: 0 is not positive",
+        ),
         ("UPDATE cells SET reason = ?", ("\x1b]0;title\x07",), "control characters in"),
         ("UPDATE scores SET metric = ?", ("\x1b[31m",), "control characters in"),
         ("UPDATE scores SET by_photograph = ?", ('{"a": "b"}',), "a photograph without a finite number"),
