@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from posbench import boards, leaderboard, vetting
 from posbench.components import Metric
 from posbench.errors import UsageError
+from posbench.folders import regular_file
 from posbench.plan import identify
 from posbench.store import JobRecord, Outcome, Record, Run, Store, StoredReading, StoredScore
 
@@ -189,7 +190,7 @@ def _vouched(folder: Path) -> dict[Path, Any]:
 def _digest(path: Path) -> str:
     """SHA-256 of a file; empty if it is none, cannot be read, or is larger than anything that is published."""
     try:
-        return sha256(path.read_bytes()).hexdigest() if path.is_file() and path.stat().st_size <= LARGEST else ""
+        return sha256(regular_file(path, LARGEST)).hexdigest()
     except OSError:
         return ""
 

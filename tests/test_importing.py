@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from posbench import importing
 from posbench.errors import UsageError
 from posbench.importing import from_csv
-from posbench.leaderboard import Row, columns, rows, to_csv
+from posbench.leaderboard import FORMULA, Row, columns, rows, to_csv
 from posbench.store import Store
 from tests.conftest import Ran
 from tests.made import plan, scored, target
@@ -36,8 +37,11 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-text_that_prints = st.text(
-    st.one_of(st.sampled_from("=+-@\t\n'\"|,;<>[]"), st.characters(categories=["L", "N", "P", "S"])), max_size=20
+text_that_prints = st.one_of(
+    st.text(
+        st.one_of(st.sampled_from("=+-@\t\n'\"|,;<>[]"), st.characters(categories=["L", "N", "P", "S"])), max_size=20
+    ),
+    st.text("'=+-@", max_size=4),
 )
 
 
@@ -103,6 +107,26 @@ def test_a_field_that_cannot_be_is_named(
         assert (ran.code, ran.out) == (2, "")
         assert len(ran.err.splitlines()) == 1
     assert not Path("all.csv").exists()
+
+
+def test_formulas_are_neutralised_and_come_back_exactly(posbench: Callable[..., Ran]) -> None:
+    formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", "\n=1", "'=1", "''=1", "'quoted'", "1=1"]
+    [(job, cells)] = plan(targets=[target(f"t{i}") for i in range(len(formulas))]).jobs()
+    with Store(Path("a.db")) as store:
+        values = [0.1 + i / 3 for i in range(len(formulas))]
+        outcomes = [scored(cell, v, reason=r) for cell, v, r in zip(cells, values, formulas, strict=True)]
+        store.save(job, cells, outcomes, {})
+        before = rows(store.records())
+    assert posbench("leaderboard", "--store", "a.db", "--csv", "a.csv").code == 0
+    with Path("a.csv").open(encoding="utf-8", newline="") as file:
+        fields = [field for line in csv.reader(file) for field in line]
+    numbers = [field for field in fields if field.startswith("-") and field != "-"]
+    assert not [field for field in fields if field.startswith(FORMULA) and field not in numbers]
+    assert not [number for number in numbers if float(number) >= 0]
+    for old, new in zip(before, from_csv(Path("a.csv")), strict=True):
+        assert {name: old[name] for name in new if name in old} == {name: new[name] for name in new if name in old}
+    found = json.loads(posbench("compare", "a.csv", "a.db", "--json").out)
+    assert [line["difference"]["value"] for line in found["lines"]] == [0.0] * len(formulas)
 
 
 def test_a_column_of_someones_own_is_named(made: list[Row], tmp_path: Path) -> None:
