@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -369,7 +368,9 @@ def _apart(ours: bytes | None, theirs: bytes | None) -> float | None:
     """How far two maps are apart, in units of the first one's largest value if that is above 1; None without both."""
     if ours is None or theirs is None or ours == theirs:
         return None
-    one, two = array("f", ours), array("f", theirs)
+    import numpy as np
+
+    one, two = (np.frombuffer(content, "<f4") for content in (ours, theirs))
     if len(one) != len(two):
         return float("inf")
-    return max(map(abs, map(float.__sub__, one, two))) / max(1.0, *map(abs, one))
+    return float(abs(one - two).max() / max(1, abs(one).max()))
