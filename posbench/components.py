@@ -65,8 +65,10 @@ class Component:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.match(self.name):
             raise ValueError(f"{self.name!r} is no name for a component: it must match {NAME.pattern[:-2]}")
-        if not isinstance(self.version, str) or not self.version or not self.version.isprintable():
-            raise ValueError(f"{self.name}: the version must be a non-empty printable string, not {self.version!r}")
+        if not isinstance(self.version, str) or not self.version:
+            raise ValueError(f"{self.name}: the version must be a non-empty string, not {self.version!r}")
+        if not self.version.isprintable():
+            raise ValueError(f"{self.name}: the version must be printable, not {self.version!r}")
         for text in (self.summary, self.source):
             if not isinstance(text, str):
                 raise ValueError(f"{self.name}: summary and source must be strings, not {text!r}")
