@@ -1,8 +1,11 @@
-"""Draws the pictures of docs/concepts.md: `python -m benchmarks.pictures [FOLDER]`. Takes a minute."""
+"""Draws the pictures of docs/concepts.md. Takes a minute.
+
+python -m benchmarks.pictures [--folder docs/pictures] [--train 256] [--test 64]
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,14 +27,16 @@ LINES = {
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
 
-def drawings(path: Path) -> None:
-    """The targets, and below them what is drawn."""
+def drawings(path: Path, train: int, test: int) -> None:
+    """The targets, and below them what is drawn, by readouts fitted and tested on so many crops."""
     results = posbench.run(
         backbones=["tf_efficientnet_lite0", "none"],
         paddings=["zero", "circular"],
         targets=TARGETS,
         weights="pretrained",
         precision="fp32",
+        train_count=train,
+        test_count=test,
     )
     cells = {(row["backbone"], row["padding"], row["target"]): row for row in results.rows}
     figure, axes = plt.subplots(1 + len(LINES), len(TARGETS), figsize=(8.2, 6.8), layout="constrained")
@@ -65,8 +70,16 @@ def seams(path: Path) -> None:
     figure.savefig(path, dpi=72, pil_kwargs={"quality": 80})
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--train", type=int, default=256)
+    parser.add_argument("--test", type=int, default=64)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    seams(options.folder / "seams.jpg")
+    drawings(options.folder / "drawings.png", options.train, options.test)
+
+
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    seams(folder / "seams.jpg")
-    drawings(folder / "drawings.png")
+    main()

@@ -1,6 +1,6 @@
 """Why position modes are held out by image, and what the penalty does to their number.
 
-    python benchmarks/position_modes.py [--backbone tf_efficientnet_lite0]
+    python benchmarks/position_modes.py [--backbone tf_efficientnet_lite0] [--counts 16,32,64,128,256]
 
 Prints two Markdown tables of effective numbers of position modes on leaves: by the number of training images, on the
 training images themselves and held out; and by the penalty, held out.
@@ -24,15 +24,14 @@ from posbench.weights import Request, resolve
 from posbench.windows import cut
 
 SIZE, TESTED = 224, 64
-COUNTS = (16, 32, 64, 128, 256)
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 REGISTRY = load_registry()
 
 
-def features(backbone: Backbone, padding: str) -> tuple[Features, Features]:
-    """Of training and of test leaves, under a padding."""
+def features(backbone: Backbone, padding: str, count: int) -> tuple[Features, Features]:
+    """Of so many training leaves, and of test leaves, under a padding."""
     leaves = REGISTRY.images("leaves")
-    train, test = cut(leaves, leaves, max(COUNTS), TESTED, SIZE)
+    train, test = cut(leaves, leaves, count, TESTED, SIZE)
     weights, _ = resolve(backbone, Request(), [0], download=False)
     run = Pass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
     return extract(run, train, grid=grid_side(SIZE)), extract(run, test, grid=grid_side(SIZE))
@@ -51,11 +50,13 @@ def line(label: str, entries: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
-    backbone = REGISTRY.get(Backbone, parser.parse_args().backbone)
-    of = {padding: features(backbone, padding) for padding in ("zero", "circular")}
-    print(line("training images", list(map(str, COUNTS))), line("---", ["---:"] * len(COUNTS)), sep="\n")
+    parser.add_argument("--counts", default="16,32,64,128,256", help="of training images")
+    options = parser.parse_args()
+    backbone, counts = REGISTRY.get(Backbone, options.backbone), list(map(int, options.counts.split(",")))
+    of = {padding: features(backbone, padding, max(counts)) for padding in ("zero", "circular")}
+    print(line("training images", list(map(str, counts))), line("---", ["---:"] * len(counts)), sep="\n")
     for padding, (train, test) in of.items():
-        fitted = [fit_modes(train.of_images(slice(count))) for count in COUNTS]
+        fitted = [fit_modes(train.of_images(slice(count))) for count in counts]
         print(line(f"{padding}, on the training images", [f"{float(one.spectrum.sum()):.2f}" for one in fitted]))
         print(line(f"{padding}, held out", [held_out(one.read(test)) for one in fitted]), flush=True)
     print("\n" + line("penalty λ", list(map(str, PENALTIES))), line("---", ["---:"] * len(PENALTIES)), sep="\n")

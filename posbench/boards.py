@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,7 @@ class Board:
         headings: of the columns of scores.
         sections: by name, its lines, each a label and one entry a column.
         notes: why cells have no score.
+        setting: what tells boards of one title apart.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Board:
     headings: list[str]
     sections: dict[str, list[tuple[str, list[Entry]]]]
     notes: list[str]
+    setting: str = ""
 
 
 _SETTING = ("images", "test_images", "readout", "image_size", "precision", "score_at", "n_train", "n_test")
@@ -121,17 +123,21 @@ def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
         notes.append(f"{superseded} older results, of other versions of these components, are in the CSV alone")
     if any(entry.level for lines in sections.values() for _, entries in lines for entry in entries):
         notes.append("≈ cannot be told from the best of its column (paired by photograph, 95 % for all together)")
-    return Board(board_title(rows[0], metric), _caption(rows, sign), "target", by, headings, sections, notes)
+    caption, setting = _caption(rows, sign), setting_text(rows[0])
+    return Board(board_title(rows[0], metric), caption, "target", by, headings, sections, notes, setting)
+
+
+def family(row: Row) -> tuple[str, str]:
+    """The backbone and what its weights are, the same for all seeds."""
+    return row["backbone"], "untrained" if row["weights"].startswith("random:") else row["weights"]
 
 
 def _several_seeds(rows: Sequence[Row]) -> dict[str, list[str]]:
     """A heading for each backbone that there is with several seeds, and the headings of its seeds."""
     groups: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        untrained = row["weights"].startswith("random:")
-        if untrained or row["seed"] is not None:
-            what = "untrained" if untrained else row["weights"]
-            groups.setdefault((row["backbone"], what), {})[network_label(row)] = None
+        if row["weights"].startswith("random:") or row["seed"] is not None:
+            groups.setdefault(family(row), {})[network_label(row)] = None
     return {f"{name}\n{what}, {len(one)} seeds": list(one) for (name, what), one in groups.items() if len(one) > 1}
 
 
@@ -213,27 +219,52 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
     ]
 
 
+def images_name(row: Row) -> str:
+    """What a score was trained and tested on."""
+    alike = row["images"] == row["test_images"]
+    return str(row["images"]) if alike else f"{row['images']}, tested on {row['test_images']}"
+
+
 def board_title(row: Row, metric: str) -> str:
-    images = (
-        row["images"] if row["images"] == row["test_images"] else f"{row['images']}, tested on {row['test_images']}"
-    )
-    return f"{metric} on {images}"
+    return f"{metric} on {images_name(row)}"
+
+
+def setting_parts(row: Row) -> list[str]:
+    """What a score was measured with, beside its network, padding, images and target."""
+    parts = [
+        f"{row['n_train']} training and {row['n_test']} test crops of {row['image_size']} px",
+        f"readout {row['readout']}",
+        f"taps {row['taps']}",
+        row["precision"],
+    ]
+    return parts if row["score_at"] == "grid" else [*parts, f"scored at {row['score_at']} size"]
+
+
+def setting_text(row: Row) -> str:
+    """The same in a line."""
+    crops, *rest = setting_parts(row)
+    return f"{crops}; {', '.join(rest)}"
+
+
+def apart(settings: Sequence[Sequence[str]]) -> list[str]:
+    """Of each of these settings, the parts that not all have."""
+    common = set(settings[0]).intersection(*settings) if settings else set()
+    return [", ".join(part for part in parts if part not in common) for parts in settings]
+
+
+def tested(count: int, crops: int) -> str:
+    """The independent test images as they are called: `15 photographs`, or `64 images` where each crop is one."""
+    return f"{count} {'images' if count == crops else 'photographs'}"
 
 
 def _caption(rows: Sequence[Row], sign: int) -> str:
     first = rows[0]
     photographs = max((row["n_test_photos"] or 0 for row in rows), default=0)
-    independent = "images" if photographs == first["n_test"] else "photographs"
     interval = {0: "", 1: "no interval: one photograph; "}.get(
-        photographs, f"±: 95 % interval over {photographs} test {independent}; "
+        photographs, f"±: 95 % interval over {tested(photographs, first['n_test']).replace(' ', ' test ')}; "
     )
     better = {1: "higher is better; ", -1: "lower is better; "}.get(sign, "")
-    return (
-        f"{better}{interval}"
-        f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px; "
-        f"readout {first['readout']}, taps {first['taps']}, {first['precision']}"
-        + ("" if first["score_at"] == "grid" else f", scored at {first['score_at']} size")
-    )
+    return f"{better}{interval}{setting_text(first)}"
 
 
 def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
@@ -277,24 +308,6 @@ def number_text(value: float, half: float | None, *, digits: int) -> str:
     """A score with half the width of its interval, if it has one: `0.62 ±0.11`."""
     # Adding zero turns −0 into 0.
     return f"{round(value, digits) + 0:.{digits}f}" + (f" ±{half:.{digits}f}" if half is not None else "")
-
-
-def to_markdown(tables: Iterable[Board]) -> str:
-    """Boards as Markdown, the best of each column in bold."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
-
-    text = []
-    for board in tables:
-        text += [f"**{board.title}**", "", line([board.section, board.by, *board.headings])]
-        text.append(line(["---", "---", *("---:" for _ in board.headings)]))
-        for section, lines in board.sections.items():
-            for label, entries in lines:
-                shown = [f"**{entry_text(entry)}**" if entry.best else entry_text(entry) for entry in entries]
-                text.append(line([section, label, *shown]))
-        text += ["", board.caption, *(f"{note}" for note in board.notes), ""]
-    return "\n".join(text)
 
 
 ITSELF = "itself"
@@ -341,7 +354,8 @@ def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], met
     caption = _caption(rows, 0)
     if null := [row["n_test_photos"] for row in every if row["control"] == "null" and row["n_test_photos"]]:
         caption += f"; null: {max(null)} leaves"
-    return Board(title, caption, "padding", "control", targets, sections, _notes(every, reasons))
+    notes = _notes(every, reasons)
+    return Board(title, caption, "padding", "control", targets, sections, notes, setting_text(rows[0]))
 
 
 def _check_label(check: Row) -> str:
@@ -375,12 +389,10 @@ def verdict_boards(rows: Sequence[Row]) -> list[Board]:
             for network, of_padding in networks.items()
         }
         row = first[key]
-        caption = (
-            "SPC, the least and the greatest of its targets; "
-            f"{row['n_train']} training crops of {row['image_size']} px; readout {row['readout']}, taps {row['taps']}, "
-            f"{row['precision']}"
-        )
-        boards.append(Board("verdicts", caption, "network", "padding", ["verdict", *parts], sections, []))
+        crops = f"{row['n_train']} training crops of {row['image_size']} px"
+        setting = f"{crops}; readout {row['readout']}, taps {row['taps']}, {row['precision']}"
+        caption = f"SPC, the least and the greatest of its targets; {setting}"
+        boards.append(Board("verdicts", caption, "network", "padding", ["verdict", *parts], sections, [], setting))
     return boards
 
 
@@ -416,18 +428,23 @@ def job_boards(rows: Sequence[Row]) -> list[Board]:
                 sections[metric].append(line)
         first = group[0]
         photographs = max((row["n_test_photos"] or 0 for row in group), default=0)
-        caption = (
-            f"±: 95 % interval over {photographs} photographs; {first['n_train']} training and {first['n_test']} test "
-            f"crops of {first['image_size']} px, {first['precision']}"
+        setting = (
+            f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px, "
+            f"{first['precision']}"
         )
+        caption = f"±: 95 % interval over {tested(photographs, first['n_test'])}; {setting}"
         title, notes = board_title(first, "networks as a whole"), _notes(group, reasons)
-        boards.append(Board(title, caption, "metric", "padding", networks, sections, notes))
+        boards.append(Board(title, caption, "metric", "padding", networks, sections, notes, setting))
     return boards
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far from the border one score reaches, in pixels, of at most half the image."""
+    """How far from the border one score reaches, in pixels, of at most half the image.
+
+    Attributes:
+        setting: what it was measured with, where not all were measured with the same.
+    """
 
     target: str
     network: str
@@ -435,10 +452,12 @@ class Reach:
     images: str
     pixels: float
     ceiling: float
+    setting: str = ""
 
 
 def reaches(rows: Sequence[Row]) -> list[Reach]:
     """The reach of every score that has one, by target and network, the farthest first; controls are left out."""
+    with_one = [row for row in rows if row["reach"] is not None and not row["control"]]
     found = [
         Reach(
             row["target"],
@@ -447,9 +466,13 @@ def reaches(rows: Sequence[Row]) -> list[Reach]:
             row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
             row["reach"],
             row["image_size"] / 2,
+            setting,
         )
-        for row in rows
-        if row["reach"] is not None and not row["control"]
+        for row, setting in zip(with_one, apart([_but_taps(row) for row in with_one]), strict=True)
     ]
     order = list(dict.fromkeys((one.target, one.network) for one in found))
     return sorted(found, key=lambda one: (order.index((one.target, one.network)), -one.pixels))
+
+
+def _but_taps(row: Row) -> list[str]:
+    return [part for part in setting_parts(row) if not part.startswith("taps ")]

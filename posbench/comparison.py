@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from posbench import markdown
 from posbench.boards import number_text
 from posbench.leaderboard import Row
 from posbench.published import TORCHVISION, Published
@@ -63,12 +64,12 @@ def _departures(rows: Sequence[Row]) -> list[str]:
         if row["weights"].startswith("imagenet:") and TORCHVISION not in row["weights"]
     }
     generated = {row["images"]: None for row in rows if not row["images"].startswith(("photos", "folder:", "pixels:"))}
-    sizes = {str(row["image_size"]): None for row in rows if row["image_size"] != 224}
+    sizes = {f"{row['image_size']} px": None for row in rows if row["image_size"] != 224}
     notes = {
         "untrained here, trained on ImageNet in the paper": untrained,
         "not the paper's weights, which are torchvision's": others,
         "trained on here; the paper trains on photographs": generated,
-        "px to a side; the paper's images have 224": sizes,
+        "to a side here; the paper's images have 224 px": sizes,
     }
     found = [f"{', '.join(who)}: {note}" for note, who in notes.items() if who]
     if any(row["score_at"] != "image" for row in rows):
@@ -89,7 +90,7 @@ def _numbers(row: Row, metric: str, printed: Mapping[str, float], reasons: Seque
     return (
         ours + note,
         "–" if theirs is None else f"{theirs:.3f}",
-        "–" if theirs is None or value is None else f"{value - theirs:+.3f}",
+        "–" if theirs is None or value is None else f"{round(value - theirs, 3) + 0:+.3f}",
     )
 
 
@@ -100,8 +101,7 @@ def headings(comparison: Comparison) -> list[str]:
 
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
-    names = headings(comparison)
-    lines = [names, ["---" if i < len(comparison.labels) else "---:" for i in range(len(names))]]
-    lines += [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
-    table = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
-    return "\n".join([f"**{comparison.title}**", "", *table, "", comparison.constant, *comparison.notes, ""])
+    rows = [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
+    table = markdown.table(headings(comparison), rows, labels=len(comparison.labels))
+    around = [markdown.text(one) for one in (comparison.title, comparison.constant, *comparison.notes)]
+    return "\n".join([f"**{around[0]}**", "", *table, "", *around[1:], ""])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -129,8 +130,19 @@ class Backbone(Component):
             raise ValueError(f"{self.name}: taps must be a whole number, 1 or more, not {self.taps!r}")
         # Records are compared and hashed, which an author who writes a list or an array need not know.
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+            object.__setattr__(self, name, self._channels(name))
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+
+    def _channels(self, name: str) -> tuple[float, ...]:
+        given = getattr(self, name)
+        try:
+            found = tuple(map(float, given))
+        except (TypeError, ValueError):
+            found = ()
+        if len(found) != 3 or not all(map(isfinite, found)) or (name == "std" and min(found) <= 0):
+            above = ", each above 0" if name == "std" else ""
+            raise ValueError(f"{self.name}: {name} is {given!r}: give three numbers, for red, green and blue{above}")
+        return found
 
 
 BORDERS = ("keep", "drop", "surround")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posbench import boards
-from posbench.galleries import Draw, Picture
+from posbench.galleries import Draw, Gallery, Picture
+from posbench.grouping import groups, in_common
 from posbench.leaderboard import Row
-from posbench.pictures import data_uri, photograph_uri
+from posbench.pictures import data_uri, photograph_uri, square
 from posbench.store import Example, Record
 
 #: The patterns over which the paper takes the mean.
@@ -20,80 +19,71 @@ TARGETS = ("H", "V", "G")
 Floats = NDArray[np.float32]
 #: A test image: the name of its photograph, and its thumbnail.
 Image = tuple[str, bytes]
-
-
-@dataclass(frozen=True)
-class ContentErrors:
-    """The content errors of one network and setting, a line a padding and a column a photograph, on one scale.
-
-    Attributes:
-        targets: over which the mean is taken.
-        scale: the error of the brightest colour; the darkest is 0.
-        photographs: each with its name.
-        lines: a map for each photograph, or None if that padding has none of it.
-    """
-
-    title: str
-    targets: tuple[str, ...]
-    scale: str
-    photographs: tuple[Picture, ...]
-    lines: tuple[tuple[str, tuple[Picture | None, ...]], ...]
+#: The errors of a padding by target and image.
+Errors = Mapping[str, Mapping[Image, Floats]]
 
 
 def content_errors(
-    records: Sequence[Record], table: Sequence[Row], examples: Mapping[str, Sequence[Example]], draw: Draw
-) -> list[ContentErrors]:
-    """The mean over targets of |target − prediction|, per pixel, for single test photographs.
+    records: Sequence[Record], rows: Sequence[Row], examples: Mapping[str, Sequence[Example]], draw: Draw
+) -> list[Gallery]:
+    """The mean over targets of |target − prediction|, per pixel: a gallery a network and setting, a column an image.
 
-    The targets are those of H, V and G that all paddings of a network share, or whatever they share if that is none of
-    these. Those of all taps come first; of several versions of a cell, the newest counts.
+    The targets are those of H, V and G that paddings of a network share, or others if they have none of these. Those of
+    all taps come first; of several versions of a cell, the newest counts.
 
     Args:
-        table: the rows of the records, in their order.
+        rows: of these records, or of some of them.
         examples: what was drawn for single photographs, by the id of the cell.
         draw: gives the targets; those that it cannot give are left out.
     """
-    groups: dict[tuple[Any, ...], list[tuple[Record, Row]]] = {}
-    for record, row in sorted(zip(records, table, strict=True), key=lambda one: str(one[1]["created"])):
-        if not row["control"] and examples.get(record.cell_id):
-            groups.setdefault((boards.network_label(row), row["taps"], *boards.setting(row)), []).append((record, row))
-    ordered = sorted(groups.values(), key=lambda of: (of[0][1]["taps"] != "all", of[0][1]["padding"] == boards.CONTROL))
-    found = (_of_network(group, examples, draw) for group in ordered)
-    return [one for one in found if one]
+    known = {record.cell_id: record for record in records}
+    of_networks = groups(
+        [row for row in rows if examples.get(row["cell_id"])], lambda row: (boards.network_label(row), row["taps"])
+    )
+    found = []
+    for group in sorted(of_networks, key=lambda group: group[0]["padding"] == boards.CONTROL):
+        drawn: dict[str, dict[str, dict[Image, Floats]]] = {}
+        for row in group:
+            errors = _errors(known[row["cell_id"]], examples[row["cell_id"]], draw)
+            if errors:
+                drawn.setdefault(row["padding"], {})[row["target"]] = errors
+        if drawn:
+            found.append(_gallery(group[0], drawn))
+    return found
 
 
-def _of_network(
-    group: Sequence[tuple[Record, Row]], examples: Mapping[str, Sequence[Example]], draw: Draw
-) -> ContentErrors | None:
-    drawn: dict[str, dict[str, dict[Image, Floats]]] = {}
-    for record, row in group:
-        errors = _errors(record, examples[record.cell_id], draw)
-        drawn.setdefault(row["padding"], {}).setdefault(row["target"], {}).update(errors)
-    shared = [name for name in next(iter(drawn.values())) if all(of.get(name) for of in drawn.values())]
-    targets = [name for name in TARGETS if name in shared] or shared
-    if not targets:
-        return None
-    lines = {padding: _mean([of[name] for name in targets]) for padding, of in drawn.items()}
+def _gallery(row: Row, drawn: Mapping[str, Errors]) -> Gallery:
+    """Of the network and setting of this row."""
+    having = {name: list(of) for name, of in drawn.items()}
+    asked = {name: [one for one in of if one in TARGETS] for name, of in having.items()}
+    # With nothing to hold one padding against, the one with the most targets is shown by itself.
+    alone = max(having, key=lambda name: len(having[name]))
+    choices = (in_common(asked), in_common(having), (asked[alone] or having[alone], [alone]))
+    targets, paddings = next(choice for choice in choices if choice[0])
+    lines = {padding: _mean([drawn[padding][name] for name in targets]) for padding in paddings}
     images = list(dict.fromkeys(image for line in lines.values() for image in line))
     high = max((float(error.max()) for line in lines.values() for error in line.values()), default=0.0)
 
-    def picture(error: Floats | None) -> Picture | None:
-        return None if error is None else Picture(data_uri(error, 0.0, high, "inferno"), f"mean {error.mean():.2f}")
+    def text(value: float) -> str:
+        return boards.number_text(value, None, digits=2)
 
-    first = group[0][1]
-    label = boards.network_name(first)
-    return ContentErrors(
-        f"{label}: {boards.board_title(first, 'content error')}, readout {first['readout']}, taps {first['taps']}",
-        tuple(targets),
-        f"{high:.2f}",
-        tuple(Picture(photograph_uri(thumbnail), name) for name, thumbnail in images),
+    def picture(error: Floats | None) -> Picture | None:
+        return None if error is None else Picture(data_uri(error, 0.0, high, "inferno"), f"mean {text(error.mean())}")
+
+    left_out = ", ".join(name for name in drawn if name not in paddings)
+    return Gallery(
+        f"{boards.network_name(row)}: {boards.board_title(row, 'content error')}",
+        boards.setting_text(row),
+        f"0 (dark) to {text(high)} (bright), mean over {', '.join(targets)}"
+        + (f"; without {left_out}, which has not all of these" if left_out else ""),
+        tuple(Picture(photograph_uri(thumbnail), name.partition("@")[0]) for name, thumbnail in images),
         tuple((padding, tuple(picture(line.get(image)) for image in images)) for padding, line in lines.items()),
     )
 
 
 def _errors(record: Record, examples: Sequence[Example], draw: Draw) -> dict[Image, Floats]:
     """|target − prediction| for each image; nothing if the target cannot be had."""
-    maps = {(one.photograph, one.thumbnail): _map(one.drawn) for one in examples}
+    maps = {(one.photograph, one.thumbnail): square(one.drawn, "<f2") for one in examples}
     # A padding that shrinks the features makes what is drawn from them smaller too.
     target = draw(record.outcome.identity, next(iter(maps.values())).shape[0])
     return {} if target is None else {image: abs(target - values) for image, values in maps.items()}
@@ -106,9 +96,3 @@ def _mean(errors: Sequence[Mapping[Image, Floats]]) -> dict[Image, Floats]:
         for image in errors[0]
         if all(image in one for one in errors)
     }
-
-
-def _map(content: bytes) -> Floats:
-    flat = np.frombuffer(content, "<f2").astype(np.float32)
-    side = round(len(flat) ** 0.5)
-    return flat.reshape(side, side)

@@ -206,6 +206,11 @@ def chosen(names: Sequence[str]) -> list[Control]:
     return [CONTROLS[name] for name in dict.fromkeys(names)]
 
 
+def asked_as(check: str) -> str:
+    """The control that a check of this name is one of, such as `held-out-size-256-border`; empty if none is known."""
+    return next((name for name in CONTROLS if check == name or check.startswith(f"{name}-")), "")
+
+
 def with_controls(plan: Plan, controls: Sequence[Control], given: Surroundings) -> Plan:
     """The plan and the cells that check its cells; the control `none` is itself not checked."""
     checks = [

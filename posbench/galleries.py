@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from posbench import boards
 from posbench.components import Target
 from posbench.errors import one_line
+from posbench.grouping import groups
 from posbench.leaderboard import Row
-from posbench.pictures import data_uri
+from posbench.pictures import data_uri, square
 from posbench.store import Record
 
 Floats = NDArray[np.float32]
@@ -24,7 +25,7 @@ Draw = Callable[[Mapping[str, Any], int], Floats | None]
 
 @dataclass(frozen=True)
 class Picture:
-    """A map on the page; without a map, `text` says why."""
+    """A map or photograph on the page; without one, `text` stands alone."""
 
     uri: str
     text: str
@@ -32,17 +33,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The mean predicted maps of one target and setting, a line a padding and a column a network, on one scale.
+    """Maps on one scale, a line a padding.
 
     Attributes:
-        scale: the values of the darkest and the brightest colour.
-        target: the pattern that was to be drawn, if it can be had.
+        setting: what tells galleries of one title apart.
+        scale: what the maps are, and the values of the darkest and the brightest colour.
+        columns: what maps are of; one that is itself a picture is laid below the maps of its column.
+        lines: each with a map a column, or None where there is none.
     """
 
     title: str
+    setting: str
     scale: str
-    target: Picture | None
-    networks: tuple[str, ...]
+    columns: tuple[Picture, ...]
     lines: tuple[tuple[str, tuple[Picture | None, ...]], ...]
 
 
@@ -79,56 +82,47 @@ def drawn_by(targets: Iterable[Target], tell: Callable[[str], None]) -> Draw:
     return draw
 
 
-def galleries(records: Sequence[Record], table: Sequence[Row], draw: Draw) -> list[Gallery]:
-    """The maps of all cells that are no controls, by target and setting, those of all taps first.
+def galleries(records: Sequence[Record], rows: Sequence[Row], draw: Draw) -> list[Gallery]:
+    """The mean predicted maps of all cells that are no controls, by target and setting, beside the target.
 
-    Of several versions of a cell, the newest counts.
+    Those of all taps come first; of several versions of a cell, the newest counts.
 
     Args:
-        table: the rows of the records, in their order.
+        rows: of these records, or of some of them.
     """
-    groups: dict[tuple[Any, ...], list[tuple[Record, Row]]] = {}
-    for record, row in zip(records, table, strict=True):
-        if not row["control"]:
-            groups.setdefault((row["target"], row["taps"], *boards.setting(row)), []).append((record, row))
-    ordered = sorted(groups.values(), key=lambda group: group[0][1]["taps"] != "all")
-    return [_gallery(group, draw) for group in ordered if any(record.outcome.mean_map for record, _ in group)]
+    known = {record.cell_id: record for record in records}
+    found = groups(rows, lambda row: (row["target"], row["taps"]))
+    drawn = [[(row, known[row["cell_id"]]) for row in group] for group in found]
+    return [_gallery(group, draw) for group in drawn if any(record.outcome.mean_map for _, record in group)]
 
 
-def _gallery(group: Sequence[tuple[Record, Row]], draw: Draw) -> Gallery:
-    drawn = {record.cell_id: values for record, _ in group if (values := _map(record)) is not None}
-    first = group[0][1]
-    side = next(iter(drawn.values())).shape[0]
-    target = draw(group[0][0].outcome.identity, side)
-    scaled = [*drawn.values(), *([] if target is None else [target])]
+def _gallery(group: Sequence[tuple[Row, Record]], draw: Draw) -> Gallery:
+    maps = {one.cell_id: square(one.outcome.mean_map, "<f4") for _, one in group if one.outcome.mean_map}
+    first, record = group[0]
+    target = draw(record.outcome.identity, next(iter(maps.values())).shape[0])
+    scaled = [*maps.values(), *([] if target is None else [target])]
     low, high = float(min(one.min() for one in scaled)), float(max(one.max() for one in scaled))
 
-    def picture(record: Record, row: Row) -> Picture:
-        values = drawn.get(record.cell_id)
-        if values is None:
+    def picture(row: Row, record: Record) -> Picture:
+        if record.cell_id not in maps:
             return Picture("", row["status"])
         score = row.get("spc")
-        return Picture(data_uri(values, low, high), "" if score is None else f"SPC {score + 0:.2f}")
+        text = "" if score is None else f"SPC {boards.number_text(score, None, digits=2)}"
+        return Picture(data_uri(maps[record.cell_id], low, high), text)
 
-    newest = sorted(group, key=lambda one: str(one[1]["created"]))
-    at = {(boards.network_name(row), row["padding"]): picture(record, row) for record, row in newest}
-    # The control, which is called so in either place, comes last.
-    networks, paddings = (
-        tuple(sorted(dict.fromkeys(key[i] for key in at), key=lambda name: name == boards.CONTROL)) for i in (0, 1)
-    )
-    title = f"{first['target']}: {boards.board_title(first, 'maps')}, readout {first['readout']}, taps {first['taps']}"
+    at = {(boards.network_name(row), row["padding"]): picture(row, record) for row, record in group}
+    networks = sorted(dict.fromkeys(name for name, _ in at), key=lambda name: name == boards.CONTROL)
+    # The control has no border: its one map stands beside those of every padding.
+    paddings = [one for one in dict.fromkeys(one for _, one in at) if one != boards.CONTROL] or [boards.CONTROL]
+    asked = [] if target is None else [Picture(data_uri(target, low, high), first["target"])]
+
+    def line(padding: str) -> tuple[Picture | None, ...]:
+        return (*asked, *(at.get((one, padding)) or at.get((one, boards.CONTROL)) for one in networks))
+
     return Gallery(
-        title,
-        f"{low + 0:.2f} (dark) to {high + 0:.2f} (bright)",
-        None if target is None else Picture(data_uri(target, low, high), f"target {first['target']}"),
-        networks,
-        tuple((padding, tuple(at.get((network, padding)) for network in networks)) for padding in paddings),
+        f"{first['target']}: {boards.board_title(first, 'maps')}",
+        boards.setting_text(first),
+        f"{boards.number_text(low, None, digits=2)} (dark) to {boards.number_text(high, None, digits=2)} (bright)",
+        tuple(Picture("", name) for name in (*(["target"] if asked else []), *networks)),
+        tuple((padding, line(padding)) for padding in paddings),
     )
-
-
-def _map(record: Record) -> Floats | None:
-    if not record.outcome.mean_map:
-        return None
-    flat = np.frombuffer(record.outcome.mean_map, "<f4").astype(np.float32)
-    side = round(len(flat) ** 0.5)
-    return flat.reshape(side, side)

@@ -41,12 +41,19 @@ def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
     return (rows @ wide.reshape(n, h, -1)).view(n, len(rows), len(columns), channels)
 
 
-def mix(features: Features, weight: Weight) -> torch.Tensor:
-    """The channels of all taps mixed and summed on the grid: float32 [q, n, grid, grid]."""
+def mix(features: Features, weight: Weight, *, rounded: bool = False) -> torch.Tensor:
+    """The channels of all taps mixed and summed on the grid: float32 [q, n, grid, grid].
+
+    Args:
+        features: of n images.
+        weight: float32, one tensor a tap.
+        rounded: whether weights and products may be rounded to the precision of the features, which takes half as long
+            where that is bfloat16 and the machine has it.
+    """
     n, grid, q = len(features), features.grid, weight[0].shape[1]
     total = features.taps[0].new_zeros((q, n, grid, grid), dtype=torch.float32)
     for tap, part in zip(features.taps, weight, strict=True):
-        mixed = _mixed(tap, part)
+        mixed = _mixed(tap, part, rounded)
         if tap.shape[1:3] == (grid, grid):
             total += mixed.view_as(total)
             continue
@@ -56,7 +63,7 @@ def mix(features: Features, weight: Weight) -> torch.Tensor:
     return total
 
 
-def unmix(features: Features, maps: torch.Tensor) -> torch.Tensor:
+def unmix(features: Features, maps: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
     """The adjoint of `mix`: from [q, n, grid, grid], one row a channel of all taps: [channels, q]."""
     maps = maps.expand(-1, len(features), -1, -1)
     parts = []
@@ -65,20 +72,24 @@ def unmix(features: Features, maps: torch.Tensor) -> torch.Tensor:
         if tap.shape[1:3] != (features.grid, features.grid):
             rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
             mixed = rows.T @ maps @ columns
-        parts.append(_unmixed(tap, mixed.flatten(1)))
+        parts.append(_unmixed(tap, mixed.flatten(1), rounded))
     return torch.cat(parts, dim=1).T.contiguous()
 
 
-def _mixed(tap: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:
     """A tap [n, h, w, channels] mixed by [channels, q] at its own resolution: float32 [q, n·h·w]."""
+    if rounded and tap.dtype == torch.bfloat16:
+        return (part.T.bfloat16().contiguous() @ tap.flatten(0, 2).T).float()
     if tap.is_cuda or tap.shape[-1] < WIDE:
         return part.T @ tap.float().flatten(0, 2).T
     mixed = F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None])
     return mixed.permute(0, 2, 3, 1).flatten(0, 2).T.contiguous()
 
 
-def _unmixed(tap: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:
     """The adjoint of `_mixed`: from [q, n·h·w], float32 [q, channels]."""
+    if rounded and tap.dtype == torch.bfloat16:
+        return (maps.bfloat16() @ tap.flatten(0, 2)).float()
     if tap.is_cuda or tap.shape[-1] < WIDE:
         return maps @ tap.float().flatten(0, 2)
     drawn = maps.T.contiguous().view(*tap.shape[:3], -1).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ import torch
 
 from posbench.features import Features
 from posbench.mixing import by_tap, resize_maps, resizer
-from posbench.readout import CONSTANT
+from posbench.standardising import CONSTANT
 
 #: About how many cells of the grid, over all images, tell how channels vary together around their mean at a position:
 #: so many, or so many a channel if that is more. Too few understate what channels can vary by, and overstate modes.

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -115,7 +116,7 @@ def backbone(
 
     Raises:
         UsageError: if a layer is unknown, the module cannot be copied, or does not return maps for one image of
-            224 × 224 pixels.
+            224 × 224 pixels, or mean or std are not three numbers.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"expected a torch.nn.Module, not {_described(module)}")
@@ -126,8 +127,6 @@ def backbone(
     own = own.to("cpu", torch.float32).eval().requires_grad_(False)
     network = _tapped(own, taps)
     count = _tried(network)
-    read = _source(taps) if callable(taps) else taps and list(taps)
-    look = json.dumps([_look(own), read, list(map(float, mean)), list(map(float, std))])
 
     def build() -> nn.Module:
         made = copy.deepcopy(network)
@@ -135,20 +134,21 @@ def backbone(
         return made.to("meta") if torch.get_default_device().type == "meta" else made
 
     try:
-        red, green, blue = map(float, mean)
-        one, two, three = map(float, std)
-        return Backbone(
+        record = Backbone(
             name=name or type(module).__name__,
             summary="a module of your own",
-            version=f"{version}-{hashlib.sha256(look.encode()).hexdigest()[:16]}",
+            version=version,
             build=build,
             taps=count,
-            mean=(red, green, blue),
-            std=(one, two, three),
+            mean=mean,  # type: ignore[arg-type]  # made a tuple there
+            std=std,  # type: ignore[arg-type]
             own_weights=state_digest(own),
         )
     except ValueError as error:
-        raise UsageError(f"module {type(module).__name__}: {one_line(error)}") from error
+        raise UsageError(f"module {one_line(error)}") from error
+    read = _source(taps) if callable(taps) else taps and list(taps)
+    look = json.dumps([_look(own), read, list(record.mean), list(record.std)])
+    return replace(record, version=f"{version}-{hashlib.sha256(look.encode()).hexdigest()[:16]}")
 
 
 def _tapped(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from posbench import leaderboard
+from posbench import leaderboard, running
 from posbench.components import Backbone, Component, Images, Metric, Padding, Readout, Target
 from posbench.errors import Interrupted, UsageError
 from posbench.folders import user_path
 from posbench.registry import KINDS, load_registry, plural
 from posbench.results import Results
-from posbench.running import Audience, Nobody, carry_out
+from posbench.running import Audience, Nobody
 from posbench.selection import select
 
 C = TypeVar("C", bound=Component)
@@ -25,6 +25,11 @@ Chosen: TypeAlias = str | C | Sequence[str | C]
 
 #: The keyword of each kind of component; images are also those that are tested on.
 _KEYWORDS = {plural(kind): record for kind, record in KINDS.items()} | {"test_images": Images}
+#: What makes a record of something of the user's own.
+_WRAPPED: dict[type[Component], str] = {
+    Backbone: "posbench.backbone(module, taps=[…])",
+    Images: "posbench.images(tensor_or_dataset)",
+}
 
 
 def run(
@@ -103,7 +108,7 @@ def run(
     for warning in left_out:
         audience.warned(warning)
     try:
-        results = carry_out(selection, registry, audience, keeps=keeps)
+        results = running.run(selection, registry, audience, keeps=keeps)
     except Interrupted as stopped:
         if selection.store != keeps.store:
             raise
@@ -134,7 +139,7 @@ def _named(given: Any, record: type[Component], keyword: str, give: Callable[[Co
         elif isinstance(one, str | Path) and (record is Images or isinstance(one, str)):
             names.append(str(one))
         else:
-            hint = ": wrap it by posbench.backbone(module, taps=[…])" if record is Backbone else ""
+            hint = f": wrap it by {_WRAPPED[record]}" if record in _WRAPPED else ""
             raise UsageError(
                 f"{keyword}: expected names or {record.__name__} records, not a {type(one).__name__}{hint}"
             )

@@ -14,6 +14,13 @@ from PIL import Image
 from posbench.errors import MissingError
 
 
+def square(content: bytes, form: str) -> NDArray[np.float32]:
+    """A map as stores keep it, row by row as numbers of this form (`<f4`), float32 [side, side]."""
+    flat = np.frombuffer(content, form).astype(np.float32)
+    side = round(len(flat) ** 0.5)
+    return flat.reshape(side, side)
+
+
 def data_uri(values: NDArray[np.float32], low: float, high: float, colours: str = "viridis") -> str:
     """A map as a PNG picture, a pixel a cell, from dark (`low`) to bright (`high`); values beyond are cut off.
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
-from posbench import boards, leaderboard, vetting
+from posbench import boards, leaderboard, markdown, vetting
 from posbench.components import Metric
 from posbench.errors import UsageError
 from posbench.folders import regular_file
@@ -33,6 +33,11 @@ class Publication:
     runs: Sequence[Run]
     records: Sequence[Record]
     readings: Sequence[JobRecord]
+
+    def results(self) -> set[tuple[str, ...]]:
+        """What it has results of: cells, and metrics of jobs, by their ids."""
+        measured = {(one.job_id, one.reading.metric, one.reading.tap) for one in self.readings}
+        return measured | {(one.cell_id,) for one in self.records}
 
 
 def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
@@ -60,20 +65,23 @@ def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
         if any(row.get(metric.name) is not None for row in rows):
             tables += boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better)
             tables += boards.control_boards(rows, metric.name)
-    files[MARKDOWN] = boards.to_markdown([*tables, *boards.verdict_boards(rows), *boards.job_boards(of_jobs)])
+    files[MARKDOWN] = markdown.of_boards([*tables, *boards.verdict_boards(rows), *boards.job_boards(of_jobs)])
     return {name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> Path:
+def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Path:
     """Write files and what vouches for them; of what is there, only what was published before is replaced.
 
     What vouches is written first and what vouched before is removed last, so that what was begun can be done again.
+
+    Args:
+        force: replace results that are not among these, such as those of another store.
 
     Returns:
         The provenance file.
 
     Raises:
-        UsageError: if a file is in the way, or cannot be written.
+        UsageError: if a file or another store's results are in the way, or the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is a file: name a folder")
@@ -85,6 +93,14 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
             raise UsageError(
                 f"{str(path)!r} was not written by publish, or has been edited since: "
                 "move it away, or name another folder"
+            )
+    cells = folder / CELLS
+    if cells.exists() and not force:
+        lost = _published(cells.read_bytes(), cells).results() - _published(files[CELLS], cells).results()
+        if lost:
+            raise UsageError(
+                f"{str(folder)!r} holds {len(lost)} results that this store does not: "
+                "name another folder, or give --force to replace them"
             )
     provenance = _provenance(files)
     vouching = folder / f"{_PROVENANCE}{sha256(provenance).hexdigest()}.json"
@@ -114,10 +130,15 @@ def read(path: Path) -> Publication:
     found = vouched_for(folder)
     if CELLS not in found:
         raise UsageError(f"{str(folder)!r} is no published folder: `posbench publish` writes one")
+    return _published(found[CELLS], folder / CELLS)
+
+
+def _published(content: bytes, path: Path) -> Publication:
+    """What a file of cells holds; the path is for messages."""
     try:
-        return _from_json(json.loads(found[CELLS], parse_constant=_no_number))
+        return _from_json(json.loads(content, parse_constant=_no_number))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise UsageError(f"{str(folder / CELLS)!r} does not hold cells ({error!r}): publish them again") from error
+        raise UsageError(f"{str(path)!r} does not hold cells ({error!r}): publish them again") from error
 
 
 def is_published(path: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posbench import boards, leaderboard
+from posbench import boards, leaderboard, markdown
 from posbench.boards import Board
 from posbench.comparison import compare, headings
 from posbench.components import Metric, Target
@@ -50,7 +50,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """The boards as Markdown, the best of each column in bold."""
-        return boards.to_markdown(self.boards)
+        return markdown.of_boards(self.boards)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -179,15 +179,13 @@ class Results:
         Raises:
             UsageError: if no cell, or more than one, begins so, or it has no map since it failed or was skipped.
         """
-        import numpy as np
+        from posbench.pictures import square
 
         with Store(self.store, must_exist=True) as store:
             outcome = store.find(cell_id).outcome
         if outcome.mean_map is None:
             raise UsageError(f"cell {cell_id[:12]} has no map: it is {outcome.status} ({outcome.reason})")
-        values = np.frombuffer(outcome.mean_map, "<f4").astype(np.float32)
-        side = round(len(values) ** 0.5)
-        return values.reshape(side, side)
+        return square(outcome.mean_map, "<f4")
 
     def report(self, path: str | Path) -> Path:
         """Write all that the store holds as one HTML page, as `posbench report` does.
@@ -202,15 +200,13 @@ class Results:
             UsageError: if it cannot be written, or the store holds nothing.
             MissingError: without jinja2 or matplotlib (the extra `report`).
         """
-        from posbench.galleries import drawn_by
-        from posbench.report import page
+        from posbench.report import content
 
         installed = load_registry()
         # Components given in Python are in no registry.
         metrics = {one.name: one for one in (*installed.every(Metric), *self.plan.metrics)}
         targets = (*installed.every(Target), *(cell.target for cell in self.plan.cells))
-        text = page(self.store, list(metrics.values()), drawn_by(targets, warnings.warn))
-        leaderboard.write_whole(Path(path), text.encode("utf-8", "backslashreplace"))
+        leaderboard.write_whole(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
         return Path(path)
 
     def summary(self) -> str:

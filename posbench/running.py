@@ -1,4 +1,4 @@
-"""One run, from a selection to its results: what the command line and `posbench.run` both do. It prints nothing.
+"""One run, from a selection to its results: `run`, which the command line and `posbench.run` both call.
 
 Imports no torch until something is computed.
 """
@@ -62,8 +62,10 @@ class Nobody:
     def finished(self, job: Job, result: JobResult) -> None: ...
 
 
-def carry_out(selection: Selection, registry: Registry, audience: Audience, *, keeps: object = None) -> Results:
+def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: object = None) -> Results:
     """Plan what was selected, compute what the store lacks, and return all of it; a dry run stops at the plan.
+
+    It prints nothing: who calls it makes a selection of options before, and shows results after.
 
     Args:
         selection: what was asked for.
@@ -152,7 +154,7 @@ def _compute(
     Raises:
         Interrupted: if the user stops it.
     """
-    from posbench.executors import Started, run
+    from posbench import executors
     from posbench.workers import Workers
 
     executor = registry.get(Executor, selection.executor)
@@ -165,10 +167,10 @@ def _compute(
             redirect_stdout(sys.stderr),
             audience.attend([task.job for task in tasks]) as observer,
             closing(
-                run(
+                executors.run(
                     tasks,
                     store,
-                    Started.by(executor, selection, plan, device),
+                    executors.Started.by(executor, selection, plan, device),
                     fail_fast=selection.fail_fast,
                     observer=observer,
                     metrics=plan.metrics,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -51,16 +52,26 @@ class Sheet:
     caption: str = ""
     boxed: bool = True
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Before anything is laid out, since forms in ASCII and escapes may be wider.
         sheet, width = _written(self, ascii_form if options.ascii_only else printable), options.max_width
         tables = [_table(block, width) for block in blocks(sheet, width)]
         broad = max([min(PROSE, width), *(console.measure(table, options=options).maximum for table in tables)])
-        if sheet.title:
-            yield Text("\n".join(wrap(sheet.title, broad)), style="table.title")
-        yield from tables
-        if sheet.caption:
-            yield Text("\n".join(wrap(sheet.caption, broad)), style="table.caption")
+        title, caption = ("\n".join(wrap(text, broad)) if text else "" for text in (sheet.title, sheet.caption))
+        parts: list[Text | Table] = [Text(title, style="table.title"), *tables, Text(caption, style="table.caption")]
+        for part in parts:
+            # No blanks at the ends of lines, which are long where one cell of a column is.
+            for line in console.render_lines(part, options, pad=False) if part else ():
+                yield from _stripped(line)
+                yield Segment.line()
+
+
+def _stripped(line: Sequence[Segment]) -> list[Segment]:
+    """A line without the blanks at its end."""
+    kept = list(line)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    return [*kept[:-1], *(Segment(last.text.rstrip(), last.style) for last in kept[-1:])]
 
 
 def _written(sheet: Sheet, form: Callable[[str], str]) -> Sheet:

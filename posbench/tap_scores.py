@@ -9,6 +9,7 @@ from typing import Any
 
 from posbench import boards
 from posbench.errors import MissingError
+from posbench.grouping import groups
 from posbench.leaderboard import Row
 from posbench.legible import printable
 
@@ -27,6 +28,7 @@ class TapScores:
     """
 
     title: str
+    setting: str
     scores: Mapping[str, Mapping[str, Mapping[int, tuple[float, float | None, float | None]]]]
 
 
@@ -35,12 +37,9 @@ def tap_scores(rows: Sequence[Row]) -> list[TapScores]:
 
     Of several versions of a cell, the newest counts; controls are left out.
     """
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: str(row["created"])):
-        if not row["control"] and row["taps"].isdecimal() and row.get(METRIC) is not None:
-            groups.setdefault((boards.network_label(row), *boards.setting(row)), []).append(row)
+    single = [row for row in rows if row["taps"].isdecimal() and row.get(METRIC) is not None]
     found = []
-    for group in groups.values():
+    for group in groups(single, boards.network_label):
         if len({row["taps"] for row in group}) < 2:
             continue
         scores: dict[str, dict[str, dict[int, tuple[float, float | None, float | None]]]] = {}
@@ -49,7 +48,8 @@ def tap_scores(rows: Sequence[Row]) -> list[TapScores]:
             of_padding[int(row["taps"])] = (row[METRIC], row[f"{METRIC}_lo"], row[f"{METRIC}_hi"])
         first = group[0]
         network = boards.network_name(first)
-        found.append(TapScores(f"{network}: {boards.board_title(first, METRIC)}, readout {first['readout']}", scores))
+        setting = boards.setting_text(first | {"taps": "by themselves"})
+        found.append(TapScores(f"{network}: {boards.board_title(first, METRIC)}", setting, scores))
     return found
 
 
@@ -69,7 +69,7 @@ def svg(found: TapScores) -> str:
     high = -(-len(found.scores) // wide)
     paddings = list(dict.fromkeys(padding for of in found.scores.values() for padding in of))
     lines: dict[str, Any] = {}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "posbench"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "posbench", "axes.unicode_minus": False}):
         figure = Figure(figsize=(1 + 3.2 * wide, 0.6 + 2.6 * high), layout="constrained")
         FigureCanvasSVG(figure)
         grid = figure.subplots(high, wide, squeeze=False, sharey=True).ravel()

@@ -22,6 +22,8 @@ from tests.conftest import Ran
 pytestmark = pytest.mark.long
 #: Not to be run as root, nor to ask anybody anything.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+#: The boxes of elements.
+BOXES = "all => all.map(one => one.getBoundingClientRect().toJSON())"
 HOSTILE = "<img src=http://example.org/x onerror=document.title='run'><script>document.title='run'</script>"
 
 
@@ -37,14 +39,19 @@ def browser() -> Iterator[Browser]:
 
 def scored(cell: Any) -> Any:
     """SPC by padding and target, with maps, examples, and a failure that would like to be markup."""
-    value = {"zero": 0.9, "circular": 0.125, "reflect": 0.25}[cell.job.padding.name] + 0.05 * (cell.target.name == "G")
-    if cell.job.backbone.name == "b" and cell.job.padding.name == "reflect":
+    padding = cell.job.padding.name if cell.job.padding else "none"
+    value = {"zero": 0.9, "circular": 0.125, "reflect": 0.25, "none": 0.0}[padding] + 0.05 * (cell.target.name == "G")
+    if cell.job.backbone.name == "b" and padding == "reflect":
         return made.Outcome(cell.identity(), "failed", HOSTILE)
     rng = np.random.default_rng(0)
+    scores = [
+        made.StoredScore("spc", "1", value, value - 0.1, value + 0.1, {f"{i}@1": value + i / 500 for i in range(3)})
+    ]
     thumbnail = rng.integers(0, 256, 112 * 112 * 3, np.uint8).tobytes()
     drawn = rng.normal(size=(28, 28))
     examples = [Example("a@1", thumbnail, drawn.astype("<f2").tobytes())]
-    return made.scored(cell, value, mean_map=drawn.astype("<f4").tobytes(), examples=examples, reach=20.0 + value)
+    more = {"scores": scores, "reach": 20.0 + value} if cell.target.name != "HS" else {"scores": scores}
+    return made.scored(cell, mean_map=drawn.astype("<f4").tobytes(), examples=examples, **more)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +59,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of two networks, three paddings, three targets, single taps and all."""
     folder = tmp_path_factory.mktemp("report")
     plan = made.plan(
-        networks=[(made.backbone(name), [made.TRAINED]) for name in ("a", "b")],
+        networks=[*((made.backbone(name), [made.TRAINED]) for name in ("a", "b")), made.control()],
         paddings=[made.padding(name) for name in ("zero", "circular", "reflect")],
-        targets=[made.target(name) for name in "HVG"],
+        targets=[made.target(name) for name in ("H", "V", "G", "HS")],
         taps=["all", "1", "2"],
     )
     with Store(folder / "a.db") as store:
@@ -103,22 +110,89 @@ def test_it_says_nothing_asks_for_nothing_and_fits(
     assert found.evaluate("document.documentElement.scrollWidth") <= width
     broken = found.evaluate("[...document.images].filter(one => !one.naturalWidth).length")
     assert broken == 0
-    assert found.locator(".photo").count() == 3 * (1 + 3) + 3 * (1 + 2)
+    # Single taps have no pictures: a has three paddings, b two that did not fail, and there is the control.
+    assert found.locator(".photo").count() == (1 + 3) + (1 + 2) + (1 + 1)
     light, dark = "rgb(255, 255, 255)", "rgb(13, 17, 23)"
     ground = found.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == (dark if scheme == "dark" else light)
 
 
-def test_the_first_screen_answers_the_question(report: Path, opened: Callable[..., Any]) -> None:
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of four networks on two sources of images, many paddings, of which one is told from the rest or none."""
+    folder = tmp_path_factory.mktemp("many")
+    photos, leaves = made.folder(), made.folder("leaves", "ef" * 32)
+    names = ("efficientnet_b0", "resnet50", "vgg16", "a_network_of_a_long_name.with_weights_in1k")
+    plan = made.plan(
+        networks=[(made.backbone(name), [made.TRAINED]) for name in names],
+        paddings=[made.padding(name) for name in ("zero", "circular", "reflect", "a-long-name-of-a-padding", "mean")],
+        sources=[(photos, photos), (leaves, leaves)],
+        targets=[made.target("H")],
+        n_train=256,
+    )
+    with Store(folder / "a.db") as store:
+        for job, cells in plan.jobs():
+            # By photograph, circular .2 .3 .2 .3 .2 and all others .8 .7 .8 .7 .8: the difference is -.6 or -.4, in the
+            # mean -.52 with s = .110, so ±.136 by t = 2.78, and ±.21 for four paddings together.
+            base, sign = (0.2, 1) if job.padding and job.padding.name == "circular" else (0.8, -1)
+            by = {f"{i}@1": base + sign * 0.1 * (i % 2) for i in range(5)}
+            score = made.StoredScore("spc", "1", base, base - 0.1, base + 0.1, by)
+            store.save(job, cells, [made.scored(cell, scores=[score]) for cell in cells], {})
+    text = page(folder / "a.db", [made.metric("spc")], lambda identity, side: None)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return folder / "report.html"
+
+
+def test_the_first_screen_answers_the_question(many: Path, report: Path, opened: Callable[..., Any]) -> None:
+    found = opened(many, **size(1280))
+    assert found.evaluate("document.documentElement.scrollWidth") <= 1280
+    line = found.locator("#answers tbody tr", has_text="resnet50").filter(has_text="photos")
+    box = line.bounding_box()
+    assert box["y"] + box["height"] < 800
+    cells = ["resnet50 imagenet:net@1", "photos", "circular", "0.24 ±0.07", "-0.52 (-0.66 to -0.38)", "–"]
+    assert line.locator("td").all_inner_texts() == cells
+    # The contents are on it, too, and each answer leads to its paddings, though they are folded.
+    assert found.locator("nav").bounding_box()["y"] < 800
+    paddings = found.locator("#answer-5 tbody tr")
+    assert not paddings.first.is_visible()
+    line.locator("a").click()
+    assert found.locator("details:has(#answer-6)").get_attribute("open") is not None
+    assert found.locator("#answer-6 tbody tr").count() == 5
+    found = opened(report, **size(390))
+    assert "a imagenet:net@1" in found.locator("#answers tbody tr").first.inner_text()
+    box = found.locator("#answers tbody tr").nth(1).bounding_box()
+    assert box["y"] + box["height"] < 800
+    assert box["x"] + box["width"] <= 390
+
+
+def test_contents_lead_to_every_section(report: Path, opened: Callable[..., Any]) -> None:
     found = opened(report, **size(1280))
-    first = found.locator(".answer").first
-    assert "a, imagenet:net@1: circular hides position best: mean SPC 0.14" in first.inner_text()
-    assert first.bounding_box()["y"] < 400
+    names = found.locator("nav a").all_inner_texts()
+    assert names == found.locator("h2").all_inner_texts()
+    for link in found.locator("nav a").all():
+        assert found.locator(link.get_attribute("href")).locator("h2").inner_text() == link.inner_text()
+    # Four galleries and three boards: the first of many is open, all of few are.
+    assert found.locator("#drawn > details").evaluate_all("all => all.map(one => one.open)") == [True, *3 * [False]]
+    assert found.locator("#leaderboard > details").evaluate_all("all => all.map(one => one.open)") == 3 * [True]
+
+
+def test_what_failed_is_a_line_a_job(report: Path, opened: Callable[..., Any]) -> None:
+    found = opened(report, **size(1280))
+    [line] = found.locator("#missing tbody tr").all()
+    what = "H, V, G, HS; taps 1: H, V, G, HS; taps 2: H, V, G, HS"
+    assert line.locator("td").all_inner_texts() == [
+        "failed",
+        "b, imagenet:net@1",
+        "reflect",
+        "photos",
+        what,
+        HOSTILE,
+    ]
 
 
 def test_headings_sort_as_numbers_there_and_back(report: Path, opened: Callable[..., Any]) -> None:
     found = opened(report, **size(1280))
-    board = found.locator("h2", has_text="Leaderboard").locator("xpath=following::table[1]")
+    board = found.locator("#leaderboard table").first
 
     def column(number: int) -> list[str]:
         return board.locator("tbody").first.locator(f"tr td:nth-child({number})").all_inner_texts()
@@ -138,33 +212,82 @@ def test_headings_sort_as_numbers_there_and_back(report: Path, opened: Callable[
         assert column(2)[-1] == "reflect"
 
 
-def test_words_filter_lines(report: Path, opened: Callable[..., Any]) -> None:
+def test_whole_words_filter_lines(report: Path, opened: Callable[..., Any]) -> None:
     found = opened(report, **size(1280))
-    lines = found.locator("table.sortable tbody tr")
-    every = lines.count()
-    found.get_by_label("Filter lines").fill("circular g")
-    shown = found.locator("table.sortable tbody tr:visible")
-    assert 0 < shown.count() < every
-    assert all("circular" in text and "g" in text.lower() for text in shown.all_inner_texts())
-    found.get_by_label("Filter lines").fill("")
-    assert found.locator("table.sortable tbody tr:visible").count() == every
+    lines = found.locator("#leaderboard tbody tr:visible")
+    every = found.locator("main tbody tr:visible").count()
+    search = found.get_by_label("Show lines of")
+    assert search.bounding_box()["y"] < found.locator("main").bounding_box()["y"]
+
+    def shown(words: str) -> list[tuple[str, str]]:
+        search.fill(words)
+        found.wait_for_timeout(50)
+        return [tuple(line.split("\t")[:2]) for line in lines.all_inner_texts()]
+
+    # H alone, not HS and not the h of photos; once a board, of which the folded ones are opened.
+    assert shown("reflect H") == [("H", "reflect")] * 3
+    assert shown("CIRCULAR hs") == [("HS", "circular")] * 3
+    # Networks are columns, and images are in the title.
+    assert len(shown("b")) == 3 * 4 * 3
+    assert shown("b photos V zero") == [("V", "zero")] * 3
+    assert found.locator("#drawn > details:visible").count() == 1
+    assert found.locator("#reach h2").is_visible()
+    # What is emptied goes, with its captions and headings.
+    assert shown("reflect reach") == []
+    assert found.locator("main").inner_text().strip() == ""
+    assert found.get_by_text("Nothing matches").is_visible()
+    shown("")
+    assert found.get_by_text("Nothing matches").count() == 0
+    assert found.locator("main tbody tr:visible").count() == every
+    assert found.locator("#drawn > details").evaluate_all("all => all.map(one => one.open)") == [True, *3 * [False]]
 
 
 def test_without_scripts_it_is_readable(report: Path, opened: Callable[..., Any]) -> None:
     found = opened(report, **size(390), java_script_enabled=False)
     assert found.locator("#filter").is_hidden()
-    assert "circular hides position best" in found.locator(".answer").first.inner_text()
+    assert "circular" in found.locator("#answers tbody tr").first.inner_text()
     assert found.locator("thead button").count() == 0
-    assert found.locator("table.sortable tbody tr").first.is_visible()
+    assert found.locator("#leaderboard tbody tr").first.is_visible()
+    last = found.locator("#drawn > details").last
+    assert not last.locator("img").first.is_visible()
+    last.locator("summary").click()
+    assert last.locator("img").first.is_visible()
 
 
-def test_it_prints_all_there_is(report: Path, opened: Callable[..., Any]) -> None:
-    found = opened(report, **size(1280))
-    assert found.pdf().startswith(b"%PDF")
-    found.emulate_media(media="print")
-    assert found.locator("#filter").is_hidden()
-    # On paper nothing scrolls: what a screen would hide by scrolling is in the open.
-    assert found.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of twenty networks, which are as many columns of leaderboards and pictures."""
+    folder = tmp_path_factory.mktemp("wide")
+    plan = made.plan(networks=[(made.backbone(f"a_network_with_number_{i}"), [made.TRAINED]) for i in range(20)])
+    drawn = np.eye(28, dtype="<f4").tobytes()
+    with Store(folder / "a.db") as store:
+        for job, cells in plan.jobs():
+            store.save(job, cells, [made.scored(cell, -0.25, mean_map=drawn) for cell in cells], {})
+    text = page(folder / "a.db", [made.metric("spc")], lambda identity, side: None)
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_it_prints_all_there_is(
+    scripts: bool, report: Path, many: Path, wide: Path, opened: Callable[..., Any]
+) -> None:
+    for path in (report, many, wide):
+        # As wide as A4 within its margins; with a dark screen, since paper is light all the same.
+        found = opened(path, **size(703), color_scheme="dark", java_script_enabled=scripts)
+        assert found.pdf(format="A4").startswith(b"%PDF")
+        found.emulate_media(media="print", color_scheme="dark")
+        assert found.locator("#filter").is_hidden()
+        assert found.locator("body").evaluate("body => getComputedStyle(body).color") == "rgb(27, 31, 36)"
+        folded = found.locator("details:not([open])")
+        assert folded.count() > 0
+        assert all(one["height"] > 0 for one in folded.locator("> :not(summary)").evaluate_all(BOXES))
+        assert all(one["right"] <= 703 for one in found.locator("table, img, pre").evaluate_all(BOXES))
+        if scripts:  # for browsers that would print what is folded as folded
+            found.evaluate("dispatchEvent(new Event('beforeprint'))")
+            assert folded.count() == 0
+            found.evaluate("dispatchEvent(new Event('afterprint'))")
+            assert folded.count() > 0
 
 
 def test_the_page_of_a_run_is_sound_too(

@@ -630,7 +630,8 @@ class TestReading:
     def test_show_draws_a_cell_beside_its_target(self, posbench: Posbench) -> None:
         row = rows(posbench("leaderboard", "--csv", "-").out)[0]
         text = posbench("show", row["cell_id"][:12]).out
-        for piece in (row["cell_id"], row["spc"], "random:0", "mean prediction", "target H", "provenance", "torch"):
+        spc = f"{float(row['spc']):.4g}\n"  # of numbers, what one reads, and no blanks to the widest line
+        for piece in (row["cell_id"], spc, "random:0", "mean prediction", "target H", "provenance", "torch"):
             assert piece in text
         # The target rises from left to right, each of its 6 rows alike.
         ramps = [line for line in text.splitlines() if re.search(r" +░+▒+▓+█+\s*$", line)]

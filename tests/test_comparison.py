@@ -80,7 +80,7 @@ def test_an_untrained_network_is_told_from_the_papers() -> None:
             "imagenet:timm/resnet152.a1h_in1k: not",
         ),
         ({"images": "leaves"}, "leaves: trained on here; the paper trains on photographs"),
-        ({"image_size": 64}, "64: px to a side; the paper's images have 224"),
+        ({"image_size": 64}, "64 px: to a side here; the paper's images have 224 px"),
         ({"score_at": "grid"}, "scored on the readout's grid; the paper scores at image size"),
     ],
 )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posbench.content_error import ContentErrors, content_errors
+from posbench.content_error import content_errors
+from posbench.galleries import Gallery
 from posbench.leaderboard import rows
 from posbench.store import Example, Store
 from tests import made
@@ -33,7 +34,7 @@ def example(photograph: str, rgb: bytes, *values: float) -> Example:
     return Example(photograph, rgb, np.array(values, "<f2").tobytes())
 
 
-def errors(path: Path, drawn: dict[tuple[str, str], list[Example]]) -> list[ContentErrors]:
+def errors(path: Path, drawn: dict[tuple[str, str], list[Example]]) -> list[Gallery]:
     """Of a store whose cells, by padding and target, drew these examples."""
     paddings, targets = (list(dict.fromkeys(key[i] for key in drawn)) for i in (0, 1))
     of = made.plan(paddings=[made.padding(one) for one in paddings], targets=[made.target(one) for one in targets])
@@ -57,9 +58,8 @@ def test_by_hand(tmp_path: Path) -> None:
             ("circular", "HS"): [example("a", RED, 9, 9, 9, 9)],
         },
     )
-    assert found.targets == ("H", "G")
-    assert found.scale == "2.00"  # half of |.5 − 4.5|
-    assert [one.text for one in found.photographs] == ["a", "b"]
+    assert found.scale == "0 (dark) to 2.00 (bright), mean over H, G"  # half of |.5 − 4.5|
+    assert [one.text for one in found.columns] == ["a", "b"]
     assert [name for name, _ in found.lines] == ["zero", "circular"]
     # zero on a: half of the one error of H; on b: half of the one error of G.
     texts = [[one and one.text for one in line] for _, line in found.lines]
@@ -82,14 +82,22 @@ def test_without_the_papers_targets_it_is_what_all_share(tmp_path: Path) -> None
             ("circular", "HS"): [example("a", RED, 8, 8, 8, 8)],
         },
     )
-    assert found.targets == ("HS",)
+    assert found.scale.endswith("mean over HS")
     assert [[one and one.text for one in line] for _, line in found.lines] == [["mean 0.00"], ["mean 1.00"]]
 
 
 @pytest.mark.parametrize("name", ["unknown", "V"])
 def test_what_cannot_be_compared_is_left_out(name: str, tmp_path: Path) -> None:
     drawn = {("zero", name): [example("a", RED, 1, 1, 1, 1)], ("circular", "H"): [example("a", RED, 1, 1, 1, 1)]}
-    assert errors(tmp_path / "a.db", drawn) == []
+    [found] = errors(tmp_path / "a.db", drawn)
+    assert len(found.lines) == 1
+
+
+def test_one_padding_more_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    drawn = {(padding, name): [example("a", RED, 1, 1, 1, 1)] for padding in ("zero", "circular") for name in "HV"}
+    [found] = errors(tmp_path / "a.db", drawn | {("replicate", "G"): [example("a", RED, 1, 1, 1, 1)]})
+    assert [padding for padding, _ in found.lines] == ["zero", "circular"]
+    assert found.scale.endswith("mean over H, V; without replicate, which has not all of these")
 
 
 def test_a_smaller_map_is_held_against_a_smaller_target(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.boards import Board, Entry, boards, entry_text, to_markdown
+from posbench.boards import Board, Entry, boards, entry_text
 from posbench.errors import UsageError
 from posbench.leaderboard import Row, columns, frame, row, to_csv, to_json, write_whole
 from posbench.plan import Cell
@@ -358,24 +358,6 @@ def test_a_metric_that_was_not_computed_leaves_a_dash() -> None:
 )
 def test_an_entry_as_text(entry: Entry, text: str) -> None:
     assert entry_text(entry) == text
-
-
-def test_markdown() -> None:
-    scores: Any = {("net", "zero"): 0.25, ("net", "circular"): 0.5, ("net", "reflect"): "failed: a | b"}
-    made = rows(scores, paddings=PADDINGS)
-    assert to_markdown(boards(made, "spc", higher_is_better=True)) == (
-        "**spc on photos**\n"
-        "\n"
-        "| target | padding | net<br>imagenet:net@1 |\n"
-        "| --- | --- | ---: |\n"
-        "| H | circular | **0.50 ±0.10** |\n"
-        "| H | zero | 0.25 ±0.10 |\n"
-        "| H | reflect | failed [1] |\n"
-        "\n"
-        "higher is better; ±: 95 % interval over 3 test photographs; "
-        "8 training and 4 test crops of 64 px; readout ridge, taps all, fp32\n"
-        "[1] net × reflect failed: a | b\n"
-    )
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:

@@ -236,5 +236,9 @@ def test_mistakes_are_told_at_once(module: nn.Module, taps: object, told: str) -
 def test_a_name_and_a_norm_must_fit() -> None:
     with pytest.raises(UsageError, match="no name"):
         posbench.backbone(Net(), ["one"], name="my net")
-    with pytest.raises(UsageError, match="unpack"):
-        posbench.backbone(Net(), ["one"], mean=(0.5,))
+    given: object
+    for given in (5, (0.5,), (0.5, 0.5, float("nan")), "abc"):
+        with pytest.raises(UsageError, match=r"^module Net: mean is .*: give three numbers, for red, green and blue$"):
+            posbench.backbone(Net(), ["one"], mean=given)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"std is .*: give three numbers, for red, green and blue, each above 0"):
+        posbench.backbone(Net(), ["one"], std=(0.2, 0, 0.2))

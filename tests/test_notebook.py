@@ -18,12 +18,14 @@ from PIL import Image
 from torch import nn
 
 import posbench as api
-from posbench import selection
+from posbench import running, selection
 from posbench.cli import running as command
 from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError
 from posbench.leaderboard import to_csv
 from posbench.networks import build
 from posbench.registry import load_registry
+from posbench.results import Results
+from posbench.selection import Selection
 from posbench.weights import Weights
 from tests.conftest import Ran
 from tests.test_cli import RUN
@@ -185,6 +187,7 @@ def test_its_errors_are_the_commands(
     ("keywords", "told"),
     [
         ({"backbones": [small()]}, "wrap it by posbench.backbone"),
+        ({"images": torch.rand(4, 3, 99, 99)}, r"not a Tensor: wrap it by posbench.images\(tensor_or_dataset\)"),
         ({"paddings": [api.Target(name="T", summary="", version="1", draw=np.zeros)]}, "expected names or Padding"),
         ({"paddings": [api.Padding(name="zero", summary="", version="2")]}, "posbench .* offers one of this name"),
         ({"csv": "-"}, "for the command line"),
@@ -197,6 +200,23 @@ def test_its_errors_are_the_commands(
 def test_mistakes_of_python_are_told(keywords: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         api.run(**{"backbones": "tiny", "paddings": "zero", **SMALL, **keywords})
+
+
+def test_the_command_and_the_function_are_one_run(
+    posbench: Callable[..., Ran], tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(selection: Selection, *others: object, **more: object) -> Results:
+        asked.append(selection)
+        return whole(selection, *others, **more)  # type: ignore[arg-type]
+
+    whole = running.run
+    monkeypatch.setattr(running, "run", run)
+    api.run(backbones=[tiny], paddings="zero", targets=["H", "G"], seeds=[1, 2], store="a.db", dry_run=True)
+    options = ("--backbones", tiny, "--paddings", "zero", "--targets", "H,G", "--seeds", "1,2", "--store", "a.db")
+    assert posbench("run", *options, "--dry-run").code == 0
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.usefixtures("tiny", "posbench")

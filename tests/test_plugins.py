@@ -75,19 +75,10 @@ def test_each_is_a_whole_distribution(source: Path) -> None:
     assert "posbench" in project["dependencies"]
     (module,) = project["entry-points"]["posbench"].values()
     assert (source / f"{module}.py").is_file()
-    assert f"pip install ./plugins/{source.name}" in (source / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", [path.name for path in PLUGINS])
-def test_each_passes_its_own_tests(name: str, installed: dict[str, Path], tmp_path: Path) -> None:
-    tests = str(ROOT / "plugins" / name / "tests")
-    done = python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, tests, site=installed[name], folder=tmp_path
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
-    assert "skipped" not in done.stdout.splitlines()[-1]
+    # Both are carried out by tests/test_docs.py.
+    readme = (source / "README.md").read_text(encoding="utf-8")
+    assert f"pip install ./plugins/{source.name}\n" in readme
+    assert f"pytest plugins/{source.name}\n" in readme
 
 
 @pytest.mark.long

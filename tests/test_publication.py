@@ -124,6 +124,31 @@ def test_what_publish_did_not_write_is_never_overwritten(store: Path, folder: Pa
         publication.write(store, files)
 
 
+def test_results_of_another_store_are_replaced_by_force_alone(
+    posbench: Callable[..., Ran], store: Path, tmp_path: Path
+) -> None:
+    for name, paddings in (("more", ["zero", "circular", "reflect"]), ("other", ["zero"])):
+        made = plan(targets=[target("H"), target("V")], paddings=[padding(one) for one in paddings])
+        with Store(tmp_path / f"{name}.db") as opened:
+            for job, cells in made.jobs():
+                opened.save(job, cells, [outcome(cell) for cell in cells], {}, [READING])
+    publish = ("publish", "shared", "--no-report", "--store")
+    assert posbench(*publish, str(store)).code == 0
+    # What has grown since holds all that was published.
+    assert posbench(*publish, str(tmp_path / "more.db")).code == 0
+    before = {path.name: path.read_bytes() for path in Path("shared").iterdir()}
+    refused = posbench(*publish, str(tmp_path / "other.db"))
+    assert (refused.code, refused.out) == (2, "")
+    # Two cells, and a metric of their job, of each of two paddings.
+    assert refused.err == (
+        "posbench: 'shared' holds 6 results that this store does not: "
+        "name another folder, or give --force to replace them\n"
+    )
+    assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
+    assert posbench(*publish, str(tmp_path / "other.db"), "--force").code == 0
+    assert len(publication.read(Path("shared")).records) == 2
+
+
 def test_a_folder_published_half_way_can_be_published_again(store: Path, folder: Path) -> None:
     old = {path.name: path.read_bytes() for path in folder.iterdir()}
     publication.write(folder, publication.contents(store, []))

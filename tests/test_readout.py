@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from posbench import readout
+from posbench import readout, standardising
 from posbench.builtin.metrics import spc
 from posbench.components import Backbone, Target
 from posbench.errors import PosbenchError
@@ -92,14 +92,14 @@ def test_converged_it_is_scikit_learns_ridge(kernel: int, penalty: float, monkey
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-4)
 
 
-def test_bfloat16_features_are_read_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_features_are_fitted_up_to_its_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     train, test = (
         Features(tuple(tap.bfloat16() for tap in features.taps), 8)
         for features in (noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8))
     )
     got = fit_ridge(train, targets(6), kernel=3, penalty=1.0).predict(test)
-    torch.testing.assert_close(got.double(), by_sklearn(train, test, targets(6), 3, 1.0), rtol=0, atol=2e-4)
+    torch.testing.assert_close(got.double(), by_sklearn(train, test, targets(6), 3, 1.0), rtol=0, atol=2e-2)
 
 
 def test_the_penalty_means_the_same_for_any_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +134,7 @@ def test_it_stops_within_a_few_thousandths_of_the_converged_correlation(
     stopped = fit_ridge(train, drawn, kernel=3, penalty=1.0)
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     converged = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    assert stopped.steps <= 12
     assert stopped.steps < converged.steps
     ours, best = scores(stopped.predict(test), drawn), scores(converged.predict(test), drawn)
     assert ours == pytest.approx(best, abs=0.003)
@@ -298,7 +299,7 @@ def test_mixing_is_aligning_and_then_a_convolution() -> None:
 def test_the_fit_does_not_depend_on_how_features_are_batched(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8)
     whole = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
-    monkeypatch.setattr(readout, "AT_ONCE", pieces * sum(tap[0].numel() for tap in train.taps))
+    monkeypatch.setattr(standardising, "AT_ONCE", pieces * sum(tap[0].numel() for tap in train.taps))
     # The preconditioner's sample differs, the solution does not.
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
     split = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
@@ -319,7 +320,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_feature_is_ever_held_at_the_grids_resolution() -> None:
-    images, grid, channels = 120, 28, 96
+    images, grid, channels = 240, 28, 96
     full = images * grid**2 * 2 * channels
     features = noise(0, images, [(7, channels), (4, channels)], grid)
     with Largest() as watched:

@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Path:
 def test_the_page_stands_alone_and_escapes_what_it_shows(store: Path) -> None:
     text = page(store, [made.metric("spc")], lambda identity, side: None)
     found = Reader(text)
-    assert all(one.startswith("data:") for one in found.references)
+    assert all(one.startswith(("data:", "#")) for one in found.references)
     assert not found.handlers
     assert found.elements.count("script") == 1
     assert "<script>alert(1)</script>" in found.text
@@ -105,20 +105,60 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     assert ran.code == 0, ran.err
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     found = Reader(text)
-    assert "hides position best: mean SPC" in found.text
+    assert "mean SPC" in found.text
     assert "against zero padding" in found.text
-    # A map for each padding and target, and each target itself; a content error for each padding and photograph.
-    assert found.elements.count("img") == 6 + 6
+    # A map for each padding and target, each beside its target; a content error for each padding and photograph.
+    assert found.elements.count("img") == 4 + 4 + 6
     assert text.count("data:image/jpeg;base64,") == 3
-    assert text.count('alt="error under circular padding"') == 3
-    assert "target G" in found.text
+    assert text.count('alt="target, circular padding"') == 2
+    assert text.count('alt="tiny, untrained, random:0, zero padding"') == 2
     again = posbench("report", "--store", where, "--out", str(tmp_path / "again.html"))
     assert again.code == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
 
 
-def test_two_hundred_jobs_stay_under_ten_megabytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("networks", "tables"),
+    [
+        ([], ["table1"]),
+        ([made.backbone("vgg16")], ["table1", "table2a", "table2b", "table3", "table4", "table6"]),
+        ([made.backbone("other")], ["table1"]),
+    ],
+)
+def test_published_numbers_of_the_control_alone_stand_there_once(
+    networks: list[made.Backbone], tables: list[str], tmp_path: Path
+) -> None:
+    plan = made.plan(networks=[made.control(), *((one, [made.TRAINED]) for one in networks)])
+    with Store(tmp_path / "a.db") as opened:
+        for job, cells in plan.jobs():
+            opened.save(job, cells, [made.scored(cell) for cell in cells], {})
+    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)
+    assert re.findall(r"measured beside islam2020-(\w+)", text) == tables
+
+
+def test_what_failed_is_a_line_a_job_and_reason(tmp_path: Path) -> None:
     plan = made.plan(
+        targets=[made.target("H"), made.target("V")],
+        taps=["all", "1"],
+        paddings=[made.padding("zero"), made.padding("valid")],
+    )
+    with Store(tmp_path / "a.db") as opened:
+        for job, cells in plan.jobs():
+            why = [
+                f"{job.title}: {'late' if cell.taps == '1' and cell.target.name == 'V' else 'why'}" for cell in cells
+            ]
+            outcomes = [made.Outcome(cell.identity(), "failed", one) for cell, one in zip(cells, why, strict=True)]
+            opened.save(job, cells, outcomes, {})
+    text = Reader(page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)).text
+    missing = text[text.index("What has no score, job by job") : text.index("4 lines") + 2000]
+    assert missing.count("H, V; taps 1: H") == 2
+    assert missing.count("taps 1: V") == 2
+
+
+@pytest.mark.parametrize("taps", [["all"], ["all", "1", "2", "3"]], ids=["together", "and each by itself"])
+def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Path) -> None:
+    plan = made.plan(
+        taps=taps,
         networks=[(made.backbone(f"net-{i}"), [made.TRAINED]) for i in range(20)],
         paddings=[made.padding(f"padding-{i}") for i in range(10)],
         targets=[made.target(name) for name in ("H", "V", "G", "HS", "VS")],
@@ -144,6 +184,7 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(tmp_path: Path) -> None:
             ]
             opened.save(job, cells, outcomes, {"job": job.id, "seconds": {}})
     text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: np.zeros((side, side), np.float32))
-    assert Reader(text).elements.count("img") == 5 + len(plan.cells) + 3 * len(jobs) == 1605
+    charts = 20 if len(taps) > 1 else 0
+    assert Reader(text).elements.count("img") == 5 * 10 + 5 * len(jobs) + 3 * len(jobs) + charts
     assert text.count("data:image/jpeg;base64,") == 3
     assert len(text.encode()) < 10 * 2**20

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from posbench.reproduction import commands
+from posbench.reproduction import Commands, commands
 from posbench.store import Store
 from tests import made
 from tests.conftest import Ran
@@ -18,7 +18,7 @@ from tests.conftest import Ran
 Posbench = Callable[..., Ran]
 
 
-def named(path: Path) -> tuple[list[str], int]:
+def named(path: Path) -> Commands:
     with Store(path, must_exist=True) as store:
         return commands(store.records(), store.readings())
 
@@ -27,9 +27,9 @@ def of(plan: made.Plan, path: Path) -> list[str]:
     with Store(path) as store:
         for job, cells in plan.jobs():
             store.save(job, cells, [made.scored(cell) for cell in cells], {})
-    lines, none = named(path)
-    assert none == 0
-    return lines
+    found = named(path)
+    assert found.nameless == 0
+    return found.lines
 
 
 def test_what_is_crossed_is_one_line(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_what_is_no_product_is_more_lines(tmp_path: Path) -> None:
             plan = made.plan(networks=[(made.backbone(backbone), [made.TRAINED])], paddings=[made.padding(padding)])
             [(job, cells)] = plan.jobs()
             store.save(job, cells, [made.scored(cell) for cell in cells], {})
-    lines, _ = named(tmp_path / "a.db")
+    lines = named(tmp_path / "a.db").lines
     assert [line.split()[3:6] for line in lines] == [
         ["a", "--paddings", "zero,circular"],
         ["b", "--paddings", "zero"],
@@ -66,8 +66,20 @@ def test_what_is_no_product_is_more_lines(tmp_path: Path) -> None:
         ["--weights", "tiny=../weights & more.pt", "--images", "../my-photos", "--test-images", "leaves,black"],
         ["--weights", "random", "--readouts", "ridge,sgd", "--seeds", "1,3", "--taps", "1,3", "--score-at", "image"],
         ["--backbones", "none", "--images", "leaves,../my-photos"],
+        ["--weights", "random", "--images", "../my-photos", "--test-images", "../my-photos,leaves,black"],
+        ["--weights", "random", "--metrics", "modes"],
+        ["--weights", "tiny=../weights & more.pt", "--controls", "random-weights", "--seeds", "4,0,5"],
     ],
-    ids=["seeds and taps", "controls", "files", "readouts", "the control alone"],
+    ids=[
+        "seeds and taps",
+        "controls",
+        "files",
+        "readouts",
+        "the control alone",
+        "trained and tested",
+        "jobs alone",
+        "drawn",
+    ],
 )
 def test_typed_elsewhere_they_give_the_same_cells(
     options: list[str], posbench: Posbench, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,12 +93,12 @@ def test_typed_elsewhere_they_give_the_same_cells(
     small = ["--train-count", "6", "--test-count", "4", "--image-size", "64", "--targets", "H,G"]
     chosen = ["--backbones", tiny, "--images", "leaves", *small, *options]
     assert posbench("run", "--store", "../first.db", *chosen).code == 0
-    lines, none = named(tmp_path / "first.db")
-    assert lines
-    assert none == 0
+    found = named(tmp_path / "first.db")
+    assert found.lines
+    assert found.nameless == 0
     # A path is its last part: those of the first run stand in the folder above.
     monkeypatch.chdir(tmp_path)
-    for line in lines:
+    for line in found.lines:
         ran = posbench(*shlex.split(line)[1:], "--store", "second.db")
         assert ran.code == 0, ran.err
     for ids in ("records", "readings"):
@@ -103,6 +115,45 @@ def test_what_was_made_in_python_has_no_command(tmp_path: Path) -> None:
     with Store(tmp_path / "a.db") as store:
         for job, cells in plan.jobs():
             store.save(job, cells, [made.scored(cell) for cell in cells], {})
-    lines, none = named(tmp_path / "a.db")
-    assert len(lines) == none == 1
-    assert "mine" not in lines[0]
+    found = named(tmp_path / "a.db")
+    assert len(found.lines) == found.nameless == 1
+    assert "mine" not in found.lines[0]
+
+
+def test_a_store_has_all_that_its_commands_ask_for(posbench: Posbench, tiny: str, tmp_path: Path) -> None:
+    """Every control, a metric of some jobs alone, several settings, and a folder whose name is no label."""
+    odd = tmp_path / 'my <b>&"photos'
+    odd.mkdir()
+    for i in range(4):
+        Image.effect_noise((80, 80), 10 + i).convert("RGB").save(odd / f"{i}.png")
+    small = ("--backbones", tiny, "--weights", "random", "--train-count", "6", "--image-size", "64", "--targets", "H,G")
+    store = ("--store", str(tmp_path / "a.db"))
+    for options in (
+        ("--paddings", "zero,circular", "--test-count", "4", "--controls", "all"),
+        ("--paddings", "zero", "--test-count", "4", "--metrics", "spc,modes", "--targets", "H"),
+        ("--paddings", "zero", "--test-count", "5", "--metrics", "mae", "--images", str(odd)),
+        ("--paddings", "zero", "--test-count", "4", "--metrics", "r2", "--readouts", "sgd", "--controls", "none"),
+    ):
+        ran = posbench("run", *small, *store, "--images", "leaves", *options)
+        assert ran.code == 0, ran.err
+    found = named(tmp_path / "a.db")
+    [path] = found.paths
+    assert found.paths[path].startswith("folder:my-b-photos@")
+    assert any("--controls all" in line or "held-out-positions," in line for line in found.lines)
+    for line in found.lines:
+        words = [str(odd) if word == path else word for word in shlex.split(line)[1:]]
+        ran = posbench(*words, *store, "--dry-run")
+        assert ran.code == 0, ran.err
+        assert "0 jobs with 0 cells to do" in ran.out + ran.err, line
+
+
+def test_controls_scored_by_less_are_asked_for_by_themselves(posbench: Posbench, tiny: str, tmp_path: Path) -> None:
+    small = ("--backbones", tiny, "--weights", "random", "--paddings", "zero", "--targets", "H", "--images", "leaves")
+    small = (*small, "--train-count", "6", "--test-count", "4", "--image-size", "64", "--store", str(tmp_path / "a.db"))
+    for options in (["--metrics", "spc,mae,modes"], ["--metrics", "spc", "--controls", "null,permuted"]):
+        assert posbench("run", *small, *options).code == 0
+    lines = named(tmp_path / "a.db").lines
+    assert [("--controls" in line, "modes" in line) for line in lines] == [(False, True), (True, False)]
+    for line in lines:
+        ran = posbench(*shlex.split(line)[1:], "--store", str(tmp_path / "a.db"), "--dry-run")
+        assert "0 jobs with 0 cells to do" in ran.out + ran.err, line

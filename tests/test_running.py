@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from posbench import running
 from posbench.engine import JobResult
 from posbench.errors import UsageError
 from posbench.plan import Job
 from posbench.registry import load_registry
 from posbench.results import Results
-from posbench.running import Nobody, carry_out
+from posbench.running import Nobody
 from posbench.selection import Selection, select
 from tests.conftest import Ran
 
@@ -63,16 +64,16 @@ def selected(**options: Any) -> Selection:
 @pytest.mark.usefixtures("tiny", "posbench")
 def test_an_audience_hears_warnings_then_jobs_then_the_results() -> None:
     notes = Notes()
-    carry_out(selected(), load_registry(), notes)
+    running.run(selected(), load_registry(), notes)
     each = ["started", "finished ok"]
     assert notes.heard_of == ["warned", "attends 2", *each, *each, "leaves", "heard of 2"]
 
 
 @pytest.mark.usefixtures("tiny", "posbench")
 def test_of_what_is_stored_nothing_is_heard() -> None:
-    first = carry_out(selected(), load_registry(), Nobody())
+    first = running.run(selected(), load_registry(), Nobody())
     notes = Notes()
-    again = carry_out(selected(), load_registry(), notes)
+    again = running.run(selected(), load_registry(), notes)
     assert notes.heard_of == ["warned"]
     assert again.spent is None
     assert list(again.rows) == list(first.rows)
@@ -80,12 +81,12 @@ def test_of_what_is_stored_nothing_is_heard() -> None:
 
 @pytest.mark.usefixtures("posbench")
 def test_a_shard_without_jobs_has_an_empty_plan(tiny: str) -> None:
-    results = carry_out(selected(shard="9/9"), load_registry(), Nobody())
+    results = running.run(selected(shard="9/9"), load_registry(), Nobody())
     assert results.plan.cells == ()
     assert not Path("kept.db").exists()
 
 
 def test_what_is_to_be_mended_is_raised_before_anything_is_made(posbench: Callable[..., Ran]) -> None:
     with pytest.raises(UsageError, match="unknown backbone"):
-        carry_out(selected(backbones="no-such-network"), load_registry(), Nobody())
+        running.run(selected(backbones="no-such-network"), load_registry(), Nobody())
     assert not Path("kept.db").exists()

@@ -43,7 +43,7 @@ def test_networks_and_settings_are_apart(tmp_path: Path) -> None:
     networks = [(made.backbone(name), [made.TRAINED]) for name in ("a", "b")]
     readouts = [made.readout("ridge"), made.readout("other")]
     of = found(tmp_path / "a.db", ["1", "2"], networks=networks, readouts=readouts)
-    assert len({one.title for one in of}) == len(of) == 4
+    assert len({(one.title, one.setting) for one in of}) == len(of) == 4
 
 
 def test_the_picture_names_what_it_shows_and_is_the_same_again() -> None:
@@ -51,8 +51,8 @@ def test_the_picture_names_what_it_shows_and_is_the_same_again() -> None:
         "a $x$ <b>": {"p & q": {1: (0.5, 0.25, 0.75), 2: (0.0, 0.0, 0.5)}},
         **{f"t{i}": {"_hidden": {1: (1.0, None, None), 12: (0.5, None, None)}} for i in range(3)},
     }
-    text = svg(TapScores("title", scores))
-    assert text == svg(TapScores("title", scores))
+    text = svg(TapScores("title", "", scores))
+    assert text == svg(TapScores("title", "", scores))
     words = ["".join(one.itertext()).strip() for one in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314  matplotlib wrote it
     for word in ("a $x$ <b>", "p & q", "_hidden", "t0", "t2", "12", "tap", "SPC"):
         assert word in words

@@ -123,7 +123,7 @@ HERE = Path()
 
 @app.command("new-plugin")
 def new_plugin(
-    kind: Annotated[str, typer.Argument(help="padding, backbone, target, metric, images or readout.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     name: Annotated[str, typer.Argument(help="Of the component and its distribution, such as my-padding.")],
     into: Annotated[Path, typer.Option(help="The folder in which to make it.")] = HERE,
 ) -> None:

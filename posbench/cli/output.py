@@ -31,13 +31,14 @@ def publish(
 ) -> None:
     """Rows as asked for: to files, and one form of them on standard output."""
     from posbench import boards, comparison, leaderboard, render
+    from posbench.markdown import of_boards
 
     shown = boards.job_boards(of_jobs)
     if metric and (beside is None or metric.name not in comparison.METRICS):
         scores = boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
         checked = boards.control_boards(rows, metric.name)
         shown = [*scores, *checked, *boards.verdict_boards(rows), *shown]
-    tables, text = [render.board(board) for board in shown], boards.to_markdown(shown)
+    tables, text = [render.board(board) for board in shown], of_boards(shown)
     if beside:
         compared = comparison.compare(rows, beside)
         tables, text = [render.comparison(compared), *tables], comparison.to_markdown(compared) + text

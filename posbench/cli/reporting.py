@@ -16,11 +16,9 @@ def report(
 ) -> None:
     """Write a store's results as one HTML page. [needs the extra `report`]"""
     from posbench import report as reports
-    from posbench.galleries import drawn_by
     from posbench.leaderboard import check_destinations, write_whole
 
     check_destinations(store, {"--out": str(to)})
     found = registry()
-    page = reports.page(store, found.every(Metric), drawn_by(found.every(Target), warn))
-    write_whole(to, page.encode("utf-8", "backslashreplace"))
+    write_whole(to, reports.content(store, found.every(Metric), found.every(Target), warn))
     out.print(f"{str(to)!r} is written: open it in a browser")

@@ -79,10 +79,10 @@ def run(
     options = {name: value for name, value in locals().items() if name != "config"}
     selection = select(config, options)
     output.check(selection.store, csv=selection.csv, json=selection.json)
+    from posbench import running
     from posbench.display import Display
-    from posbench.running import carry_out
 
-    results = carry_out(selection, registry(), Display(err, say, quiet=selection.quiet))
+    results = running.run(selection, registry(), Display(err, say, quiet=selection.quiet))
     if not results.plan.cells:
         say(f"posbench: shard {selection.shard} holds nothing: the plan has fewer parts that share no features")
         return

@@ -174,7 +174,7 @@ def show(
                 f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
             )
         write_whole(png, drawing.png(maps, boards.cell_title(values), f"value drawn for {values['target']}"))
-    lines = [[name, f"{values[name]}"] for name in columns([values]) if values.get(name) not in (None, "")]
+    lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]
     if verdict and verdict.evidence:
@@ -192,23 +192,24 @@ def show(
 
 def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
     """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
-    import numpy as np
-
     from posbench.galleries import drawn_by
+    from posbench.pictures import square
 
     if not record.outcome.mean_map:
         return []
-    flat = np.frombuffer(record.outcome.mean_map, "<f4")
-    side = round(len(flat) ** 0.5)
-    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, side)
+    drawn = square(record.outcome.mean_map, "<f4")
+    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, len(drawn))
     beside = [] if target is None else [(f"target {record.outcome.identity['target']['name']}", target.tolist())]
-    return [("mean prediction", flat.reshape(side, side).tolist()), *beside]
+    return [("mean prediction", drawn.tolist()), *beside]
 
 
 def _flat(value: object) -> str:
+    """A value in a line; of a number, four digits, since `--csv` has all."""
+    if isinstance(value, float):
+        return f"{value + 0:.4g}"  # adding zero turns −0 into 0
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)
 
 
 @app.command()
@@ -218,10 +219,12 @@ def publish(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="With report.html, which shows small test photographs.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is published there of another store, too.")
+    ] = False,
 ) -> None:
     """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
     from posbench import publication
-    from posbench.galleries import drawn_by
 
     found = registry()
     metrics = found.every(Metric)
@@ -230,12 +233,10 @@ def publish(
         from posbench import report as reports
 
         try:
-            files["report.html"] = reports.page(store, metrics, drawn_by(found.every(Target), warn)).encode(
-                "utf-8", "backslashreplace"
-            )
+            files["report.html"] = reports.content(store, metrics, found.every(Target), warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
-    vouching = publication.write(folder, files)
+    vouching = publication.write(folder, files, force=force)
     out.print(f"{', '.join(sorted(files))} and {vouching.name} are in {str(folder)!r}")
 
 

@@ -1,0 +1,123 @@
+"""An approximate inverse of the ridge readout's normal equations, by which conjugate gradients take few steps.
+
+All images are to be answered with the same maps. What is alike in them, their mean image, is what a readout draws from:
+it is taken as it is. What departs from it, the images' content, is what the readout has to be proof against: it is
+taken to be alike everywhere, with a few leading mixtures of channels that each vary in their own way from cell to cell,
+and with channels beyond these that vary as their tap does.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+
+from posbench.features import Features
+from posbench.mixing import Weight, by_tap, mix
+from posbench.standardising import Statistics, shifted
+
+#: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
+CONTENT, MEAN = 128, 128
+#: Rounds of subspace iteration in which they are found.
+ROUNDS = 2
+#: Images that tell how neighbouring cells vary together, and mixtures of a tap's other channels that do.
+IMAGES, MIXTURES = 8, 16
+
+
+class Preconditioner:
+    """Solves with (M + D + λI) in place of the true XᵀX/N + λI, where M is of the mean image and D of the departures
+    from it. Symmetric and positive definite, whatever it is estimated from.
+
+    Args:
+        features: of the training images.
+        found: their statistics.
+        kernel, padding: of the readout.
+        asked: of which cells of its map something is asked, bool [side, side].
+        penalty: λ, of standardised channels.
+    """
+
+    def __init__(
+        self, features: Features, found: Statistics, kernel: int, padding: int, asked: torch.Tensor, penalty: float
+    ) -> None:
+        some = torch.linspace(0, len(features) - 1, min(IMAGES, len(features))).round().long().tolist()
+        self._kernel, self._found = kernel, found
+        self._some = shifted(features.of_images(some), found.shift)
+        self._leading = leading(found.sample, CONTENT)
+        identity = penalty * torch.eye(kernel**2, device=found.scale.device)
+        self._of_leading = torch.linalg.inv(self._neighbours(self._leading) + identity)
+        self._of_tap = torch.linalg.inv(self._others() + identity)
+        # Woodbury: (P + RRᵀ)⁻¹ = P⁻¹ − P⁻¹R (I + RᵀP⁻¹R)⁻¹ RᵀP⁻¹.
+        self._mean = _mean_part(found, kernel, padding, asked)
+        self._met = self._without_mean(self._mean.view(len(found.scale), kernel**2, -1)).flatten(0, 1)
+        inner = torch.eye(self._mean.shape[1], device=found.scale.device) + self._mean.T @ self._met
+        self._inner = torch.linalg.cholesky(inner)
+
+    def __call__(self, residual: torch.Tensor) -> torch.Tensor:
+        """Solve for [C, k², targets]."""
+        solved = self._without_mean(residual).flatten(0, 1)
+        solved = solved - self._met @ torch.cholesky_solve(self._mean.T @ solved, self._inner)
+        return solved.view_as(residual)
+
+    def _without_mean(self, residual: torch.Tensor) -> torch.Tensor:
+        inside = self._along(residual)
+        by_channel = torch.split(residual - self._back(inside), [tap.shape[3] for tap in self._found.mean.taps])
+        others = torch.cat([inverse @ part for inverse, part in zip(self._of_tap, by_channel, strict=True)])
+        return others + self._back(self._of_leading @ inside - self._along(others))
+
+    def _along(self, weight: torch.Tensor) -> torch.Tensor:
+        """From [C, k², targets], how much of each leading mixture there is: [mixtures, k², targets]."""
+        return (self._leading.T @ weight.flatten(1)).view(-1, *weight.shape[1:])
+
+    def _back(self, amounts: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `_along`."""
+        return (self._leading @ amounts.flatten(1)).view(-1, *amounts.shape[1:])
+
+    def _own(self, mixtures: torch.Tensor) -> Weight:
+        """Mixtures [C, count] of standardised channels as weights of channels in their own scale."""
+        return by_tap(mixtures * self._found.scale[:, None], self._some)
+
+    def _neighbours(self, mixtures: torch.Tensor) -> torch.Tensor:
+        """How the k² cells under the kernel vary together in mixtures [C, count] of channels: [count, k², k²]."""
+        maps = mix(self._some, self._own(mixtures)) - mix(self._found.mean, self._own(mixtures))
+        side = self._some.grid - self._kernel + 1
+        offsets = product(range(self._kernel), repeat=2)
+        patches = torch.stack([maps[..., y : y + side, x : x + side].flatten(1) for y, x in offsets], dim=1)
+        return torch.bmm(patches, patches.mT) / patches.shape[2]
+
+    def _others(self) -> torch.Tensor:
+        """The same of a tap's channels beyond the leading mixtures, averaged over them: [taps, k², k²].
+
+        Measured on random mixtures, whose covariance is that average in expectation.
+        """
+        generator = torch.Generator().manual_seed(0)
+        channels = [tap.shape[3] for tap in self._some.taps]
+        drawn = [torch.randn(count, MIXTURES, generator=generator) / count**0.5 for count in channels]
+        mixtures = torch.block_diag(*drawn).to(self._leading)  # type: ignore[no-untyped-call]
+        found = self._neighbours(mixtures - self._leading @ (self._leading.T @ mixtures))
+        return found.view(len(channels), MIXTURES, *found.shape[1:]).mean(1)
+
+
+def leading(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """About the `count` leading principal directions of rows [m, C] that are not centred: orthonormal [C, ≤ count].
+
+    Source: Halko, Martinsson & Tropp, SIAM Review 2011, algorithms 4.4 and 5.1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(rows.shape[1], min(count, *rows.shape), generator=generator).to(rows)
+    for _ in range(ROUNDS):
+        basis, _ = torch.linalg.qr(rows.T @ (rows @ basis))
+    seen = rows @ basis
+    turned: torch.Tensor = torch.linalg.eigh(seen.T @ seen).eigenvectors
+    return basis @ turned
+
+
+def _mean_part(found: Statistics, kernel: int, padding: int, asked: torch.Tensor) -> torch.Tensor:
+    """A factor R [k²C, ≤ MEAN] with RRᵀ about MᵀM over its rows: the leading part of what the mean image adds."""
+    image = found.mean.aligned()[0] * found.scale[:, None, None]
+    channels = leading(image.flatten(1).T, MEAN)
+    mixed = F.pad((channels.T @ image.flatten(1)).view(-1, *image.shape[1:]), [padding] * 4)
+    patches = F.unfold(mixed[None], kernel)[0][:, asked.flatten()]
+    patches = (patches - patches.mean(1, keepdim=True)) / patches.shape[1] ** 0.5
+    factor = (patches @ leading(patches, MEAN)).view(len(mixed), -1)
+    return torch.mm(channels, factor).view(len(channels) * kernel**2, -1)

@@ -1,0 +1,35 @@
+"""Tables in Markdown: their form, and that what others say in them is text."""
+
+from __future__ import annotations
+
+from posbench import markdown
+from posbench.boards import Board, Entry
+
+EVIL = "<script>alert(1)</script>|<img src=x onerror=alert(1)> & more"
+
+
+def test_a_board_as_a_table() -> None:
+    entries = [Entry(0.5, 0.1, best=True), Entry(status="failed", note=1)]
+    board = Board(
+        "spc on photos", "a caption", "target", "padding", ["net\nrandom:0", "b"], {"H": [("zero", entries)]}, ["[1] x"]
+    )
+    assert markdown.of_boards([board]) == (
+        "**spc on photos**\n"
+        "\n"
+        "| target | padding | net<br>random:0 | b |\n"
+        "| --- | --- | ---: | ---: |\n"
+        "| H | zero | **0.50 ±0.10** | failed [1] |\n"
+        "\n"
+        "a caption\n"
+        "[1] x\n"
+    )
+
+
+def test_html_of_others_is_text() -> None:
+    board = Board(EVIL, EVIL, EVIL, EVIL, [EVIL], {EVIL: [(EVIL, [Entry(text=EVIL)])]}, [EVIL])
+    said = markdown.of_boards([board])
+    assert "<" not in said
+    assert ">" not in said
+    assert said.count("&lt;script&gt;") == 9
+    [heading, _, row] = [line for line in said.splitlines() if line.startswith("| ")]
+    assert heading.replace("\\|", "").count("|") == row.replace("\\|", "").count("|") == 4
