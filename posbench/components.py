@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
+#: How the columns of a metric's interval are called after it.
+BOUNDS = ("_lo", "_hi")
+
 #: How many cells to add at the (left, right, top, bottom) of a map.
 Sides = tuple[int, int, int, int]
 
@@ -44,7 +47,7 @@ class Component:
         offered_by: the distribution that it is from, and its version; set by posbench when it finds the plugin.
 
     Raises:
-        ValueError: if the name does not fit, the version is not a non-empty string, or summary or source is no string.
+        ValueError: if the name does not fit, the version is no printable text, or summary or source is no string.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Component:
             raise ValueError(f"{self.name!r} is no name for a component: it must match {NAME.pattern[:-2]}")
         if not isinstance(self.version, str) or not self.version:
             raise ValueError(f"{self.name}: the version must be a non-empty string, not {self.version!r}")
+        if not self.version.isprintable():
+            raise ValueError(f"{self.name}: the version must be printable, not {self.version!r}")
         for text in (self.summary, self.source):
             if not isinstance(text, str):
                 raise ValueError(f"{self.name}: summary and source must be strings, not {text!r}")
@@ -86,6 +91,10 @@ class Checkpoint:
     find: Callable[[], Path | None]
     read: Callable[[Path], Mapping[str, torch.Tensor]] | None = None
     fetch: Callable[[], Path] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str) or not self.label.isprintable():
+            raise ValueError(f"the label of a checkpoint must be a printable string, not {self.label!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +213,7 @@ class Metric(Component):
         higher_is_better: whether a leaderboard puts the largest score first.
 
     Raises:
-        ValueError: unless exactly one of `score` and `of_job` is given.
+        ValueError: unless exactly one of `score` and `of_job` is given; or if its name ends as that of a bound.
     """
 
     kind: ClassVar[str] = "metric"
@@ -217,6 +226,8 @@ class Metric(Component):
         super().__post_init__()
         if (self.score is None) == (self.of_job is None):
             raise ValueError(f"{self.name}: give either score or of_job")
+        if self.name.endswith(BOUNDS):
+            raise ValueError(f"{self.name}: {' and '.join(BOUNDS)} end the columns of a metric's interval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +255,8 @@ class Images(Component):
         super().__post_init__()
         if (self.photographs is None) == (self.draw is None):
             raise ValueError(f"{self.name}: give either photographs or draw")
+        if not isinstance(self.label, str) or not self.label.isprintable():
+            raise ValueError(f"{self.name}: the label must be a printable string, not {self.label!r}")
 
 
 class Fitted(Protocol):

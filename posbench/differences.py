@@ -88,9 +88,9 @@ def side(text: str, store: Path) -> Side:
     if path.is_dir() or (path.is_file() and is_published(path)):
         return Side(text, rows(read(path).records))
     if path.is_file():
-        if path.read_bytes()[:16].startswith(b"SQLite format 3"):
-            return Side(text, _stored(path))
-        return Side(text, from_csv(path))
+        with path.open("rb") as file:
+            is_store = file.read(16).startswith(b"SQLite format 3")
+        return Side(text, _stored(path) if is_store else from_csv(path))
     if "=" not in text:
         raise UsageError(f"{text!r} is no file: give a store, a CSV file, or columns such as padding=zero")
     chosen = {}

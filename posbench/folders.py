@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -23,15 +24,16 @@ def folder_images(folder: Path) -> Images:
         folder: an existing directory. It is walked without following links to directories.
 
     Raises:
-        UsageError: if no regular file below it has an image's suffix.
+        UsageError: if no regular file below it has an image's suffix. What is none, such as a pipe or a link that leads
+            nowhere, is among its photographs, to be told of as one that cannot be read.
     """
     files = sorted(
-        path
+        Path(root, name)
         for root, _, names in os.walk(folder)
         for name in names
-        if (path := Path(root, name)).suffix.lower() in SUFFIXES and path.is_file()
+        if Path(name).suffix.lower() in SUFFIXES
     )
-    if not files:
+    if not any(path.is_file() for path in files):
         raise UsageError(f"image folder {str(folder)!r} holds no image: expected files such as .jpg or .png in it")
     digest = content_digest(files)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._") or "images"
@@ -53,14 +55,33 @@ def content_digest(files: Iterable[Path]) -> str:
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal; read again only if the file has changed.
 
+    What is no regular file has no content, and goes by its name: reading a pipe would wait for ever.
+
     Raises:
         UsageError: if the file cannot be read.
     """
+    if not path.is_file() and (path.is_symlink() or path.exists()):
+        return hashlib.sha256(b"no regular file: " + os.fsencode(path.name)).hexdigest()
     try:
         status = path.stat()
         return _content_hash(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}): remove or replace it") from error
+
+
+def regular_file(path: Path, largest: int) -> bytes:
+    """What a regular file holds.
+
+    Raises:
+        OSError: if it is none, such as a pipe or a device, or holds more bytes than `largest`.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
+    return content
 
 
 def user_path(text: str) -> Path:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Sequence
 from pathlib import Path
 
+from posbench import vetting
 from posbench.errors import UsageError
+from posbench.folders import regular_file
 from posbench.leaderboard import FIRST, FORMULA, LAST, Row
 
 #: A table of a hundred thousand cells has some fifty megabytes.
@@ -17,8 +18,6 @@ LARGEST = 2**28
 _WHOLE = ("image_size", "n_train", "n_test", "n_test_photos", "seed")
 _NUMBERS = ("degenerate", "reach", "seconds")
 _OPTIONAL = ("control", "control_of", "verdict")
-_STATUS = ("ok", "skipped", "failed")
-_ID = re.compile(r"[0-9a-f]{64}")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
 
@@ -47,13 +46,12 @@ def from_csv(path: Path) -> list[Row]:
 
 def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"{str(path)!r} is too large for a leaderboard: it has more than {LARGEST >> 20} MB")
         # `utf-8-sig` as a spreadsheet may have put its mark before the header.
-        text = path.read_bytes().decode("utf-8-sig")
+        text = regular_file(path, LARGEST).decode("utf-8-sig")
         header, *body = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{str(path)!r} is no leaderboard ({error}): give a CSV that posbench wrote") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{str(path)!r} is no leaderboard ({reason}): give a CSV that posbench wrote") from error
     return header, body
 
 
@@ -77,32 +75,30 @@ def _value(name: str, text: str, where: str) -> str | int | float | None:
     """What a field says.
 
     Raises:
-        UsageError: if a number is none, or text holds what a terminal would obey.
+        UsageError: if a number is none.
     """
-    is_text = name in (*FIRST, *LAST) and name not in (*_WHOLE, *_NUMBERS)
-    if is_text:
-        harmless = text.startswith("'") and text[1:].startswith(FORMULA)
+    if name in (*FIRST, *LAST) and name not in (*_WHOLE, *_NUMBERS):
+        harmless = text.startswith("'") and text.lstrip("'").startswith(FORMULA)
         said = text[1:] if harmless else text
-        if not all(character.isprintable() or character in "\n\t" for character in said):
-            raise UsageError(f"{where}: {name} holds control characters: {said[:40]!r}")
         return said or (None if name in _OPTIONAL else "")
     if not text:
         return None
     # int() and float() would also take "1_0", "inf" and digits of other scripts.
     if not (_INTEGER if name in _WHOLE else _FLOAT).fullmatch(text):
         raise UsageError(f"{where}: {name} is {text[:40]!r}, not a {'whole ' if name in _WHOLE else ''}number")
-    value = int(text) if name in _WHOLE else float(text)
-    if not isfinite(value):
-        raise UsageError(f"{where}: {name} is {text[:40]!r}, which is too large")
-    return value
+    return int(text) if name in _WHOLE else float(text)
 
 
-def _check_row(row: Mapping[str, object], where: str) -> None:
-    if row["status"] not in _STATUS:
-        raise UsageError(f"{where}: status is {str(row['status'])[:40]!r}, not one of {', '.join(_STATUS)}")
-    if not _ID.fullmatch(str(row["cell_id"])):
-        raise UsageError(f"{where}: cell_id is {str(row['cell_id'])[:40]!r}, not 64 hexadecimal digits")
-    for name, value in row.items():
-        lo, hi = row.get(f"{name}_lo"), row.get(f"{name}_hi")
-        if isinstance(lo, float) and isinstance(hi, float) and not (isinstance(value, float) and lo <= value <= hi):
-            raise UsageError(f"{where}: {name} is {value}, which its interval, {lo} to {hi}, does not hold")
+def _check_row(row: Row, where: str) -> None:
+    ours = {name: row[name] for name in (*FIRST, *LAST)}
+    try:
+        vetting.fields(ours)
+        for name, value in row.items():
+            if isinstance(value, str):
+                vetting.field(name, vetting.plain, value)
+            elif name not in ours:
+                vetting.field(name, vetting.or_none(vetting.number), value)
+            if f"{name}_lo" in row:
+                vetting.field(name, vetting.interval, value, row[f"{name}_lo"], row[f"{name}_hi"])
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error

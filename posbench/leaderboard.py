@@ -132,7 +132,8 @@ def _harmless(value: object) -> object:
         return value
     # A lone carriage return would end the row for some readers.
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return "'" + text if text.startswith(FORMULA) else text
+    # What begins with an apostrophe of its own gets another, so that reading takes away just what was added.
+    return "'" + text if text.lstrip("'").startswith(FORMULA) else text
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:

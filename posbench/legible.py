@@ -77,6 +77,12 @@ def printable(text: str) -> str:
     )
 
 
+def name(text: str) -> str:
+    """The name of a file on one line, as any table can hold it: with escapes for what is not printable, or no text."""
+    readable = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return printable(readable).replace("\n", "\\n")
+
+
 def wrap(text: str, width: int) -> list[str]:
     """The lines of a text, none wider than `width` characters (at least 1; some letters of Asia take two).
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,15 @@ def cpu_has_bf16() -> bool:
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text(encoding="utf-8", errors="replace").split()) if info.is_file() else set()
     return not flags.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
+
+
+@cache
+def memory() -> int:
+    """The bytes of memory that this machine has, as far as the system tells; else more than any machine has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return sys.maxsize
 
 
 def resolve_device(asked: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from posbench.errors import UsageError
-from posbench.publication import Publication, is_published, read, restore
+from posbench.publication import is_published, read
 from posbench.store import Store
 
 
@@ -18,15 +18,17 @@ class Merged:
 
     Attributes:
         cells: that the new store holds.
-        twice: how often a cell was found in a further store.
+        alike: how often a cell was found in a further store, and was the same there.
+        mended: how often it had failed in one of the two alone.
     """
 
     cells: int
-    twice: int
+    alike: int = 0
+    mended: int = 0
 
 
 def merge(stores: Sequence[Path], output: Path) -> Merged:
-    """Write one store that holds what several hold.
+    """Write one store that holds what several hold; it takes its name once it is whole.
 
     Args:
         stores: stores and published folders; a file of a published folder stands for the folder.
@@ -39,34 +41,35 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
     folder = output.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}: make it first")
-    published = {path: read(path) for path in stores if is_published(path)}
-    for path in stores:
-        if path in published:
-            continue
-        if path.suffix.lower() == ".csv" or path.is_dir():
-            raise UsageError(
-                f"{str(path)!r} does not say what its cells are made of: give the store, or the published folder"
-            )
-        with Store(path, must_exist=True) as store:  # one of an older schema is now up to date
-            store.check()
+    alike = mended = 0
     try:
-        return _merged(stores, published, output)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".posbench-") as unfinished:
+            made = Path(unfinished) / "merged.db"
+            with Store(made) as new:
+                for number, path in enumerate(stores):
+                    aside = Path(unfinished, str(number))
+                    aside.mkdir()
+                    both, failed = _absorbed(path, new, aside)
+                    alike, mended = alike + both - failed, mended + failed
+                cells = new.count()
+            made.rename(output)
     except OSError as error:
         raise UsageError(f"{str(output)!r} cannot be written ({error.strerror}): name another with --output") from error
+    return Merged(cells, alike, mended)
 
 
-def _merged(stores: Sequence[Path], published: Mapping[Path, Publication], output: Path) -> Merged:
-    """The stores were looked at; the new one takes its name once it is whole."""
-    cells = twice = 0
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".posbench-") as unfinished:
-        made = Path(unfinished) / "merged.db"
-        with Store(made) as new:
-            for number, path in enumerate(stores):
-                held = path
-                if path in published:
-                    held = Path(unfinished) / f"{number}.db"
-                    restore(published[path], held)
-                added, both = new.absorb(held)
-                cells, twice = cells + added, twice + both
-        made.rename(output)
-    return Merged(cells, twice)
+def _absorbed(path: Path, new: Store, aside: Path) -> tuple[int, int]:
+    """What `Store.absorb` says of a store or a published folder; makes files in a folder if it must."""
+    if is_published(path):
+        published = read(path)
+        with Store(aside / "published.db") as store:
+            store.restore(published.runs, published.records, published.readings)
+        return new.absorb(aside / "published.db")
+    if path.suffix.lower() == ".csv" or path.is_dir():
+        raise UsageError(
+            f"{str(path)!r} does not say what its cells are made of: give the store, or the published folder"
+        )
+    with Store(path, must_exist=True) as store:
+        store.check()
+        store.vet()
+        return new.absorb(store.file(aside))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from posbench import legible
 from posbench.components import Images
 from posbench.errors import UsageError, one_line
 from posbench.folders import content_hash
@@ -24,6 +27,10 @@ MOST_UNREADABLE = 0.05
 MOST_THREADS = 8
 #: How many files an error lists.
 LISTED = 20
+#: What is decoded, whatever a file is called. Pillow has more: it hands PostScript to another program to run.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_OPENING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,8 @@ class Photograph:
 
     @property
     def name(self) -> str:
-        """`STEM@hash8`, in characters that every table can hold."""
-        stem = os.fsencode(self.path.stem).decode("utf-8", "backslashreplace")
-        return f"{stem}@{self.digest[:8]}"
+        """`STEM@hash8`, in characters that every table and terminal can hold."""
+        return f"{legible.name(self.path.stem)}@{self.digest[:8]}"
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,9 @@ def read(path: Path) -> Image.Image:
     """A photograph as 8-bit RGB, upright as its EXIF orientation says: the first image of several, without its alpha.
 
     Raises:
-        UsageError: if the file is no image that Pillow can decode, or is suspiciously large.
+        UsageError: if the file is no image of these formats, or larger than Pillow's limit.
     """
-    with _explained(path), Image.open(path) as file:
+    with _explained(path), _opened(path) as file:
         image = ImageOps.exif_transpose(file)
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers, whose range no file states")
@@ -106,10 +112,20 @@ def read(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
+def _opened(path: Path) -> Image.Image:
+    """The image, undecoded."""
+    if not path.is_file():
+        raise ValueError("it is no regular file")
+    # Pillow only warns of what is up to twice as large as its limit. Warnings are the whole process's, hence the lock.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turns what Pillow raises about a file into one line that names it."""
     try:
         yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
         raise UsageError(f"image {str(path)!r} cannot be read ({one_line(error)}): remove or replace it") from error

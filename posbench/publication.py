@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
-from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from posbench import boards, leaderboard, markdown
+from posbench import boards, leaderboard, markdown, vetting
 from posbench.components import Metric
 from posbench.errors import UsageError
+from posbench.folders import regular_file
 from posbench.plan import identify
 from posbench.store import JobRecord, Outcome, Record, Run, Store, StoredReading, StoredScore
 
@@ -51,6 +51,8 @@ def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
     """
     with Store(store, must_exist=True) as opened:
         published = Publication(opened.runs(), opened.records(), opened.readings())
+        if lost := _without_run(published):
+            raise UsageError(f"store {str(store)!r} is damaged (no run {lost[0]}): take a copy of it, or name another")
     if not published.records:
         raise UsageError(f"{str(store)!r} holds no cells to publish: `posbench run` computes some")
     rows = leaderboard.rows(published.records)
@@ -167,12 +169,6 @@ def vouched_for(folder: Path) -> dict[str, bytes]:
     )
 
 
-def restore(published: Publication, path: Path) -> None:
-    """Make a store of what was published, without maps and pictures."""
-    with Store(path) as store:
-        store.restore(published.runs, published.records, published.readings)
-
-
 def _provenance(files: Mapping[str, bytes]) -> bytes:
     """What the files are and what they were made with; no time, so that equal files have equal provenance."""
     cells = json.loads(files[CELLS])
@@ -215,7 +211,7 @@ def _vouched(folder: Path) -> dict[Path, Any]:
 def _digest(path: Path) -> str:
     """SHA-256 of a file; empty if it is none, cannot be read, or is larger than anything that is published."""
     try:
-        return sha256(path.read_bytes()).hexdigest() if path.is_file() and path.stat().st_size <= LARGEST else ""
+        return sha256(regular_file(path, LARGEST)).hexdigest()
     except OSError:
         return ""
 
@@ -224,14 +220,19 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-_OF_SCORE = [one.name for one in fields(StoredScore)]
-_OF_READING = [one.name for one in fields(StoredReading) if one.name not in ("picture", "columns")]
-_OF_OUTCOME = ("status", "reason", "n_test_photos", "degenerate", "seconds", "reach")
+def _fields(kind: Any, *without: str) -> list[str]:
+    return [one.name for one in fields(kind) if one.name not in without]
+
+
+_OF_SCORE = _fields(StoredScore)
+_OF_READING = _fields(StoredReading, "picture", "columns")
+_OF_OUTCOME = _fields(Outcome, "identity", "mean_map", "scores", "examples")
+_MADE = ("created", "posbench_version")
 
 
 def _to_json(published: Publication) -> dict[str, Any]:
     def made(one: Record | JobRecord) -> dict[str, Any]:
-        return {"run": one.run_id, "created": one.created, "posbench_version": one.posbench_version}
+        return {"run": one.run_id} | _named(one, _MADE)
 
     return {
         "format": FORMAT,
@@ -261,102 +262,43 @@ def _from_json(said: Any) -> Publication:
     """
     if said["format"] != FORMAT:
         raise ValueError(f"format {said['format']!r}")
-    runs = [
-        Run(_whole(one["run_id"]), _text(one["job_id"]), _object(one["provenance"]), _text(one["created"]))
-        for one in said["runs"]
+    published = Publication(
+        [vetting.run(Run(**_picked(one, _fields(Run)))) for one in said["runs"]],
+        [_cell(one) for one in said["cells"]],
+        [_reading(one) for one in said["measures"]],
+    )
+    known: list[list[object]] = [
+        [run.run_id for run in published.runs],
+        [one.cell_id for one in published.records],
+        [(one.job_id, one.reading.metric, one.reading.version, one.reading.tap) for one in published.readings],
     ]
-    known = {run.run_id for run in runs}
-    if len(known) < len(runs):
-        raise ValueError("two runs of one number")
-    records, readings = [], []
-    for one in said["cells"]:
-        outcome = Outcome(
-            identity=_object(one["identity"]),
-            scores=[
-                StoredScore(**_checked(score, _OF_SCORE) | {"value": _number(score["value"])})
-                for score in one["scores"]
-            ],
-            **_checked(one, _OF_OUTCOME),
-        )
-        records.append(Record(identify(outcome.identity), *_made(one, known, outcome)))
-        leaderboard.row(records[-1])
-    for one in said["measures"]:
-        identity, reading = _object(one["identity"]), StoredReading(**_checked(one, _OF_READING))
-        run, _, created, version = _made(one, known, None)
-        readings.append(JobRecord(identify(identity), identity, run, reading, created, version))
-        leaderboard.job_row(readings[-1])
-    if len({one.cell_id for one in records}) < len(records):
-        raise ValueError("a cell twice")
-    return Publication(runs, records, readings)
+    if any(len(set(ids)) < len(ids) for ids in known):
+        raise ValueError("something twice")
+    if lost := _without_run(published):
+        raise ValueError(f"no run {lost[0]}")
+    return published
 
 
-def _made(one: Any, runs: set[int], outcome: Any) -> tuple[int, Any, str, str]:
-    if one["run"] not in runs:
-        raise ValueError(f"run {one['run']!r}")
-    return _whole(one["run"]), outcome, _text(one["created"]), _text(one["posbench_version"])
+def _cell(one: Any) -> Record:
+    scores = [StoredScore(**_picked(score, _OF_SCORE)) for score in one["scores"]]
+    outcome = Outcome(vetting.anything(one["identity"]), scores=scores, **_picked(one, _OF_OUTCOME))
+    return vetting.record(Record(identify(outcome.identity), one["run"], outcome, **_picked(one, _MADE)))
 
 
-def _checked(one: Any, names: Sequence[str]) -> dict[str, Any]:
-    kinds: dict[str, Callable[[Any], Any]] = dict.fromkeys(names, _number_or_none)
-    kinds |= {name: kind for name, kind in _KINDS.items() if name in kinds}
-    return {name: kind(one[name]) for name, kind in kinds.items()}
+def _reading(one: Any) -> JobRecord:
+    identity, reading = vetting.anything(one["identity"]), StoredReading(**_picked(one, _OF_READING))
+    return vetting.job_record(JobRecord(identify(identity), identity, one["run"], reading, **_picked(one, _MADE)))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    value.encode()  # half of a pair of surrogates is none
-    return value
+def _picked(one: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: one[name] for name in names}
 
 
-def _status(value: Any) -> str:
-    if value not in ("ok", "skipped", "failed"):
-        raise ValueError(f"status {value!r}")
-    return str(value)
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise TypeError(f"{value!r} is no count")
-    return value
-
-
-def _number(value: Any) -> float:
-    # Whole numbers have no end in JSON, and one in a store.
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
-        return value
-    if not isinstance(value, float) or not isfinite(value):
-        raise TypeError(f"{str(value)[:40]!r} is no finite number")
-    return value
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _whole_or_none(value: Any) -> int | None:
-    return None if value is None else _whole(value)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no object")
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    return value
-
-
-def _by_photograph(value: Any) -> dict[str, float]:
-    return {name: _number(number) for name, number in _object(value).items()}
+def _without_run(published: Publication) -> list[int]:
+    """The runs that results are said to be of, but that are not there."""
+    of = {one.run_id for one in published.records} | {one.run_id for one in published.readings}
+    return sorted(of - {run.run_id for run in published.runs})
 
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
-
-
-_KINDS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("metric", "version", "tap", "reason"), _text),
-    "status": _status,
-    "seconds": _number,
-    "n_test_photos": _whole_or_none,
-    "by_photograph": _by_photograph,
-}

@@ -131,7 +131,7 @@ def _planned(plan: Plan, selection: Selection) -> tuple[Task, ...]:
     """What a run would do; asks the store, if there is one, what is already done."""
     if not selection.store.exists():
         return tuple(plan.tasks())
-    with Store(selection.store) as store:
+    with Store(selection.store, must_exist=True) as store:
         return _left(plan, store, force=selection.force)
 
 

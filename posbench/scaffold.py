@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from importlib.resources import files
 from importlib.util import find_spec
@@ -59,13 +60,18 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     }
     templates = files("posbench") / "scaffolds"
     try:
-        (folder / "tests").mkdir(parents=True)
-        for path, template in contents.items():
-            text = Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(fields)
-            (folder / path).write_text(text, encoding="utf-8")
+        folder.mkdir(parents=True)
     except FileExistsError as error:
         raise UsageError(f"{str(folder)!r} exists: give another name, or another folder with --into") from error
     except OSError as error:
+        raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name a folder with --into") from error
+    try:
+        (folder / "tests").mkdir()
+        for path, template in contents.items():
+            text = Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(fields)
+            (folder / path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name a folder with --into") from error
     return folder
 

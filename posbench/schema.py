@@ -82,14 +82,38 @@ CREATE TABLE scores (
 )
 #: How an older store becomes the next version: the statements by the version that it has.
 MIGRATIONS = {1: ("ALTER TABLE cells ADD COLUMN reach REAL", _MEASURES), 2: (_THUMBNAILS, _EXAMPLES)}
+#: Each result that two stores do not agree on, in words; what only one of them says (a reach, a map) is no conflict.
 CONFLICTS = """
-SELECT 'cell ' || substr(cell_id, 1, 12), metric, ours.value, theirs.value
+WITH pairs AS (SELECT substr(cell_id, 1, 12) AS id, ours.*, theirs.status AS their_status, theirs.reach AS their_reach,
+        theirs.degenerate AS their_degenerate, apart(ours.mean_map, theirs.mean_map) AS apart
+    FROM cells AS ours JOIN other.cells AS theirs USING (cell_id))
+SELECT printf('cell %s is %s there and %s here', id, their_status, status) FROM pairs
+WHERE status != their_status AND 'failed' NOT IN (status, their_status)
+UNION ALL
+SELECT printf('%s of cell %.12s is %.6g there and %.6g here', metric, cell_id, theirs.value, ours.value)
 FROM scores AS ours JOIN other.scores AS theirs USING (cell_id, metric, version)
 WHERE abs(ours.value - theirs.value) > :most
 UNION ALL
-SELECT 'job ' || substr(job_id, 1, 12) || ', tap ' || tap, metric, ours.value, theirs.value
+SELECT printf('the reach of cell %s is %.6g there and %.6g here', id, their_reach, reach) FROM pairs
+WHERE abs(reach - their_reach) > :most * max(1, reach)
+UNION ALL
+SELECT printf('the share of degenerate maps of cell %s is %.6g there and %.6g here', id, their_degenerate, degenerate)
+FROM pairs WHERE abs(degenerate - their_degenerate) > :most
+UNION ALL
+SELECT printf('the mean map of cell %s differs by %.6g', id, apart) FROM pairs WHERE apart > :most
+UNION ALL
+SELECT printf('%s of job %.12s is %s there and %s here', metric, job_id, theirs.status, ours.status)
+FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version)
+WHERE ours.status != theirs.status AND 'failed' NOT IN (ours.status, theirs.status)
+UNION ALL
+SELECT printf('%s of job %.12s, tap %s is %.6g there and %.6g here', metric, job_id, tap, theirs.value, ours.value)
 FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version, tap)
 WHERE abs(ours.value - theirs.value) > :most * max(1, abs(ours.value))
+"""
+#: How many cells both hold, and of how many one holds only a failure.
+SHARED = """
+SELECT count(*), coalesce(sum((ours.status = 'failed') != (theirs.status = 'failed')), 0)
+FROM cells AS ours JOIN other.cells AS theirs USING (cell_id)
 """
 #: Runs are numbered on; then what is better there goes here, and then all that is not here yet comes.
 ABSORB = (
@@ -100,13 +124,19 @@ CREATE TEMP TABLE shift AS SELECT coalesce(max(run_id), 0) AS runs FROM main.run
 INSERT INTO main.runs SELECT run_id + runs, job_id, provenance, created FROM other.runs, shift
 """,
     """
-DELETE FROM main.cells WHERE status != 'ok' AND cell_id IN (SELECT cell_id FROM other.cells WHERE status = 'ok')
+DELETE FROM main.cells
+WHERE status = 'failed' AND cell_id IN (SELECT cell_id FROM other.cells WHERE status != 'failed')
 """,
     """
 INSERT OR IGNORE INTO main.cells
 SELECT cell_id, run_id + runs, identity, status, reason, n_test_photos, degenerate, seconds, mean_map, created,
        posbench_version, reach
 FROM other.cells, shift ORDER BY other.cells.rowid
+""",
+    # A published folder has no maps.
+    """
+UPDATE main.cells SET mean_map = (SELECT mean_map FROM other.cells AS theirs WHERE theirs.cell_id = cells.cell_id)
+WHERE mean_map IS NULL AND cell_id IN (SELECT cell_id FROM other.cells WHERE mean_map IS NOT NULL)
 """,
     """
 INSERT OR IGNORE INTO main.scores SELECT * FROM other.scores
@@ -118,8 +148,8 @@ INSERT OR IGNORE INTO main.thumbnails SELECT * FROM other.thumbnails
 INSERT OR IGNORE INTO main.examples SELECT * FROM other.examples
 """,
     """
-DELETE FROM main.measures WHERE status != 'ok' AND (job_id, metric, version) IN
-    (SELECT job_id, metric, version FROM other.measures WHERE status = 'ok')
+DELETE FROM main.measures WHERE status = 'failed' AND (job_id, metric, version) IN
+    (SELECT job_id, metric, version FROM other.measures WHERE status != 'failed')
 """,
     """
 INSERT OR IGNORE INTO main.measures

@@ -13,7 +13,8 @@ import yaml
 
 from posbench import experiments
 from posbench.errors import UsageError, nearest
-from posbench.folders import user_path
+from posbench.folders import regular_file, user_path
+from posbench.machine import memory
 
 #: The executor that runs jobs on this machine.
 LOCAL = "local"
@@ -99,6 +100,23 @@ class Selection:
                     f"--gpus-per-job {self.gpus_per_job:g}: give a share of one, such as 0.5, or a whole number"
                 )
 
+    def check_crops(self) -> None:
+        """Crops of a job are held in memory: here, or wherever a cluster computes, or what is planned is run.
+
+        Raises:
+            UsageError: if there is not so much of it.
+        """
+        size = (self.train_count + self.test_count) * self.image_size**2 * 3
+        here = self.executor == LOCAL and not self.dry_run
+        room = min(memory(), LARGEST_CROPS) if here else LARGEST_CROPS
+        if size > room:
+            where = "this machine has" if room < LARGEST_CROPS else "a job may take"
+            raise UsageError(
+                f"{self.train_count} training and {self.test_count} test crops of {self.image_size} pixels are "
+                f"{size / 2**30:.1f} GiB, and {where} {room / 2**30:.1f} GiB of memory: "
+                "lower --train-count, --test-count or --image-size"
+            )
+
     def part(self) -> tuple[int, int]:
         """The number of the shard, from 1, and of how many.
 
@@ -115,12 +133,14 @@ class Selection:
 
 
 SCORE_AT = ("grid", "image")
+LARGEST_CROPS = 2**40  # bytes: what the largest machines have
+LARGEST_CONFIG = 2**20  # bytes: room for a hundred thousand names
 LARGEST_GPUS = 1024
 LARGEST_SEED = 2**64 - 1  # what torch's generators take
 LARGEST = {
     "image_size": 4096,
-    "train_count": 10_000_000,
-    "test_count": 10_000_000,
+    "train_count": 1_000_000,
+    "test_count": 1_000_000,
     "jobs": 1024,
     "cpus_per_job": 1024,
     "time_limit": 10_000_000,
@@ -143,13 +163,16 @@ def select(
         defaults: in place of the fields' own.
 
     Raises:
-        UsageError: if a key is unknown or given twice, or a value does not fit; with the file and line, for a file.
+        UsageError: if a key is unknown or given twice, a value does not fit, with the file and line, for a file; or if
+            no memory holds the crops.
     """
     chosen: dict[str, Any] = _read(config) if config else {}
     chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
     if "experiment" in chosen:
         chosen = _read(experiments.path(chosen["experiment"])) | chosen
-    return Selection(**{**defaults, **chosen})
+    selection = Selection(**{**defaults, **chosen})
+    selection.check_crops()
+    return selection
 
 
 def _parse(name: str, value: object, where: str) -> object:
@@ -215,7 +238,7 @@ def _real(value: object, where: str) -> float:
 def _read(path: Path) -> dict[str, Any]:
     """The options in a YAML file, by field name. Raises as `select` does."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(regular_file(path, LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -229,7 +252,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
     if root is None:
         return {}
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(root, yaml.MappingNode) or root.tag != "tag:yaml.org,2002:map":
         raise UsageError(f"{path}:{root.start_mark.line + 1}: expected options, such as `paddings: [zero, circular]`")
     chosen: dict[str, Any] = {}
     for key, value in root.value:
@@ -251,7 +274,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _plain(node: yaml.Node, path: Path) -> object:
     """A scalar or a flat list of scalars; nothing that a node could nest, tag or refer to is built."""
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         return [_scalar(item, path) for item in node.value]
     return _scalar(node, path)
 

@@ -4,286 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from posbench import __version__, vetting
 from posbench.components import Metric
+from posbench.database import Database
 from posbench.errors import UsageError, one_line
-from posbench.plan import Cell, Identity, Job, Measured, Task, identify
-from posbench.schema import ABSORB, APPLICATION_ID, CONFLICTS, MIGRATIONS, SCHEMA, SCHEMA_VERSION
+from posbench.plan import Cell, Job, Measured, Task, identify
+from posbench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
+from posbench.schema import ABSORB, CONFLICTS, SHARED
 
-_UPSERT = """
-INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cell_id) DO UPDATE SET
-    run_id = excluded.run_id, status = excluded.status, reason = excluded.reason, seconds = excluded.seconds,
-    n_test_photos = excluded.n_test_photos, degenerate = excluded.degenerate, mean_map = excluded.mean_map,
-    created = excluded.created, posbench_version = excluded.posbench_version, reach = excluded.reach
-"""
-
-#: What a cell's row has of its outcome as it is.
-_OF_OUTCOME = ("status", "reason", "n_test_photos", "degenerate", "seconds", "reach")
+__all__ = ["Example", "JobRecord", "Outcome", "Record", "Run", "Store", "StoredReading", "StoredScore"]
 
 #: How far two results for one cell may differ: what processors and versions of torch make of the same numbers.
 CONFLICT = 1e-3
+#: Cells that are vetted at once: each is held whole.
+_AT_ONCE = 1000
 
 
-def _identifies(made: str, identity: str) -> bool:
-    try:
-        return made == identify(json.loads(identity))
-    except ValueError:
-        return False
+class Store(Database):
+    """Results in a file; use it as a context manager. Arguments and errors are those of `Database`.
 
-
-@dataclass(frozen=True)
-class StoredScore:
-    """A metric of a stored cell; see `scoring.Score`."""
-
-    metric: str
-    version: str
-    value: float
-    lo: float | None
-    hi: float | None
-    by_photograph: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Example:
-    """What the readout of a cell drew for one test image.
-
-    Attributes:
-        photograph: that the image shows, as `NAME@hash8`.
-        thumbnail: the image made small, uint8 red, green, blue, a square row by row.
-        drawn: float16 little-endian, a square map row by row.
+    What is read has been vetted: if something in it cannot be, a UsageError says that the store is damaged.
     """
-
-    photograph: str
-    thumbnail: bytes
-    drawn: bytes
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one cell.
-
-    Attributes:
-        status: `ok`, `skipped` (cannot exist) or `failed`; `reason` says why.
-        n_test_photos: how many independent photographs the scores rest on.
-        degenerate: the share of test predictions that were constant.
-        seconds: the cell's share of its job's time.
-        mean_map: the mean predicted map, float32 little-endian, square.
-        reach: how far from the border the SPC reaches, in pixels; None where that cannot be said.
-        examples: of test images; a store gives them by `Store.examples` alone, as few ask for them.
-    """
-
-    identity: Identity
-    status: str
-    reason: str = ""
-    n_test_photos: int | None = None
-    degenerate: float | None = None
-    seconds: float = 0.0
-    mean_map: bytes | None = None
-    scores: Sequence[StoredScore] = ()
-    reach: float | None = None
-    examples: Sequence[Example] = ()
-
-
-@dataclass(frozen=True)
-class StoredReading:
-    """A metric of a job as a whole; see `observation.Reading`.
-
-    Attributes:
-        status, reason: as an outcome's.
-        picture: float32 little-endian, row by row, `columns` to a row.
-    """
-
-    metric: str
-    version: str
-    tap: str = "all"
-    status: str = "ok"
-    reason: str = ""
-    value: float | None = None
-    lo: float | None = None
-    hi: float | None = None
-    by_photograph: Mapping[str, float] = field(default_factory=dict)
-    picture: bytes | None = None
-    columns: int | None = None
-
-
-@dataclass(frozen=True)
-class JobRecord:
-    """A stored reading: of which job, and when and by what it was made."""
-
-    job_id: str
-    identity: Identity
-    run_id: int
-    reading: StoredReading
-    created: str
-    posbench_version: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """A stored cell: its outcome, and when and by what it was made."""
-
-    cell_id: str
-    run_id: int
-    outcome: Outcome
-    created: str
-    posbench_version: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """One time that a job was computed: when, and how."""
-
-    run_id: int
-    job_id: str
-    provenance: Mapping[str, Any]
-    created: str
-
-
-class Store:
-    """An open store; use it as a context manager.
-
-    Args:
-        path: the file; created unless `must_exist`.
-
-    Raises:
-        UsageError: if it cannot be opened or written, is no store, or was written by a newer posbench.
-    """
-
-    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
-        self.path = path
-        if must_exist and not path.is_file():
-            raise UsageError(f"there is no store at {str(path)!r}: `posbench run` makes one, or name it with --store")
-        with self._explained():
-            # An absolute path, as SQLite would take `:memory:` for no file at all.
-            self._connection = sqlite3.connect(path.absolute(), timeout=60, isolation_level=None)
-        try:
-            with self._explained():
-                self._connection.execute("PRAGMA foreign_keys = ON")
-                self._connection.execute("PRAGMA trusted_schema = OFF")
-                # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
-                self._connection.execute("PRAGMA journal_mode = DELETE")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._prepare(must_exist=must_exist)
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def _prepare(self, *, must_exist: bool) -> None:
-        """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
-        # What a view or a trigger would do is not for whoever made the file to say.
-        if found := self._connection.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-        ).fetchone():
-            raise UsageError(
-                f"{str(self.path)!r} holds {found[0][:40]!r}, which is no table: posbench made no such store; "
-                "name another with --store"
-            )
-        if self._is_current():
-            return  # so that a store can be read where nothing can be written
-        with self._transaction():
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not version and not tables and not must_exist:
-                for statement in SCHEMA:
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            elif application != APPLICATION_ID:
-                raise UsageError(
-                    f"{str(self.path)!r} is a database, but not a posbench store: name another with --store"
-                )
-            elif version > SCHEMA_VERSION:
-                raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
-            if 0 < version < SCHEMA_VERSION:
-                self.check()
-            for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
-                for statement in MIGRATIONS[old]:
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {old + 1}")
 
     def check(self) -> None:
-        """Read all of the file, and hold its indices against its tables, and ids against what they are hashes of.
+        """Read all of the file, and hold ids against what they are hashes of.
 
         Raises:
             UsageError: if it is damaged.
         """
-        with self._explained():
-            problems = [problem for (problem,) in self._connection.execute("PRAGMA integrity_check(1)").fetchall()]
-            if problems != ["ok"]:
-                # What SQLite says may go over several lines, of which the last is the particular one.
-                raise sqlite3.DatabaseError(f"malformed: {problems[0].splitlines()[-1]}")
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        super().check()
+        with self._vetted():
             # The first schema had no measures.
-            for table, column in (("cells", "cell_id"), ("measures", "job_id"))[: 1 if version == 1 else 2]:
-                for made, identity in self._connection.execute(f"SELECT DISTINCT {column}, identity FROM {table}"):  # noqa: S608
-                    if not _identifies(made, identity):
-                        raise sqlite3.DatabaseError(
-                            f"malformed: {column} {str(made)[:12]!r} is not that of its identity"
-                        )
-
-    def _is_current(self) -> bool:
-        found = [
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        ]
-        return found == [APPLICATION_ID, SCHEMA_VERSION]
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what SQLite raises about the file into one line that names the fix."""
-        try:
-            yield
-        except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
-            raise UsageError(
-                f"store {str(self.path)!r} cannot be used ({error}): check the folder, its rights and the disk, "
-                "or name another with --store"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            if "malformed" in str(error):
-                raise UsageError(
-                    f"store {str(self.path)!r} is damaged ({error}): take a copy of it, or name another with --store"
-                ) from error
-            raise UsageError(
-                f"{str(self.path)!r} is not a posbench store ({error}): name another with --store"
-            ) from error
-
-    @contextmanager
-    def _vetted(self) -> Iterator[None]:
-        """What is stored and cannot be is damage."""
-        with self._explained():
-            try:
-                yield
-            except (ValueError, TypeError) as error:
-                raise sqlite3.DatabaseError(f"malformed: {one_line(error)}") from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
+            for table, column in (("cells", "cell_id"), ("measures", "job_id")):
+                for made, identity in (
+                    self._connection.execute(f"SELECT DISTINCT {column}, identity FROM {table}")  # noqa: S608
+                    if table in tables
+                    else ()
+                ):
+                    if made != identify(vetting.parsed(identity)):
+                        raise ValueError(f"{column} {str(made)[:12]!r} is not that of its identity")
 
     def save(
         self,
@@ -296,52 +62,73 @@ class Store:
         """Store a finished job: all its cells and readings or, should anything go wrong, none.
 
         A cell that was there before is replaced; its scores by other metrics, or by other versions of these, are kept.
-        A result is not replaced by a failure to compute it again.
+        A result is not replaced by a failure to compute it again. A result that could not be read back has failed.
 
         Raises:
             UsageError: if the file cannot be written.
         """
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        made = datetime.now(UTC).isoformat(timespec="seconds"), __version__
+        outcomes = [_sound(one, vetting.outcome) for one in outcomes]
+        readings = [_sound(one, vetting.reading) for one in readings]
         with self._transaction():
-            run = self._connection.execute(
-                "INSERT INTO runs (job_id, provenance, created) VALUES (?, ?, ?)", (job.id, json.dumps(provenance), now)
-            ).lastrowid
+            run = self._put("runs", {"job_id": job.id, "provenance": json.dumps(provenance), "created": made[0]})
             for cell, outcome in zip(cells, outcomes, strict=True):
                 before = self._connection.execute("SELECT status FROM cells WHERE cell_id = ?", (cell.id,)).fetchone()
-                if before == ("ok",) and outcome.status != "ok" and not outcome.scores:
+                if before != ("ok",) or outcome.status == "ok" or outcome.scores:
+                    self._put_record(Record(cell.id, run, outcome, *made))
+                    self._put_examples(cell.id, outcome.examples)
+            for reading in readings:
+                same = (job.id, reading.metric, reading.version)
+                before = self._connection.execute(
+                    "SELECT status FROM measures WHERE job_id = ? AND metric = ? AND version = ?", same
+                ).fetchone()
+                if before == ("ok",) and reading.status != "ok":
                     continue
                 self._connection.execute(
-                    _UPSERT,
-                    (
-                        cell.id,
-                        run,
-                        json.dumps(outcome.identity, sort_keys=True),
-                        outcome.status,
-                        vetting.cleaned(outcome.reason),
-                        outcome.n_test_photos,
-                        outcome.degenerate,
-                        outcome.seconds,
-                        outcome.mean_map,
-                        now,
-                        __version__,
-                        outcome.reach,
-                    ),
+                    "DELETE FROM measures "
+                    "WHERE job_id = ? AND metric = ? AND version = ? AND (tap = ? OR status != 'ok')",
+                    (*same, reading.tap),
                 )
-                self._connection.executemany(
-                    "DELETE FROM scores WHERE cell_id = ? AND metric = ? AND version = ?",
-                    [(cell.id, score.metric, score.version) for score in outcome.scores],
-                )
-                self._connection.executemany(
-                    "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (cell.id, s.metric, s.version, s.value, s.lo, s.hi, json.dumps(dict(s.by_photograph)))
-                        for s in outcome.scores
-                    ],
-                )
-                self._save_examples(cell.id, outcome.examples)
-            self._save_readings(job, run, now, readings)
+                self._put_reading(JobRecord(job.id, job.identity(), run, reading, *made))
 
-    def _save_examples(self, cell_id: str, examples: Sequence[Example]) -> None:
+    def restore(self, runs: Sequence[Run], records: Sequence[Record], readings: Sequence[JobRecord]) -> None:
+        """Put into an empty store what another one held, with its times and its numbering of runs.
+
+        Raises:
+            UsageError: if it cannot be written, or holds something twice.
+        """
+        with self._transaction():
+            for run in runs:
+                self._put("runs", vars(run) | {"provenance": json.dumps(run.provenance)})
+            for record in records:
+                self._put_record(record)
+            for reading in readings:
+                self._put_reading(reading)
+
+    def _put(self, table: str, values: Mapping[str, Any], key: str = "") -> int:
+        """Insert a row, or set that of the same key; the number of the row."""
+        update = ", ".join(f"{name} = excluded.{name}" for name in values)
+        done = self._connection.execute(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608  names are ours
+            + (f" ON CONFLICT ({key}) DO UPDATE SET {update}" if key else ""),
+            tuple(values.values()),
+        )
+        return done.lastrowid or 0
+
+    def _put_record(self, one: Record) -> None:
+        cell = vars(one) | vars(one.outcome) | {"identity": _canonical(one.outcome.identity)}
+        for name in ("outcome", "scores", "examples"):
+            del cell[name]
+        self._put("cells", cell, key="cell_id")
+        for score in one.outcome.scores:
+            self._connection.execute(
+                "DELETE FROM scores WHERE cell_id = ? AND metric = ? AND version = ?",
+                (one.cell_id, score.metric, score.version),
+            )
+            numbers = {"by_photograph": json.dumps(dict(score.by_photograph))}
+            self._put("scores", {"cell_id": one.cell_id} | vars(score) | numbers)
+
+    def _put_examples(self, cell_id: str, examples: Sequence[Example]) -> None:
         self._connection.execute("DELETE FROM examples WHERE cell_id = ?", (cell_id,))
         for place, one in enumerate(examples):
             digest = hashlib.sha256(one.thumbnail).hexdigest()
@@ -350,55 +137,19 @@ class Store:
                 "INSERT INTO examples VALUES (?, ?, ?, ?, ?)", (cell_id, place, one.photograph, digest, one.drawn)
             )
 
-    def _save_readings(self, job: Job, run: int | None, now: str, readings: Sequence[StoredReading]) -> None:
-        for one in readings:
-            same = (job.id, one.metric, one.version)
-            before = self._connection.execute(
-                "SELECT status FROM measures WHERE job_id = ? AND metric = ? AND version = ?", same
-            ).fetchone()
-            if before == ("ok",) and one.status != "ok":
-                continue
-            self._connection.execute(
-                "DELETE FROM measures WHERE job_id = ? AND metric = ? AND version = ? AND (tap = ? OR status != 'ok')",
-                (*same, one.tap),
-            )
-            self._connection.execute(
-                "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(
-                        *same,
-                        one.tap,
-                        run,
-                        json.dumps(job.identity(), sort_keys=True),
-                        one.status,
-                        vetting.cleaned(one.reason),
-                    ),
-                    *(one.value, one.lo, one.hi, json.dumps(dict(one.by_photograph))),
-                    *(one.picture, one.columns, now, __version__),
-                ),
-            )
+    def _put_reading(self, one: JobRecord) -> None:
+        numbers = {"by_photograph": json.dumps(dict(one.reading.by_photograph))}
+        measure = vars(one) | vars(one.reading) | {"identity": _canonical(one.identity)} | numbers
+        del measure["reading"]
+        self._put("measures", measure)
 
     def readings(self) -> list[JobRecord]:
         """What was measured of jobs, in the order in which it was."""
-        names = [one.name for one in fields(StoredReading)]
-        with self._explained():
-            rows = self._connection.execute(
-                f"SELECT job_id, identity, run_id, created, posbench_version, {', '.join(names)} "  # noqa: S608
-                "FROM measures ORDER BY run_id, metric, CAST(tap AS INTEGER)"
-            ).fetchall()
-        records = []
         with self._vetted():
-            for job_id, text, run_id, created, by_version, *values in rows:
-                known: dict[str, Any] = dict(zip(names, values, strict=True))
-                known |= {
-                    "by_photograph": vetting.by_photograph(known["by_photograph"]),
-                    "picture": vetting.maps(known["picture"], known["columns"]),
-                    "reason": vetting.plain(known["reason"]),
-                    "metric": vetting.plain(known["metric"]),
-                }
-                identity = vetting.job_identity(text)
-                records.append(JobRecord(job_id, identity, run_id, StoredReading(**known), created, by_version))
-        return records
+            return [
+                vetting.job_record(_of(row, JobRecord, reading=_of(row, StoredReading)))
+                for row in self._rows("SELECT * FROM measures ORDER BY run_id, metric, CAST(tap AS INTEGER)")
+            ]
 
     def measured(self) -> set[Measured]:
         """What needs no measuring of a job: its id, the metric's name and version."""
@@ -429,134 +180,108 @@ class Store:
 
     def _read(self, where: str, *values: object) -> list[Record]:
         """The cells that a condition selects, with their scores."""
-        with self._explained():
-            cells = self._connection.execute(f"SELECT * FROM cells WHERE {where} ORDER BY rowid", values).fetchall()  # noqa: S608  no condition is the user's
-            rows = self._connection.execute(
-                f"SELECT * FROM scores WHERE cell_id IN (SELECT cell_id FROM cells WHERE {where})",  # noqa: S608
-                values,
-            ).fetchall()
         scores: dict[str, list[StoredScore]] = {}
         with self._vetted():
-            for cell_id, metric, version, value, lo, hi, text in rows:
-                score = StoredScore(vetting.plain(metric), version, value, lo, hi, vetting.by_photograph(text))
-                scores.setdefault(cell_id, []).append(score)
-            records = []
-            for cell_id, run_id, text, status, reason, *numbers, mean_map, created, version, reach in cells:
-                known = (
-                    status,
-                    vetting.plain(reason),
-                    *numbers,
-                    vetting.maps(mean_map),
-                    scores.get(cell_id, []),
-                    reach,
-                )
-                outcome = Outcome(vetting.cell_identity(text), *known)
-                records.append(Record(cell_id, run_id, outcome, created, version))
-        return records
+            for row in self._rows(
+                f"SELECT * FROM scores WHERE cell_id IN (SELECT cell_id FROM cells WHERE {where})",  # noqa: S608  no condition is the user's
+                *values,
+            ):
+                scores.setdefault(row["cell_id"], []).append(_of(row, StoredScore))
+            return [
+                vetting.record(_of(row, Record, outcome=_of(row, Outcome, scores=scores.get(row["cell_id"], []))))
+                for row in self._rows(f"SELECT * FROM cells WHERE {where} ORDER BY rowid", *values)  # noqa: S608
+            ]
+
+    def _rows(self, statement: str, *values: object) -> Iterator[dict[str, Any]]:
+        """Rows by column, what is JSON in them parsed.
+
+        Raises:
+            ValueError: if it is no JSON.
+        """
+        cursor = self._connection.execute(statement, values)
+        names = [column for column, *_ in cursor.description]
+        for row in cursor:
+            found = dict(zip(names, row, strict=True))
+            for name in ("identity", "by_photograph", "provenance"):
+                if name in found:
+                    found[name] = vetting.parsed(found[name])
+            yield found
 
     def examples(self) -> dict[str, list[Example]]:
         """What cells drew for single test images, by the id of the cell; those without any are left out."""
-        with self._explained():
-            rows = self._connection.execute(
+        found: dict[str, list[Example]] = {}
+        for cell_id, example in self._examples():
+            found.setdefault(cell_id, []).append(example)
+        return found
+
+    def _examples(self) -> Iterator[tuple[str, Example]]:
+        with self._vetted():
+            for cell_id, photograph, digest, rgb, drawn in self._connection.execute(
                 "SELECT cell_id, photograph, digest, rgb, drawn FROM examples JOIN thumbnails ON digest = thumbnail "
                 "ORDER BY cell_id, place"
-            ).fetchall()
-        found: dict[str, list[Example]] = {}
-        with self._vetted():
-            for cell_id, photograph, digest, rgb, drawn in rows:
+            ):
                 if hashlib.sha256(rgb).hexdigest() != digest:
                     raise ValueError(f"thumbnail {str(digest)[:12]!r} is not what its name is the hash of")
-                example = Example(vetting.plain(photograph), vetting.thumbnail(rgb), vetting.small_map(drawn))
-                found.setdefault(cell_id, []).append(example)
-        return found
+                yield cell_id, vetting.example(Example(photograph, rgb, drawn))
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """How the cells of one run were made."""
-        with self._explained():
-            (text,) = self._connection.execute("SELECT provenance FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        return dict(json.loads(text))
+        with self._vetted():
+            for row in self._rows("SELECT provenance FROM runs WHERE run_id = ?", run_id):
+                return dict(vetting.anything(row["provenance"]))
+            raise ValueError(f"there is no run {run_id}")
 
     def runs(self) -> list[Run]:
         """Every time that a job was computed, in order."""
-        with self._explained():
-            rows = self._connection.execute("SELECT run_id, job_id, provenance, created FROM runs ORDER BY run_id")
-            return [Run(run_id, job_id, json.loads(text), created) for run_id, job_id, text, created in rows]
-
-    def restore(self, runs: Sequence[Run], records: Sequence[Record], readings: Sequence[JobRecord]) -> None:
-        """Put into an empty store what another one held, with its times and its numbering of runs.
-
-        Raises:
-            UsageError: if it cannot be written, or holds something twice.
-        """
-        names = [one.name for one in fields(StoredReading)]
-        with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO runs (run_id, job_id, provenance, created) VALUES (?, ?, ?, ?)",
-                [(run.run_id, run.job_id, json.dumps(run.provenance), run.created) for run in runs],
-            )
-            for one in records:
-                known = one.outcome
-                self._insert(
-                    "cells",
-                    {
-                        "cell_id": one.cell_id,
-                        "run_id": one.run_id,
-                        "identity": json.dumps(known.identity, sort_keys=True),
-                    }
-                    | {"created": one.created, "posbench_version": one.posbench_version, "mean_map": known.mean_map}
-                    | {name: getattr(known, name) for name in _OF_OUTCOME},
-                )
-                for score in known.scores:
-                    by_photograph = {"by_photograph": json.dumps(dict(score.by_photograph))}
-                    self._insert("scores", {"cell_id": one.cell_id} | vars(score) | by_photograph)
-            for reading in readings:
-                self._insert(
-                    "measures",
-                    {"job_id": reading.job_id, "run_id": reading.run_id, "created": reading.created}
-                    | {"identity": json.dumps(reading.identity, sort_keys=True)}
-                    | {"posbench_version": reading.posbench_version}
-                    | {name: getattr(reading.reading, name) for name in names}
-                    | {"by_photograph": json.dumps(dict(reading.reading.by_photograph))},
-                )
-
-    def _insert(self, table: str, values: Mapping[str, Any]) -> None:
-        marks = ", ".join("?" * len(values))
-        self._connection.execute(
-            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})",  # noqa: S608  names are ours
-            tuple(values.values()),
-        )
+        with self._vetted():
+            return [vetting.run(_of(row, Run)) for row in self._rows("SELECT * FROM runs ORDER BY run_id")]
 
     def absorb(self, other: Path) -> tuple[int, int]:
         """Add what another store of the same schema holds; where both hold a result, this one's is kept.
 
-        A result takes the place of a failure or a skip. All is added or nothing.
+        What is there takes the place of a failure. All is added or nothing.
 
         Returns:
-            How many cells were added, and how many both had.
+            How many cells both had, and of how many of these one had only a failure.
 
         Raises:
-            UsageError: if both hold a result and they differ by more than `CONFLICT`.
+            UsageError: if one cell or reading is not the same in both, up to `CONFLICT`.
         """
         with self._explained():
+            self._connection.create_function("apart", 2, _apart)
             self._connection.execute("ATTACH ? AS other", (str(other.absolute()),))
         try:
             with self._transaction():
                 if found := self._connection.execute(CONFLICTS, {"most": CONFLICT}).fetchone():
-                    what, metric, ours, theirs = found
                     raise UsageError(
-                        f"{str(other)!r} conflicts with what was merged before it: {metric} of {what} "
-                        f"is {theirs:.6g} there and {ours:.6g} here; recompute one of them with --force"
+                        f"{str(other)!r} conflicts with what was merged before it: {found[0]}; "
+                        "recompute one of them with --force"
                     )
-                (both,) = self._connection.execute(
-                    "SELECT count(*) FROM cells JOIN other.cells USING (cell_id)"
-                ).fetchone()
-                before = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+                both, failed = self._connection.execute(SHARED).fetchone()
                 for statement in ABSORB:
                     self._connection.execute(statement)
-                after = self._connection.execute("SELECT count(*) FROM cells").fetchone()[0]
         finally:
             self._connection.execute("DETACH other")
-        return after - before, both
+        return both, failed
+
+    def count(self) -> int:
+        """How many cells there are."""
+        with self._explained():
+            return int(self._one("SELECT count(*) FROM cells"))
+
+    def vet(self) -> None:
+        """Read all that is stored, a part at a time.
+
+        Raises:
+            UsageError: if something in it cannot be.
+        """
+        with self._explained():
+            ids = [name for (name,) in self._connection.execute("SELECT cell_id FROM cells ORDER BY rowid")]
+        for start in range(0, len(ids), _AT_ONCE):
+            self.records(ids[start : start + _AT_ONCE])
+        for part in (self.readings(), self.runs(), self._examples()):
+            for _ in part:
+                pass
 
     def last_run(self) -> int:
         """The number of the last time that a job was computed."""
@@ -615,3 +340,37 @@ class Store:
             found.setdefault(cell_id, set()).add((metric, version))
         wanted = {(metric.name, metric.version) for metric in metrics}
         return {cell_id for (cell_id,) in done} | {cell_id for cell_id, has in found.items() if wanted <= has}
+
+
+def _canonical(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)
+
+
+def _of(row: Mapping[str, Any], kind: Callable[..., Any], **more: Any) -> Any:
+    """What a dataclass takes of a row, and what it does not have."""
+    names = kind.__dataclass_fields__.keys() & row.keys()  # type: ignore[attr-defined]
+    return kind(**{name: row[name] for name in names} | more)
+
+
+def _sound(one: Any, check: Callable[[Any], Any]) -> Any:
+    """An outcome or a reading that can be read back: what cannot, such as an interval without end, has failed."""
+    one = replace(one, reason=vetting.cleaned(one.reason))
+    try:
+        return check(one)
+    except ValueError as error:
+        reason = f"what came out of it cannot be stored: {one_line(error)}"
+        if isinstance(one, Outcome):
+            return Outcome(one.identity, "failed", reason, seconds=one.seconds)
+        return StoredReading(one.metric, one.version, status="failed", reason=reason)
+
+
+def _apart(ours: bytes | None, theirs: bytes | None) -> float | None:
+    """How far two maps are apart, in units of the first one's largest value if that is above 1; None without both."""
+    if ours is None or theirs is None or ours == theirs:
+        return None
+    import numpy as np
+
+    one, two = (np.frombuffer(content, "<f4") for content in (ours, theirs))
+    if len(one) != len(two):
+        return float("inf")
+    return float(abs(one - two).max() / max(1, abs(one).max()))

@@ -11,6 +11,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 
+from posbench import legible
 from posbench.components import Backbone, Checkpoint
 from posbench.errors import MissingError, UsageError, one_line
 from posbench.folders import content_hash, user_path
@@ -107,7 +108,7 @@ def resolve(
     if backbone.name in request.files:
         path = request.files[backbone.name]
         digest = content_hash(path)
-        return [Weights(f"file:{path.name}@{digest[:8]}", digest, path)], None
+        return [Weights(f"file:{legible.name(path.name)}@{digest[:8]}", digest, path)], None
     if request.mode == "random":
         return random, None
     if backbone.own_weights:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import Images, Target
+from posbench.components import Checkpoint, Images, Metric, Target
 from tests.made import never, target
 
 FIRST = string.ascii_letters + string.digits
@@ -73,3 +73,14 @@ def test_everything_offered_to_plugins_is_there() -> None:
     assert all(getattr(posbench, name) is not None for name in posbench.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = posbench.nothing
+
+
+def test_what_tables_show_can_be_shown() -> None:
+    with pytest.raises(ValueError, match=r"H: the version must be printable, not '1\\x1b\[31m'"):
+        Target(name="H", summary="", version="1\x1b[31m", draw=never)
+    with pytest.raises(ValueError, match="leaves: the label must be a printable string"):
+        Images(name="leaves", summary="", version="1", draw=never, label="\n")
+    with pytest.raises(ValueError, match="the label of a checkpoint must be a printable string"):
+        Checkpoint(label="\x07", find=lambda: None)
+    with pytest.raises(ValueError, match="spc_lo: _lo and _hi end the columns of a metric's interval"):
+        Metric(name="spc_lo", summary="", version="1", score=never)

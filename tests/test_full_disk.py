@@ -146,6 +146,17 @@ def test_a_merged_store_for_which_there_is_no_room(started: Forks, site: Path, f
     assert content(filled) == before
 
 
+def test_a_plugin_for_which_there_is_no_room(started: Forks, site: Path, tmp_path: Path) -> None:
+    command = ("new-plugin", "padding", "my-padding")
+    one_line(started.run(tmp_path, *command, site=site, room=100), "my-padding' cannot be made")
+    assert not (tmp_path / "my-padding").exists()
+    # A folder that is there is somebody's.
+    (tmp_path / "my-padding").mkdir()
+    (tmp_path / "my-padding" / "README.md").write_text("mine")
+    one_line(started.run(tmp_path, *command, site=site), "my-padding' exists")
+    assert content(tmp_path / "my-padding") == {"README.md": b"mine"}
+
+
 @pytest.mark.parametrize("arguments", [("--csv", "-"), ("--json",), ("--markdown", "-"), ()])
 def test_standard_output_that_is_full(
     arguments: tuple[str, ...], started: Forks, site: Path, filled: Path, tmp_path: Path
@@ -177,6 +188,7 @@ def test_features_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture
 def closed(filled: Path) -> Iterator[Path]:
     """The same folder, to which nothing can be written."""
+    (filled / "old.db").write_bytes((Path(__file__).parent / "stores" / "schema-2.db").read_bytes())
     filled.chmod(0o555)
     yield filled
     filled.chmod(0o755)
@@ -195,9 +207,32 @@ def test_nothing_is_begun_that_could_not_be_stored(started: Forks, site: Path, c
     for option, name in (("--csv", "table.csv"), ("--markdown", "table.md")):
         answer = started.run(closed, "leaderboard", option, name, site=site, bound=True, said=said)
         one_line(answer, name, "Permission denied")
-    one_line(started.run(closed, "merge", "posbench.db", "-o", "all.db", site=site, bound=True, said=said), "all.db")
+    with sqlite3.connect(closed / "posbench.db") as stored:
+        [cell] = stored.execute("SELECT cell_id FROM cells LIMIT 1").fetchone()
+    for command, name in (
+        ("merge posbench.db -o all.db", "all.db"),
+        ("report", "report.html"),
+        ("report --out page.html", "nothing can be written to folder"),
+        ("publish out", "out"),
+        ("publish .", "provenance-"),
+        ("new-plugin padding my-padding", "my-padding"),
+        (f"show {cell} --png map.png", "map.png"),
+    ):
+        one_line(started.run(closed, *command.split(), site=site, bound=True, said=said), name)
     assert content(closed) == before
-    # What is there can still be read, and shown by a run that has nothing to compute.
+    # What is there can still be read, of an older schema as well, and shown by a run that has nothing to compute.
+    for command in (
+        "leaderboard",
+        "measures",
+        "report --out {said}/r.html",
+        "publish {said}/out",
+        "merge old.db -o {said}/a.db",
+    ):
+        arguments = command.format(said=said).split() + ([] if "merge" in command else ["--store", "old.db"])
+        code, _, err = started.run(closed, *arguments, site=site, bound=True, said=said)
+        assert code == 0, err
+    code, _, err = started.run(closed, *RUN, "--dry-run", "--store", "old.db", site=site, bound=True, said=said)
+    assert code == 0, err
     for arguments in (("leaderboard",), (*RUN, "--dry-run"), RUN):
         code, out, err = started.run(closed, *arguments, site=site, bound=True, said=said)
         assert code == 0, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from posbench import importing
 from posbench.errors import UsageError
 from posbench.importing import from_csv
-from posbench.leaderboard import Row, columns, rows, to_csv
+from posbench.leaderboard import FORMULA, Row, columns, rows, to_csv
 from posbench.store import Store
 from tests.conftest import Ran
 from tests.made import plan, scored, target
@@ -36,8 +37,11 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-text_that_prints = st.text(
-    st.one_of(st.sampled_from("=+-@\t\n'\"|,;<>[]"), st.characters(categories=["L", "N", "P", "S"])), max_size=20
+text_that_prints = st.one_of(
+    st.text(
+        st.one_of(st.sampled_from("=+-@\t\n'\"|,;<>[]"), st.characters(categories=["L", "N", "P", "S"])), max_size=20
+    ),
+    st.text("'=+-@", max_size=4),
 )
 
 
@@ -47,7 +51,7 @@ text_that_prints = st.text(
     name=text_that_prints,
     value=st.floats(allow_nan=False, allow_infinity=False),
     seconds=st.floats(0, 1e9),
-    count=st.one_of(st.none(), st.integers(0, 2**63)),
+    count=st.one_of(st.none(), st.integers(0, 2**53 - 1)),
 )
 def test_what_is_written_is_read_back(
     reason: str, name: str, value: float, seconds: float, count: int | None, made: list[Row], tmp_path: Path
@@ -75,15 +79,21 @@ def altered(made: list[Row], column: str, text: str) -> str:
         ("spc", "inf", "row 2: spc is 'inf', not a number"),
         ("spc", "1_0", "row 2: spc is '1_0', not a number"),
         ("spc", "٣", "row 2: spc is '٣', not a number"),
-        ("spc", "1e999", "row 2: spc is '1e999', which is too large"),
-        ("spc", "0.9", "row 2: spc is 0.9, which its interval, 0.4 to 0.6, does not hold"),
-        ("spc", "", "row 2: spc is None, which its interval"),
+        ("spc", "1e999", "row 2: spc: inf is no finite number"),
+        ("spc", "0.9", "row 2: spc: 0.9, which its interval, 0.4 to 0.6, does not hold"),
+        ("spc", "", "row 2: spc: None, which its interval"),
         ("n_test", "6.5", "row 2: n_test is '6.5', not a whole number"),
         ("n_test", "9" * 5000, "row 2: n_test is '9{40}', not a whole number"),
-        ("status", "fine", "row 2: status is 'fine', not one of ok, skipped, failed"),
-        ("cell_id", "../x", "row 2: cell_id is '../x', not 64 hexadecimal digits"),
-        ("backbone", "\x1b[31mred", r"row 2: backbone holds control characters: '\\x1b\[31mred'"),
-        ("reason", "a\0b", r"row 2: reason holds control characters: 'a\\x00b'"),
+        ("status", "fine", "row 2: status: 'fine', not one of ok, skipped, failed"),
+        ("cell_id", "../x", "row 2: cell_id: '../x', not 64 hexadecimal digits"),
+        ("backbone", "\x1b[31mred", r"row 2: backbone: control characters in '\\x1b\[31mred'"),
+        ("n_test_photos", "-5", "row 2: n_test_photos: -5 is negative"),
+        ("seconds", "-0.5", "row 2: seconds: -0.5 is negative"),
+        ("degenerate", "1.5", "row 2: degenerate: 1.5 is no share"),
+        ("created", "yesterday", "row 2: created: Invalid isoformat string: 'yesterday'"),
+        ("posbench_version", "\x9b2J", r"row 2: posbench_version: control characters in '\\x9b2J'"),
+        ("taps", "1+x", r"row 2: taps: '1\+x', which are no taps"),
+        ("reason", "a\0b", r"row 2: reason: control characters in 'a\\x00b'"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(
@@ -99,6 +109,26 @@ def test_a_field_that_cannot_be_is_named(
     assert not Path("all.csv").exists()
 
 
+def test_formulas_are_neutralised_and_come_back_exactly(posbench: Callable[..., Ran]) -> None:
+    formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", "\n=1", "'=1", "''=1", "'quoted'", "1=1"]
+    [(job, cells)] = plan(targets=[target(f"t{i}") for i in range(len(formulas))]).jobs()
+    with Store(Path("a.db")) as store:
+        values = [0.1 + i / 3 for i in range(len(formulas))]
+        outcomes = [scored(cell, v, reason=r) for cell, v, r in zip(cells, values, formulas, strict=True)]
+        store.save(job, cells, outcomes, {})
+        before = rows(store.records())
+    assert posbench("leaderboard", "--store", "a.db", "--csv", "a.csv").code == 0
+    with Path("a.csv").open(encoding="utf-8", newline="") as file:
+        fields = [field for line in csv.reader(file) for field in line]
+    numbers = [field for field in fields if field.startswith("-") and field != "-"]
+    assert not [field for field in fields if field.startswith(FORMULA) and field not in numbers]
+    assert not [number for number in numbers if float(number) >= 0]
+    for old, new in zip(before, from_csv(Path("a.csv")), strict=True):
+        assert {name: old[name] for name in new if name in old} == {name: new[name] for name in new if name in old}
+    found = json.loads(posbench("compare", "a.csv", "a.db", "--json").out)
+    assert [line["difference"]["value"] for line in found["lines"]] == [0.0] * len(formulas)
+
+
 def test_a_column_of_someones_own_is_named(made: list[Row], tmp_path: Path) -> None:
     header, *lines = to_csv(made).splitlines()
     text = "\n".join([f"{header},note", *(f"{line},good" for line in lines), ""])
@@ -110,7 +140,7 @@ def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importing, "LARGEST", 2**20)
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**20 + 1)
-    with pytest.raises(UsageError, match="is too large for a leaderboard: it has more than 1 MB"):
+    with pytest.raises(UsageError, match=r"is no leaderboard \(it has more than 1 MB\)"):
         from_csv(tmp_path / "a.csv")
 
 

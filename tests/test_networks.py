@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from torch import nn
 from posbench import dead_leaves
 from posbench.components import Backbone, Checkpoint
 from posbench.errors import MissingError
-from posbench.folders import content_hash
 from posbench.networks import build, needed, smallest_size
 from posbench.registry import load_registry
 from posbench.weights import Weights
@@ -267,77 +263,6 @@ def test_a_tensor_that_the_taps_need_is_named(name: str, spoil: str, source: Sma
     with pytest.raises(MissingError, match=rf"file:weights\.pt .*'small'.*{name}$") as error:
         build(backbone(), trained(tmp_path / "weights.pt"))
     assert error.value.exit_code == 4
-
-
-def test_weights_of_another_network_name_a_few_of_what_they_lack(tmp_path: Path) -> None:
-    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "weights.pt")
-    with pytest.raises(MissingError, match=r"branch\.bias, branch\.weight, last\.bias and \d+ more in branch, last, "):
-        build(backbone(), trained(tmp_path / "weights.pt"))
-    torch.save({}, tmp_path / "weights.pt")
-    with pytest.raises(MissingError, match="they lack"):
-        build(backbone(), trained(tmp_path / "weights.pt"))
-
-
-class Malicious:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.mark),)
-
-
-def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
-    mark = tmp_path / "executed"
-    pickle.loads(pickle.dumps(Malicious(mark)))  # noqa: S301  to show that the file is one that does something
-    mark.rmdir()
-    torch.save({"stem.weight": Malicious(mark)}, tmp_path / "zip.pt")
-    torch.save({"stem.weight": Malicious(mark)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps({"stem.weight": Malicious(mark)}))
-    for name in ("zip.pt", "legacy.pt", "raw.pt"):
-        with pytest.raises(MissingError, match=rf"^weights '{name}' cannot be read \(.+\)$") as error:
-            build(backbone(), trained(tmp_path / name))
-        assert "\n" not in str(error.value)
-    assert not mark.exists()
-
-
-#: As safetensors begins: the length of its header, and that.
-HEADER_OF_AN_EXABYTE = struct.pack("<Q", 2**60) + b"{}"
-_HEADER = b'{"stem.weight": {"dtype": "F32", "shape": [1099511627776], "data_offsets": [0, 4398046511104]}}'
-LIES_ABOUT_ITS_SIZE = struct.pack("<Q", len(_HEADER)) + _HEADER
-
-
-@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors", "weights.pth"])
-@pytest.mark.parametrize(
-    "content", [b"", b"no weights at all", b"\x00" * 100, HEADER_OF_AN_EXABYTE, LIES_ABOUT_ITS_SIZE]
-)
-def test_a_file_that_holds_no_weights_is_named_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(MissingError, match=rf"^weights '{name}' cannot be read \(.+\)$"):
-        build(backbone(), trained(tmp_path / name))
-
-
-def test_a_cut_off_file_is_named(source: Small, tmp_path: Path) -> None:
-    torch.save(source.state_dict(), tmp_path / "weights.pt")
-    whole = (tmp_path / "weights.pt").read_bytes()
-    (tmp_path / "weights.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MissingError, match="cannot be read"):
-        build(backbone(), trained(tmp_path / "weights.pt"))
-
-
-def test_a_file_that_changes_under_its_name_is_noticed(source: Small, tmp_path: Path) -> None:
-    path = tmp_path / "weights.pt"
-    torch.save(source.state_dict(), path)
-    planned = Weights("file:weights.pt", content_hash(path), path)
-    build(backbone(), planned)
-    torch.save({name: value + 1 for name, value in source.state_dict().items()}, path)
-    with pytest.raises(MissingError, match=r"^weights 'weights.pt' have changed since the run began: give it again$"):
-        build(backbone(), planned)
-
-
-def test_a_lone_tensor_is_no_checkpoint(tmp_path: Path) -> None:
-    torch.save(torch.zeros(3), tmp_path / "weights.pt")
-    with pytest.raises(MissingError, match="hold a Tensor, not named tensors"):
-        build(backbone(), trained(tmp_path / "weights.pt"))
 
 
 @torch.no_grad()

@@ -83,7 +83,8 @@ def test_the_folder_holds_tables_cells_and_what_vouches_for_them(folder: Path) -
 def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: Path, tmp_path: Path) -> None:
     for path in (folder, folder / "leaderboard.csv"):
         found = publication.read(path)
-        publication.restore(found, tmp_path / f"{path.name}.db")
+        with Store(tmp_path / f"{path.name}.db") as restored:
+            restored.restore(found.runs, found.records, found.readings)
         with Store(store) as one, Store(tmp_path / f"{path.name}.db") as two:
             assert rows(one.records()) == rows(found.records) == rows(two.records())
             assert one.runs() == two.runs()

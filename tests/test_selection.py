@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,16 +189,6 @@ def test_a_tag_builds_nothing(
     assert not (tmp_path / "broken").exists()
 
 
-def test_an_alias_bomb_is_refused_before_it_is_unfolded(refused: Callable[[str], str]) -> None:
-    # Nine levels of nine: 387 million names, were they ever written out.
-    lines = ["paddings: &a0 [zero, zero, zero, zero, zero, zero, zero, zero, zero]"]
-    keys = ["targets", "images", "readouts", "metrics", "backbones", "test_images", "weights", "seeds"]
-    for level, key in enumerate(keys, 1):
-        aliases = ", ".join([f"*a{level - 1}"] * 9)
-        lines.append(f"{key}: &a{level} [{aliases}]")
-    assert refused("\n".join(lines)) == "config.yaml:1: expected a plain value or a list of plain values"
-
-
 @pytest.mark.parametrize("text", ["paddings: " + "[" * 3000, "paddings: " + "[" * 3000 + "]" * 3000])
 def test_brackets_without_end_are_one_line(text: str, refused: Callable[[str], str]) -> None:
     assert "config.yaml" in refused(text)
@@ -210,23 +201,13 @@ def test_numbers_of_5000_digits_are_one_line(text: str, refused: Callable[[str],
     assert refused(text)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"config '.*absent\.yaml' cannot be read: No such file"):
-        select(tmp_path / "absent.yaml", {})
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        select(tmp_path, {})
-    (tmp_path / "latin.yaml").write_bytes("csv: é".encode("latin-1"))
-    with pytest.raises(UsageError, match="is not UTF-8 text"):
-        select(tmp_path / "latin.yaml", {})
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("image_size", 0, "--image-size is 0: give 1 to 4096"),
         ("image_size", -224, "--image-size is -224: give 1 to 4096"),
         ("image_size", 4097, "--image-size is 4097: give 1 to 4096"),
-        ("train_count", 0, "--train-count is 0: give 1 to 10000000"),
+        ("train_count", 0, "--train-count is 0: give 1 to 1000000"),
         ("test_count", 10**30, "--test-count is 1"),
         ("seeds", "-1", "--seeds -1 is negative"),
         ("seeds", "0,x", "--seeds: expected a whole number, not 'x'"),
@@ -249,7 +230,9 @@ def test_options_out_of_range(name: str, value: object, message: str) -> None:
 @pytest.mark.parametrize("name", LARGEST)
 def test_the_limits_themselves_are_allowed(name: str) -> None:
     for value in (1, LARGEST[name]):
-        where = {"executor": "ray"} if name == "cpus_per_job" else {}
+        where: dict[str, object] = {"executor": "ray"} if name == "cpus_per_job" else {}
+        # The counts and the size each have a limit, and so has what they make together.
+        where |= {"image_size": 16} if name.endswith("count") else {"train_count": 1, "test_count": 1}
         assert getattr(select(None, where | {name: value}), name) == value
 
 
@@ -261,12 +244,77 @@ def test_a_seed_that_no_generator_takes_is_refused() -> None:
         select(None, {"seeds": "9" * 5000})
 
 
-def test_a_mistake_in_a_file_is_one_line_and_exit_code_2(posbench: Callable[..., Ran]) -> None:
-    Path("mine.yaml").write_text("paddings: [zero\n")
-    answer = posbench("run", "mine.yaml", "--dry-run")
-    assert answer.code == 2
-    assert answer.err.startswith("posbench: mine.yaml:2: not valid YAML: ")
-    assert answer.err.count("\n") == 1
+#: Nine levels of nine: 387 million names, were they ever written out.
+_KEYS = ("targets", "images", "readouts", "metrics", "backbones", "test_images", "weights", "seeds")
+ALIAS_BOMB = "\n".join(
+    ["paddings: &a0 [zero, zero, zero, zero, zero, zero, zero, zero, zero]"]
+    + [f"{key}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level, key in enumerate(_KEYS, 1)]
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("paddings: [zero\n", "mine.yaml:2: not valid YAML: "),
+        (ALIAS_BOMB, "mine.yaml:1: expected a plain value or a list of plain values\n"),
+        ("csv: !!python/object/apply:os.system ['touch broken']", "mine.yaml:1: expected a plain value or a list"),
+        ("quiet: true\nquiet: false", "mine.yaml:2: 'quiet' is given twice: keep one\n"),
+        ("paddings: no", "mine.yaml:1: paddings: expected names, as a list or separated by commas, not False\n"),
+        ("image_size: 010", "mine.yaml:1: 010 is ambiguous: write 8, or quote it\n"),
+        ("pading: zero", "mine.yaml:1: unknown key 'pading': did you mean paddings?\n"),
+        ("seeds: [a]", "mine.yaml:1: seeds: expected a whole number, not 'a'\n"),
+        ("image_size: 4096\ntrain-count: 10000000", "mine.yaml:2: --train-count is 10000000: give 1 to 1000000\n"),
+        ("image_size: " + "9" * 5000, "mine.yaml:1: "),
+        (
+            "image_size: 4096\ntrain-count: 1000000",
+            "1000000 training and 64 test crops of 4096 pixels are 46878.0 GiB, and ",
+        ),
+        ("# " + "x" * 2**20, "config 'mine.yaml' cannot be read: it has more than 1 MB\n"),
+        ("csv: \xe9".encode("latin-1"), "config 'mine.yaml' is not UTF-8 text: save it as UTF-8\n"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_and_exit_code_2(
+    content: str | bytes, message: str, posbench: Callable[..., Ran]
+) -> None:
+    Path("mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    ran = posbench("run", "mine.yaml")
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert ran.err.startswith(f"posbench: {message}")
+    assert [path.name for path in Path().iterdir()] == ["mine.yaml"]  # and no store
+
+
+def test_what_is_no_file_is_not_waited_for(posbench: Callable[..., Ran]) -> None:
+    os.mkfifo("pipe.yaml")
+    for name, why in (
+        ("pipe.yaml", "it is no regular file"),
+        (os.devnull.replace("null", "zero"), "it is no regular file"),
+        (".", "it is no regular file"),
+        ("absent.yaml", "No such file or directory"),
+    ):
+        assert posbench("run", name) == Ran(2, "", f"posbench: config {name!r} cannot be read: {why}\n")
+    os.mkfifo("pipe.csv")
+    ran = posbench("compare", "pipe.csv", "pipe.csv")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+
+
+def test_crops_that_no_memory_holds_are_refused_before_anything(
+    posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posbench.selection.memory", lambda: 2**30)
+    options = ("--train-count", "7000", "--test-count", "200", "--backbones", "none", "--images", "leaves", "--quiet")
+    assert posbench("run", *options) == Ran(
+        2,
+        "",
+        "posbench: 7000 training and 200 test crops of 224 pixels are 1.0 GiB, and this machine has 1.0 GiB of memory: "
+        "lower --train-count, --test-count or --image-size\n",
+    )
+    assert not list(Path().iterdir())
+    # What is only planned may be for another machine, though for none that there is.
+    assert posbench("run", *options, "--dry-run").code == 0
+    for more in (("--dry-run",), ("--executor", "ray")):
+        ran = posbench("run", *options, *more, "--train-count", "1000000", "--image-size", "4096")
+        assert (ran.code, ran.out) == (2, "")
+        assert "are 46884.4 GiB, and a job may take 1024.0 GiB of memory: lower" in ran.err
 
 
 TAGS = st.sampled_from(["", "!!int ", "!!bool ", "!!timestamp ", "!!null ", "!!str ", "!!seq ", "!x ", "&a ", "*a "])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -375,3 +376,35 @@ def test_a_hub_without_the_file_leaves_untrained_weights_and_the_reason(hub: Hub
     answer = fetched(hub, tmp_path)
     assert answer["label"] == "random:0"
     assert answer["problem"].startswith(f"imagenet:{REPOSITORY}: ")
+
+
+@pytest.mark.parametrize(
+    ("room", "home", "why"), [(1000, "home", "File too large"), (2**40, "file/home", "Not a directory")]
+)
+def test_a_cache_that_has_no_room_or_no_place(room: int, home: str, why: str, hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    hub.files[f"/{REPOSITORY}/resolve/main/model.safetensors"] = b"tensors" * 1000
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from posbench.cli import main
+main()
+"""
+    arguments = ("run", "--backbones", SMALL, "--images", "leaves", "--weights", "pretrained")
+    environment = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / home), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
+    # Nor would compiled modules have any room.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(room), *arguments],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (4, ""), done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"posbench: no trained weights for backbone {SMALL!r} (imagenet:{REPOSITORY}: ")
+    assert why in line
+    assert not list(tmp_path.rglob("model.safetensors"))
+    assert not (tmp_path / "posbench.db").exists()

@@ -252,5 +252,6 @@ def merge(
     from posbench.merging import merge as merged
 
     made = merged(stores, output)
-    twice = f"; {made.twice} were found more than once, alike" if made.twice else ""
-    out.print(f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{twice}")
+    alike = f"; {made.alike} were found more than once, alike" if made.alike else ""
+    mended = f"; {made.mended} had failed in one store and not in another" if made.mended else ""
+    out.print(f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{alike}{mended}")
