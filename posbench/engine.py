@@ -23,7 +23,7 @@ from posbench.errors import ComponentError, Inapplicable, MissingError, Posbench
 from posbench.examples import examples
 from posbench.features import Features, SpoiltError, extract, unspoilt
 from posbench.folding import fold_norms
-from posbench.guests import settled, visit
+from posbench.guests import described, settled, visit
 from posbench.maps import pattern
 from posbench.networks import build, smallest_size
 from posbench.observation import Observation, Reading, Split
@@ -180,18 +180,12 @@ class Engine:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
-        """Compute what is to be done of a job. What a component raises is recorded in its cells and readings.
-
-        Raises:
-            UsageError, MissingError: for input that the user has to mend, such as a checkpoint that does not fit.
-        """
+        """Compute what is to be done of a job. What goes wrong is recorded in its cells and readings."""
         self._seconds = {}
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
         try:
             outcomes, readings = self._compute(task, metrics, observer, provenance)
-        except (UsageError, MissingError):
-            raise
         except Exception as error:
             nothing = struck(task, error)
             outcomes, readings = nothing.outcomes, nothing.readings
@@ -336,6 +330,8 @@ class Engine:
             ComponentError: if the readout raises, or breaks its promise.
         """
         cell, job = cells[0], cells[0].job
+        with visit(cell.readout):
+            of_train, side = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
         taps = tap_numbers(cell.taps, job.backbone.taps)
         treatment = TREATMENTS.get(cell.control, PLAIN)
         training = treatment.of(
@@ -346,14 +342,13 @@ class Engine:
                 image_size=job.image_size,
                 seed=cell.seed or 0,
             ),
-            cell.readout.grid(job.grid),
+            of_train,
         )
-        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, cell.readout.grid(job.test_grid))
+        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, side)
         key = (cell.readout, *taps, cell.seed, treatment, *patterns)
         if key not in seen.readouts:
             with visit(cell.readout, job.training), unspoilt(cell.readout, seen.train, seen.test):
                 seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
-        side = cell.readout.grid(job.test_grid)
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
             if not numbers:
@@ -369,10 +364,10 @@ class Engine:
                 raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
             predictions[numbers] = drawn.detach().float()
         remarks: dict[str, str] = {}
-        for fitted in seen.readouts[key]:
-            remarks = dict(zip(patterns, getattr(fitted, "remarks", ()), strict=False)) | {
-                name: remark for name, remark in remarks.items() if remark
-            }
+        with visit(cell.readout):
+            for fitted in seen.readouts[key]:
+                said = map(str, getattr(fitted, "remarks", ()))
+                remarks = dict(zip(patterns, said, strict=False)) | {name: old for name, old in remarks.items() if old}
         return predictions, remarks
 
     # What jobs share.
@@ -469,7 +464,7 @@ def _stored(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Sto
     if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):
         raise ValueError("a reading holds numbers that are not finite")
     return StoredReading(
-        *(metric.name, metric.version, reading.tap, "ok", note, *value, numbers),
+        *(metric.name, metric.version, str(reading.tap), "ok", note, *value, numbers),
         *((None, None) if picture is None else (picture.astype("<f4").tobytes(), picture.shape[1])),
     )
 
@@ -508,7 +503,7 @@ def _scored(
             try:
                 found.append(values(metric, maps, target))
             except Exception as error:
-                problems.append(_reason(error))
+                problems.append(described(error))
                 del of_metric[metric]
     scores = []
     for metric, found in of_metric.items():
@@ -533,11 +528,7 @@ def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
 
 def _why(error: Exception) -> tuple[str, str]:
     """What becomes of a thing in which something raised, and the reason."""
-    return "skipped" if isinstance(error, Inapplicable) else "failed", _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
+    return "skipped" if isinstance(error, Inapplicable) else "failed", described(error)
 
 
 def check_image_size(jobs: Sequence[Job]) -> None:

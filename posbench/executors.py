@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from posbench.claims import Claims
 from posbench.components import Executor, Metric
 from posbench.engine import JobResult, Observer, check, struck
-from posbench.errors import ComponentError
+from posbench.errors import ComponentError, MissingError, PosbenchError, UsageError
 from posbench.guests import told
 from posbench.plan import Job, Plan, Task
 from posbench.store import Store
@@ -65,7 +65,7 @@ class Started:
             UsageError, MissingError: for what cannot be had.
             ComponentError: if the executor raises anything else.
         """
-        with told(executor):
+        with told(executor, UsageError, MissingError):
             return cls(executor, executor.start(selection, plan, device))
 
     def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
@@ -76,7 +76,7 @@ class Started:
             due.update((task.job.id, task) for task in mine)
             return mine
 
-        with told(self.executor), closing(self.pool.results(tasks, observer, noted)) as results:
+        with told(self.executor, PosbenchError), closing(self.pool.results(tasks, observer, noted)) as results:
             for task, result in results:
                 if due.pop(task.job.id, None) != task:
                     raise ComponentError(f"{self.executor.title} gave a result that was not due, of {task.job.title}")
