@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench import __version__
-from posbench.components import Fitted, Metric, Padding
-from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, UsageError, one_line
+from posbench.components import Backbone, Fitted, Metric, Padding
+from posbench.errors import ComponentError, Inapplicable, UsageError
 from posbench.examples import examples
 from posbench.features import Features, SpoiltError, extract, unspoilt
 from posbench.folding import fold_norms
-from posbench.guests import described, settled, visit
+from posbench.guests import described, settled, tried, visit
 from posbench.maps import pattern
 from posbench.networks import build, smallest_size
 from posbench.observation import Observation, Reading, Split
@@ -36,6 +36,7 @@ from posbench.statistics import interval
 from posbench.store import Outcome, StoredReading, StoredScore
 from posbench.training import Training
 from posbench.treatments import PLAIN, TREATMENTS, judged
+from posbench.weights import Weights
 from posbench.windows import FOLDS, TEST, TRAIN, Windows, deal, folds, windows
 
 # NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
@@ -531,40 +532,40 @@ def _why(error: Exception) -> tuple[str, str]:
     return "skipped" if isinstance(error, Inapplicable) else "failed", described(error)
 
 
-def check_image_size(jobs: Sequence[Job]) -> None:
-    """Find out before any job runs whether the networks can take images this small.
-
-    Raises:
-        UsageError: if one cannot, naming the smallest size that it can.
-    """
-    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
-        enough = smallest_size(backbone, size)
-        if enough is not None and enough > size:
-            raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
-            )
-
-
-def check_weights(jobs: Sequence[Job]) -> None:
-    """Find out before any job runs whether checkpoints that a user names fit their networks.
-
-    Raises:
-        MissingError: if one does not.
-    """
-    named = {(job.backbone, job.weights): None for job in jobs if job.weights.path and not job.weights.checkpoint}
-    # A single network is built right away in any case.
-    for backbone, weights in named if len({(job.backbone, job.weights) for job in jobs}) > 1 else ():
-        build(backbone, weights)
-
-
-def check(jobs: Sequence[Job]) -> None:
+def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
     """Find out before any job runs what would end them all.
+
+    Args:
+        limit: seconds that a plugin's network may take to be built or to follow shapes, or None.
+
+    Returns:
+        The ids of jobs whose networks took down the process in which they were tried, or took too long: these had
+        better run in a process of their own.
 
     Raises:
         UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
         MissingError: if a checkpoint that a user names does not fit.
     """
-    check_image_size(jobs)
-    check_weights(jobs)
+    deadly: set[Backbone] = set()
+    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
+        try:
+            enough = tried(backbone, partial(smallest_size, backbone, size), limit)
+        except ComponentError:
+            deadly.add(backbone)
+            continue
+        if enough is not None and enough > size:
+            raise UsageError(
+                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
+            )
+    named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
+    for backbone, weights in named:
+        if backbone not in deadly:
+            with suppress(ComponentError):  # its jobs will tell
+                tried(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
         deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+    return {job.id for job in jobs if job.backbone in deadly}
+
+
+def _fits(backbone: Backbone, weights: Weights) -> None:
+    build(backbone, weights)

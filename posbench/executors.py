@@ -100,6 +100,7 @@ def run(
     since: int | None = None,
     forced: bool = False,
     apart: Pool | None = None,
+    limit: float | None = None,
 ) -> Generator[tuple[Job, JobResult]]:
     """Compute some tasks of a plan, and store each job as it finishes.
 
@@ -110,7 +111,9 @@ def run(
         fail_fast: stop after the first job that fails.
         metrics, since, forced: as `Store.remaining` takes them; `since` is the store's last run when the tasks were
             chosen, by default what it is now.
-        apart: runs, after the others, jobs that were in hand when a process died; by default, the pool does.
+        apart: runs, after the others, jobs that were in hand when a process died, or that `engine.check` warns of; by
+            default, the pool does.
+        limit: as `engine.check` takes it.
 
     Yields:
         Each computed job, once it is stored.
@@ -118,7 +121,7 @@ def run(
     Raises:
         UsageError, MissingError: as `engine.check` does, before any job runs; or if the store cannot be written.
     """
-    check([task.job for task in tasks])
+    warned_of = check([task.job for task in tasks], limit)
     since = store.last_run() if since is None else since
     left = list(tasks)
     with Claims(store.path) as claims:
@@ -140,7 +143,7 @@ def run(
 
         while left:
             elsewhere: list[Task] = []
-            deadly = claims.unended()
+            deadly = claims.unended() | warned_of
             careless, careful = ([task for task in left if (task.job.id in deadly) == one] for one in (False, True))
             for chosen, by in (careless, pool), (careful, apart or pool):
                 with closing(by.results(chosen, observer, claim)) as results:

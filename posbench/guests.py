@@ -1,8 +1,8 @@
 """Calls of components, which are other people's code.
 
-What one raises is told with its name and that of its distribution; what it leaves behind of its process's random states
-and of torch's modes is put right, so that no component's numbers depend on what another did before. What runs before any
-job does is tried in a process apart, which may hang or end.
+What one raises is told with its name and that of its distribution; what it leaves behind of its process's random
+states and of torch's modes is put right, so that no component's numbers depend on what another did before. What is
+asked before there are jobs is tried in a process apart, which may hang or end.
 """
 
 from __future__ import annotations

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.controls import Control, Surroundings, chosen, with_controls
-from posbench.errors import UsageError
+from posbench.errors import ComponentError, UsageError
 from posbench.folders import content_digest, content_hash
-from posbench.guests import told
+from posbench.guests import told, tried
 from posbench.machine import resolve_device, resolve_precision
-from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
+from posbench.plan import Ingredients, Plan, Source, grid_side, make_plan, parse_taps
 from posbench.registry import Registry
 from posbench.selection import LOCAL, Selection
 from posbench.verdict import METRIC as VERDICT_METRIC
@@ -19,14 +22,23 @@ from posbench.weights import Request, Weights, resolve
 #: What a bare run probes: a network whose trained weights ship in a package, and the control.
 BARE_RUN = ("tf_efficientnet_lite0", "none")
 
+T = TypeVar("T")
+
 #: Images whose only cue to position is a border: what a verdict rests on.
 LEAVES = "leaves"
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a plan is made of, where it will run, and what the user should be told first."""
+    """What a plan is made of, where it will run, and what the user should be told first.
 
+    Attributes:
+        selection: what was asked for, without what is left out.
+        left_out: why each component is left out that a plugin's fault keeps from being planned.
+    """
+
+    selection: Selection
+    left_out: tuple[str, ...]
     ingredients: Ingredients
     device: str
     warnings: tuple[str, ...]
@@ -41,29 +53,54 @@ class Gathered:
 def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathered:
     """Look everything up; the first thing that is not there is an error before anything runs.
 
+    What a plugin's fault keeps from being planned is left out, as long as something else is there in its place.
+
     Args:
         download: fetch trained weights that the hub offers, rather than only naming them.
 
     Raises:
         UsageError: for a name that nothing has, or an option that does not fit.
         MissingError: for weights, packages or a device that are not here.
+        ComponentError: if a plugin's fault leaves no backbone, readout or source of images.
     """
     checks = chosen(selection.controls)
-    backbones = registry.select(Backbone, selection.backbones or BARE_RUN)
     request = Request.parse(selection.weights)
-    if stray := request.files.keys() - {backbone.name for backbone in backbones}:
+    asked = selection.backbones or BARE_RUN
+    if stray := request.files.keys() - set(asked):
         raise UsageError(
             f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
         )
-    networks: list[tuple[Backbone, list[Weights]]] = []
+    registry.limit = limit = selection.time_limit
+    left_out: list[str] = []
+
+    def network(name: str) -> tuple[Backbone, list[Weights], str | None]:
+        backbone = registry.get(Backbone, name)
+        return (backbone, *resolve(backbone, request, selection.seeds, download=download, limit=limit))
+
+    found = _sound(asked, network, left_out)
+    networks = [(backbone, weights) for backbone, weights, _ in found.values()]
     untrained: dict[str, list[str]] = {}
-    for backbone in backbones:
-        weights, problem = resolve(backbone, request, selection.seeds, download=download)
-        networks.append((backbone, weights))
+    for backbone, _, problem in found.values():
         if problem:
             untrained.setdefault(problem, []).append(backbone.name)
     device = _device(selection)
-    sources = _sources(selection, registry)
+    train = _sound(selection.images, lambda name: _source(registry.images(name), limit), left_out)
+    test = train
+    if selection.test_images is not None:
+        test = _sound(selection.test_images, lambda name: _source(registry.images(name), limit), left_out)
+        sources = [(a, b) for a in train.values() for b in test.values()]
+    else:
+        sources = [(source, source) for source in train.values()]
+    readouts = _sound(
+        selection.readouts,
+        lambda name: _readout(registry.get(Readout, name), grid_side(selection.image_size), limit),
+        left_out,
+    )
+    if left_out:
+        tested = None if selection.test_images is None else tuple(test)
+        selection = replace(
+            selection, backbones=tuple(found), images=tuple(train), test_images=tested, readouts=tuple(readouts)
+        )
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
     needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
     seeds = ", ".join(map(str, selection.seeds))
@@ -74,11 +111,13 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
     if checks and VERDICT_METRIC not in selection.metrics:
         warnings.append(f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics")
     return Gathered(
+        selection,
+        tuple(dict.fromkeys(left_out)),
         Ingredients(
             networks=networks,
             paddings=registry.select(Padding, selection.paddings),
             targets=registry.select(Target, selection.targets),
-            readouts=registry.select(Readout, selection.readouts),
+            readouts=list(readouts.values()),
             metrics=registry.select(Metric, selection.metrics),
             sources=sources,
             seeds=selection.seeds,
@@ -116,18 +155,47 @@ def _device(selection: Selection) -> str:
     return given
 
 
-def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Source]]:
-    """The pairs of training and test sources."""
-    train = [_source(registry.images(name)) for name in selection.images]
-    if selection.test_images is None:
-        return [(source, source) for source in train]
-    test = [_source(registry.images(name)) for name in selection.test_images]
-    return [(a, b) for a in train for b in test]
+def _sound(names: Iterable[str], look_up: Callable[[str], T], left_out: list[str]) -> dict[str, T]:
+    """What is found by each name, without those that a plugin's fault leaves out, whose reasons are noted.
+
+    Raises:
+        ComponentError: if that leaves nothing.
+    """
+    found: dict[str, T] = {}
+    faults: list[ComponentError] = []
+    for name in names:
+        try:
+            found[name] = look_up(name)
+        except ComponentError as fault:
+            faults.append(fault)
+    if faults and not found:
+        raise faults[0]
+    left_out += map(str, faults)
+    return found
 
 
-def _source(images: Images) -> Source:
+def _source(images: Images, limit: float | None = None) -> Source:
     if images.photographs is None:
         return Source(images)
+    return Source(images, *tried(images, partial(_contents, images), limit))
+
+
+def _contents(images: Images) -> tuple[str, int]:
+    """The hash of a source's photographs, and how many different ones there are."""
     with told(images):
-        files = list(images.photographs())
-    return Source(images, content_digest(files), len({content_hash(file) for file in files}))
+        files = list(images.photographs()) if images.photographs else []
+        if images.foreign and not files:
+            raise ValueError("it has no photographs")
+        return content_digest(files), len({content_hash(file) for file in files})
+
+
+def _readout(readout: Readout, side: int, limit: float | None) -> Readout:
+    """A readout that says which side its maps have."""
+
+    def asked() -> None:
+        with told(readout):
+            if not isinstance(found := readout.grid(side), int):
+                raise TypeError(f"grid returned {found!r}, which is no side of a map")
+
+    tried(readout, asked, limit)
+    return readout

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import ComponentError, Inapplicable, MissingError, one_line
+from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, one_line
 from posbench.folders import content_hash
 from posbench.guests import settled, told, visit
 from posbench.leaves import dead_leaves
@@ -212,15 +212,16 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     try:
         with settled(), torch.device("meta"):
             network = untrained(backbone)
-    except (Exception, SystemExit):
+    except PosbenchError:
         return None
     sizes = (size, *range(size - size % 32 + 32, 1025, 32))
-    return next((candidate for candidate in sizes if _takes(network, candidate)), None)
+    return next((candidate for candidate in sizes if _takes(network, backbone, candidate)), None)
 
 
-def _takes(network: nn.Module, size: int) -> bool:
+def _takes(network: nn.Module, backbone: Backbone, size: int) -> bool:
     try:
-        network(torch.empty(1, 3, size, size, device="meta"))
-    except (Exception, SystemExit):
+        with told(backbone):
+            network(torch.empty(1, 3, size, size, device="meta"))
+    except PosbenchError:
         return False
     return True

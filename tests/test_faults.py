@@ -308,4 +308,4 @@ def test_interrupted_before_and_after_it_computes(started: Forks, site: Path, tm
     until((tmp_path / "hold" / "begun").exists)
     command.kill(signal.SIGINT)
     assert command.wait() == 130
-    assert command.err == "posbench: interrupted\n"
+    assert command.err == "posbench: interrupted while plugin posbench-holding 1.0 was loaded\n"
