@@ -33,15 +33,18 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     Raises:
         MissingError: if the checkpoint lacks a tensor that the taps depend on, cannot be read, or is no longer the file
             that its digest is of.
+        ComponentError: for one that comes with the backbone; or if the backbone raises, or builds no module.
     """
     with settled(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
         network = untrained(backbone)
         if weights.path is not None:
-            state = _state(weights, weights.path, backbone)
-            if weights.digest and content_hash(weights.path) != weights.digest:
-                raise MissingError(f"weights {weights.path.name!r} have changed since the run began: give it again")
-            load(network, state, backbone, weights.label)
+            try:
+                _load_file(network, weights, weights.path, backbone)
+            except MissingError as error:
+                if weights.checkpoint is None:
+                    raise
+                raise ComponentError(f"{backbone.title}: {error}") from error  # who offers them has to mend it
         elif weights.seed is not None:
             if backbone.own_weights:
                 draw_anew(network, backbone)
@@ -51,6 +54,13 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _load_file(network: nn.Module, weights: Weights, path: Path, backbone: Backbone) -> None:
+    state = _state(weights, path, backbone)
+    if weights.digest and content_hash(path) != weights.digest:
+        raise MissingError(f"weights {path.name!r} have changed since the run began: give it again")
+    load(network, state, backbone, weights.label)
 
 
 def untrained(backbone: Backbone) -> nn.Module:

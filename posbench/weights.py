@@ -143,7 +143,7 @@ def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tupl
             found = tried(backbone, partial(_file, backbone, fetch))
         # What the hub's client raises for a refusal or a dropped connection has no common base.
         except Exception as error:
-            problems.append(f"{checkpoint.label}: {one_line(error)}")
+            problems.append(f"{checkpoint.label}: {one_line(error.__cause__ or error)}")
             continue
         if found:
             return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
