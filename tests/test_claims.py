@@ -113,7 +113,7 @@ def test_what_went_wrong_first_is_what_is_told(
             if error:
                 raise error
 
-    with pytest.raises(error or UsageError, match="" if error else "No space left on device"):
+    with pytest.raises(error or UsageError, match=None if error else "No space left on device"):
         ended()
 
 
