@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -70,36 +70,25 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         raise UsageError(
             f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
         )
-    registry.limit = limit = selection.time_limit
-    left_out: list[str] = []
-
-    def network(name: str) -> tuple[Backbone, list[Weights], str | None]:
-        backbone = registry.get(Backbone, name)
-        return (backbone, *resolve(backbone, request, selection.seeds, download=download, limit=limit))
-
-    found = _sound(asked, network, left_out)
-    networks = [(backbone, weights) for backbone, weights, _ in found.values()]
+    registry.limit = selection.time_limit
+    search = _Search(selection, registry)
+    networks = search.networks(asked, request, download=download)
     untrained: dict[str, list[str]] = {}
-    for backbone, _, problem in found.values():
+    for backbone, _, problem in networks.values():
         if problem:
             untrained.setdefault(problem, []).append(backbone.name)
     device = _device(selection)
-    train = _sound(selection.images, lambda name: _source(registry.images(name), limit), left_out)
-    test = train
-    if selection.test_images is not None:
-        test = _sound(selection.test_images, lambda name: _source(registry.images(name), limit), left_out)
-        sources = [(a, b) for a in train.values() for b in test.values()]
-    else:
-        sources = [(source, source) for source in train.values()]
-    readouts = _sound(
-        selection.readouts,
-        lambda name: _readout(registry.get(Readout, name), grid_side(selection.image_size), limit),
-        left_out,
-    )
-    if left_out:
-        tested = None if selection.test_images is None else tuple(test)
+    train, readouts = search.sources(selection.images), search.readouts()
+    test = None if selection.test_images is None else search.sources(selection.test_images)
+    sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
+    if search.left_out:
         selection = replace(
-            selection, backbones=tuple(found), images=tuple(train), test_images=tested, readouts=tuple(readouts)
+            selection,
+            backbones=tuple(networks),
+            weights=tuple(one for one in selection.weights if "=" not in one or one.partition("=")[0] in networks),
+            images=tuple(train),
+            test_images=None if test is None else tuple(test),
+            readouts=tuple(readouts),
         )
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
     needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
@@ -112,9 +101,9 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         warnings.append(f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics")
     return Gathered(
         selection,
-        tuple(dict.fromkeys(left_out)),
+        tuple(dict.fromkeys(search.left_out)),
         Ingredients(
-            networks=networks,
+            networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
             paddings=registry.select(Padding, selection.paddings),
             targets=registry.select(Target, selection.targets),
             readouts=list(readouts.values()),
@@ -155,23 +144,54 @@ def _device(selection: Selection) -> str:
     return given
 
 
-def _sound(names: Iterable[str], look_up: Callable[[str], T], left_out: list[str]) -> dict[str, T]:
-    """What is found by each name, without those that a plugin's fault leaves out, whose reasons are noted.
+@dataclass(frozen=True)
+class _Search:
+    """Looks up what plugins are asked about, and notes what their faults leave out.
 
-    Raises:
-        ComponentError: if that leaves nothing.
+    Its methods raise ComponentError if that leaves nothing of a kind.
     """
-    found: dict[str, T] = {}
-    faults: list[ComponentError] = []
-    for name in names:
-        try:
-            found[name] = look_up(name)
-        except ComponentError as fault:
-            faults.append(fault)
-    if faults and not found:
-        raise faults[0]
-    left_out += map(str, faults)
-    return found
+
+    selection: Selection
+    registry: Registry
+    left_out: list[str] = field(default_factory=list)
+
+    def networks(
+        self, names: Iterable[str], request: Request, *, download: bool
+    ) -> dict[str, tuple[Backbone, list[Weights], str | None]]:
+        """Each backbone with its weights and, where `auto` fell back on random ones, why."""
+        seeds, limit = self.selection.seeds, self.selection.time_limit
+
+        def look_up(name: str) -> tuple[Backbone, list[Weights], str | None]:
+            backbone = self.registry.get(Backbone, name)
+            return (backbone, *resolve(backbone, request, seeds, download=download, limit=limit))
+
+        return self._sound(names, look_up)
+
+    def sources(self, names: Iterable[str]) -> dict[str, Source]:
+        return self._sound(names, lambda name: _source(self.registry.images(name), self.selection.time_limit))
+
+    def readouts(self) -> dict[str, Readout]:
+        """Those that can say which side their maps have."""
+
+        def look_up(name: str) -> Readout:
+            readout = self.registry.get(Readout, name)
+            tried(readout, partial(_check_grid, readout, self.selection.image_size), self.selection.time_limit)
+            return readout
+
+        return self._sound(self.selection.readouts, look_up)
+
+    def _sound(self, names: Iterable[str], look_up: Callable[[str], T]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        faults: list[ComponentError] = []
+        for name in names:
+            try:
+                found[name] = look_up(name)
+            except ComponentError as fault:
+                faults.append(fault)
+        if faults and not found:
+            raise faults[0]
+        self.left_out.extend(map(str, faults))
+        return found
 
 
 def _source(images: Images, limit: float | None = None) -> Source:
@@ -189,13 +209,7 @@ def _contents(images: Images) -> tuple[str, int]:
         return content_digest(files), len({content_hash(file) for file in files})
 
 
-def _readout(readout: Readout, side: int, limit: float | None) -> Readout:
-    """A readout that says which side its maps have."""
-
-    def asked() -> None:
-        with told(readout):
-            if not isinstance(found := readout.grid(side), int):
-                raise TypeError(f"grid returned {found!r}, which is no side of a map")
-
-    tried(readout, asked, limit)
-    return readout
+def _check_grid(readout: Readout, image_size: int) -> None:
+    with told(readout):
+        if not isinstance(found := readout.grid(grid_side(image_size)), int):
+            raise TypeError(f"grid returned {found!r}, which is no side of a map")

@@ -245,7 +245,7 @@ def test_killed_with_workers_it_goes_on(started: Forks, site: Path, tmp_path: Pa
         assert done <= now
         done = now
     assert deaths
-    code, out, err = started.run(tmp_path, *wanted, site=site)
+    code, out, err = started.run(tmp_path, *RUN, site=site)
     assert code == 0, err
     numbers = ("spc", "mae", "r2")
     for row, other in zip(table(out), table(expected), strict=True):
