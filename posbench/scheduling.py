@@ -123,7 +123,8 @@ class _Shift:
                 except Gone as gone:
                     yield from self._lost(slot, gone)
                     continue
-            if slot.deadline <= monotonic():
+            # What it has said in time may not have been heard yet, since results take time to store.
+            if slot.deadline <= monotonic() and not self.workers.crew.wait([slot.link], 0):
                 yield from self._late(slot)
 
     def _allow(self, slot: _Slot, least: float = 0.0) -> None:
