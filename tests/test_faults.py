@@ -63,8 +63,9 @@ def stays(x, sides):
 
 def computes(x, sides):
     import torch
+    large = torch.randn(6000, 6000, dtype=torch.float64) if x.shape[0] > 1 else None
     if begun(x):
-        torch.randn(6000, 6000, dtype=torch.float64).svd()  # minutes, in which Python runs no handlers of signals
+        large.svd()  # minutes, in which Python runs no handlers of signals
     return zeros(x, sides)
 
 
