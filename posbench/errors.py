@@ -54,7 +54,7 @@ def one_line(error: BaseException) -> str:
     """What an exception says, on one line and not without end; its type if it says nothing."""
     try:
         said = str(error)
-    except Exception:  # of a plugin's own kind, which cannot say what it is
+    except BaseException:  # of a plugin's own kind, which cannot say what it is
         said = ""
     # Without what a terminal would obey.
     said = "".join(character if character.isprintable() else " " for character in re.sub(r"\x1b\[[\d;]*m", "", said))
