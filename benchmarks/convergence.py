@@ -29,9 +29,7 @@ def fitted(train: Features, test: Features, targets: torch.Tensor, tolerance: fl
     readout.TOLERANCE = tolerance
     found = readout.fit_ridge(train, targets, kernel=3, penalty=1.0)
     drawn = found.predict(test).double()
-    scores = [
-        [metric(drawn[:, i], target.double()).mean() for i, target in enumerate(targets)] for metric in (spc, r2)
-    ]
+    scores = [[metric(drawn[:, i], target.double()).mean() for i, target in enumerate(targets)] for metric in (spc, r2)]
     return found.steps, torch.tensor(scores)
 
 

@@ -5,7 +5,6 @@ imports no torch.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from posbench.components import (
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from posbench.workers import start_local
     from posbench.working import Worker
 
-__version__ = version("posbench")
+    __version__: str
 
 __all__ = [
     "Backbone",
@@ -111,7 +110,9 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # These need torch or NumPy, which cost time to import; they are fetched when first asked for.
+    # All of this costs time to import, most of it torch or NumPy: it is fetched when first asked for.
+    if name == "__version__":
+        return import_module("importlib.metadata").version("posbench")
     if name in _LAZY:
         module, _, attribute = _LAZY[name].partition(":")
         return getattr(import_module(module), attribute or name)

@@ -136,6 +136,9 @@ class Claims:
             # Whoever is the last one leaves nothing behind, unless there is a death to tell of.
             if self._locked(self._file, LAST) and not self.unended():
                 self.path.unlink(missing_ok=True)
+        except (OSError, UsageError):
+            if error is None:
+                raise  # what has gone wrong before is what the user should hear
         finally:
             os.close(self._file)
 

@@ -1,35 +1,35 @@
 """The executor `ray`: jobs on a Ray cluster, which posbench asks for room and tells what to compute.
 
-An actor of Ray is a worker process somewhere in the cluster, with the processors and GPUs that a job is declared to
-take. Results come back to the process that asked, which alone writes the store.
+An actor of Ray is a process somewhere in the cluster, with the processors and GPUs that a job is declared to take; it
+has a worker beside it. Results come back to the process that asked, which alone writes the store.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import threading
-from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from math import floor
 from pathlib import Path
-from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from posbench.engine import JobResult, Observer, struck
-from posbench.errors import MissingError, PosbenchError, UsageError, one_line
-from posbench.executors import Claim, Pool
-from posbench.plan import Plan, Task, TaskIds, groups
+from posbench.errors import MissingError, UsageError, one_line
+from posbench.links import Gone, LocalLink, Message
+from posbench.plan import Plan, TaskIds
 from posbench.selection import LOCAL, Selection
-from posbench.working import Worker
 
-#: How often a job is given to another worker when its own has died, which may have been no fault of the job's.
-RETRIES = 1
+if TYPE_CHECKING:
+    from posbench.executors import Pool
+
 #: Seconds that a cluster has to answer at its address.
 PATIENCE = 5.0
+#: Seconds after which an actor says which component its worker is in, if that has nothing else to say.
+SILENCE = 1.0
 
 
 def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
@@ -39,6 +39,8 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
         MissingError: without Ray.
         UsageError: if there is no cluster at the address, or no node of it has what a job is declared to take.
     """
+    from posbench.scheduling import Workers  # not above: actors, which import this module, need no torch
+
     # Ray would report how it is used; it is to stay out of a benchmark's output, too.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -65,7 +67,7 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
         gpus_per_job=None,
         ray_address=None,
     )
-    return RayWorkers(told, needs, min(room, selection.jobs or room), selection.time_limit, ours)
+    return Workers(RayCrew(told, needs, ours), min(room, selection.jobs or room), selection.time_limit)
 
 
 def _join(address: str) -> None:
@@ -112,152 +114,98 @@ def _room(nodes: Sequence[dict[str, float]], needs: dict[str, float]) -> int:
 
 
 class Actor:
-    """What runs as an actor: a `posbench.Worker`, one task after the other, in the folder of whoever asks."""
+    """What runs as an actor: a worker process beside it, in the folder of whoever asks, and what that says.
+
+    So a worker that dies or hangs leaves somebody who knows in which component it was.
+    """
 
     def __init__(self, selection: Selection, threads: int, folder: str) -> None:
-        self._selection, self._threads, self._folder = selection, threads, folder
-        self._worker: Worker | None = None
-        self._results: Iterator[JobResult] = iter(())
-        self._images = 0
+        if Path(folder).is_dir():
+            os.chdir(folder)  # where relative paths of the selection stand, if the nodes share a disk
+        self._link = LocalLink(selection, threads)
 
-    def begin(self, asked: Sequence[TaskIds]) -> None:
-        """Take on a group of tasks; the first time, make the plan."""
-        if self._worker is None:
-            if Path(self._folder).is_dir():
-                os.chdir(self._folder)  # where relative paths of the selection stand, if the nodes share a disk
-            self._worker = Worker(self._selection, self._threads)
-        self._results = self._worker.results(asked, self)
+    def send(self, asked: Sequence[TaskIds]) -> None:
+        self._link.send(asked)
 
-    def compute(self) -> tuple[int, JobResult]:
-        """The next task of the group: how many images went through the network, and what became of it."""
-        self._images = 0
-        result = next(self._results)
-        return self._images, result
-
-    def started(self, job: Any) -> None: ...
-
-    def saw(self, job: Any, images: int) -> None:
-        self._images += images
-
-    def finished(self, job: Any, result: object) -> None: ...
+    def next(self) -> tuple[str, bytes]:
+        """Which component runs, and what the worker says next, pickled; at times nothing but that."""
+        message = pickle.dumps(("alive",))
+        try:
+            if self._link.connection.poll(SILENCE):
+                message = self._link.raw()
+        except Gone as gone:
+            message = pickle.dumps(("gone", str(gone)))
+        return self._link.visiting, message
 
 
-@dataclass
-class _Slot:
-    """An actor, the tasks that it was given and has not finished, and what it was last asked for."""
+class RayLink:
+    """An actor, and what it was last asked for."""
 
-    actor: Any
-    tasks: deque[Task] = field(default_factory=deque)
-    awaited: Any = None
-    begun: bool = False
-    deadline: float = float("inf")
+    def __init__(self, actor: Any) -> None:
+        self.visiting = ""
+        self._actor = actor
+        self._awaited: Any = None
+
+    @property
+    def awaited(self) -> Any:
+        """What it says next."""
+        self._awaited = self._awaited or self._actor.next.remote()
+        return self._awaited
+
+    def send(self, asked: Sequence[TaskIds]) -> None:
+        self._actor.send.remote(asked)
+
+    def receive(self) -> Message:
+        import ray
+
+        try:
+            self.visiting, raw = ray.get(self.awaited)
+        except ray.exceptions.RayError as error:
+            raise Gone(one_line(error)) from error
+        self._awaited = None
+        message: Message = pickle.loads(raw)  # noqa: S301  nodes of the cluster are trusted (SECURITY.md)
+        kind, *rest = message
+        if kind == "gone":
+            raise Gone(*rest)
+        if kind == "refused":
+            raise type(rest[0])(f"on the cluster: {one_line(rest[0])}")
+        return message
+
+    def end(self, *, force: bool) -> None:
+        import ray
+
+        ray.kill(self._actor)
 
 
 @dataclass(frozen=True)
-class RayWorkers:
-    """Runs tasks on a Ray cluster; jobs that share features go to one worker, one after the other.
+class RayCrew:
+    """Workers on a Ray cluster.
 
     Attributes:
         selection: what the plan is made from there.
         needs: the processors and GPUs that a job takes.
-        count: how many jobs run at once.
-        time_limit: seconds that a job may take, or None.
-        ours: the connection to the cluster ends with the pool.
+        ours: the connection to the cluster ends with the workers.
     """
 
     selection: Selection
     needs: dict[str, float]
-    count: int
-    time_limit: float | None
     ours: bool
 
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
-        import ray
-
-        waiting = deque(deque(group) for group in groups(tasks))
-        slots: list[_Slot] = []
-        deaths: Counter[str] = Counter()
-        try:
-            while waiting or any(slot.tasks for slot in slots):
-                idle = [slot for slot in slots if not slot.tasks]
-                while waiting and (idle or len(slots) < self.count):
-                    if not (group := claim(waiting.popleft())):
-                        continue
-                    if not idle:
-                        slots.append(_Slot(self._actor()))
-                    slot = idle.pop() if idle else slots[-1]
-                    slot.tasks, slot.begun = deque(group), False
-                    slot.awaited = slot.actor.begin.remote([task.ids for task in group])
-                if any(slot.tasks for slot in slots):
-                    yield from self._heard(slots, waiting, deaths, observer)
-        finally:
-            for slot in slots:
-                ray.kill(slot.actor)
-            if self.ours:
-                ray.shutdown()
-
-    def _actor(self) -> Any:
+    def hire(self) -> RayLink:
         import ray
 
         options = {"num_cpus": self.needs["CPU"], "num_gpus": self.needs["GPU"], "max_restarts": 0}
         made: Any = ray.remote(Actor).options(**options)
-        return made.remote(self.selection, floor(self.needs["CPU"]), str(Path.cwd()))
+        return RayLink(made.remote(self.selection, floor(self.needs["CPU"]), str(Path.cwd())))
 
-    def _heard(
-        self, slots: list[_Slot], waiting: deque[deque[Task]], deaths: Counter[str], observer: Observer
-    ) -> Iterator[tuple[Task, JobResult]]:
-        """Wait until a worker answers, dies or is late, and see to it."""
+    def wait(self, links: Sequence[RayLink], seconds: float | None) -> Collection[RayLink]:
         import ray
 
-        busy = [slot for slot in slots if slot.tasks]
-        first = min(slot.deadline for slot in busy)
-        patience = None if first == float("inf") else max(0.0, first - monotonic())
-        answered, _ = ray.wait([slot.awaited for slot in busy], timeout=patience)
-        for slot in busy:
-            task = slot.tasks[0]
-            if slot.awaited in answered:
-                try:
-                    answer = ray.get(slot.awaited)
-                except ray.exceptions.RayTaskError as error:
-                    # Whatever a job does wrong is in its result: this is something that the user has to mend.
-                    cause = getattr(error, "cause", error)
-                    kind = type(cause) if isinstance(cause, PosbenchError) else PosbenchError
-                    raise kind(f"on the cluster: {one_line(cause)}") from error
-                except ray.exceptions.RayError as error:
-                    slots.remove(slot)
-                    deaths[task.job.id] += 1
-                    if deaths[task.job.id] > RETRIES and not slot.begun:
-                        said = f"workers do not start on the cluster ({one_line(error)})"
-                        raise PosbenchError(
-                            f"{said}: posbench and its plugins must be installed on every node"
-                        ) from error
-                    if deaths[task.job.id] > RETRIES:
-                        slot.tasks.popleft()
-                        died = f"its worker on the cluster died {deaths[task.job.id]} times ({one_line(error)})"
-                        yield task, struck(task, PosbenchError(died))
-                    if slot.tasks:
-                        waiting.appendleft(slot.tasks)
-                    continue
-                if slot.begun:
-                    images, result = answer
-                    observer.saw(task.job, images)
-                    slot.tasks.popleft()
-                    slot.deadline = float("inf")
-                    yield task, result
-                if slot.tasks:
-                    self._next(slot, observer)
-            elif slot.deadline <= monotonic():
-                slots.remove(slot)
-                ray.kill(slot.actor)
-                slot.tasks.popleft()
-                if slot.tasks:
-                    waiting.appendleft(slot.tasks)
-                late = f"it took longer than --time-limit {self.time_limit:g} s, and was ended"
-                yield task, struck(task, PosbenchError(late))
+        answered, _ = ray.wait([link.awaited for link in links], timeout=seconds)
+        return [link for link in links if link.awaited in answered]
 
-    def _next(self, slot: _Slot, observer: Observer) -> None:
-        """Have a worker that is ready compute the next of its tasks."""
-        slot.begun = True
-        observer.started(slot.tasks[0].job)
-        slot.awaited = slot.actor.compute.remote()
-        slot.deadline = monotonic() + (self.time_limit or float("inf"))
+    def close(self) -> None:
+        import ray
+
+        if self.ours:
+            ray.shutdown()

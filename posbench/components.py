@@ -63,6 +63,11 @@ class Component:
         """What it is, for messages about what it did, such as `padding 'edge' of posbench-edge 1.0`."""
         return f"{self.kind} {self.name!r}" + (f" of {self.offered_by}" if self.offered_by else "")
 
+    @property
+    def foreign(self) -> bool:
+        """Whether it is from another distribution than posbench."""
+        return not f"{self.offered_by or 'posbench'} ".startswith("posbench ")
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.match(self.name):
             raise ValueError(f"{self.name!r} is no name for a component: it must match {NAME.pattern[:-2]}")

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench import __version__
-from posbench.components import Fitted, Metric, Padding
-from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, UsageError, one_line
+from posbench.components import Backbone, Fitted, Metric, Padding
+from posbench.errors import ComponentError, Inapplicable, UsageError
 from posbench.examples import examples
 from posbench.features import Features, SpoiltError, extract, unspoilt
 from posbench.folding import fold_norms
-from posbench.guests import settled, visit
+from posbench.guests import described, settled, tried, visit
 from posbench.maps import pattern
 from posbench.networks import build, smallest_size
 from posbench.observation import Observation, Reading, Split
@@ -36,6 +36,7 @@ from posbench.statistics import interval
 from posbench.store import Outcome, StoredReading, StoredScore
 from posbench.training import Training
 from posbench.treatments import PLAIN, TREATMENTS, judged
+from posbench.weights import Weights
 from posbench.windows import FOLDS, TEST, TRAIN, Windows, deal, folds, windows
 
 # NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
@@ -180,18 +181,12 @@ class Engine:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
-        """Compute what is to be done of a job. What a component raises is recorded in its cells and readings.
-
-        Raises:
-            UsageError, MissingError: for input that the user has to mend, such as a checkpoint that does not fit.
-        """
+        """Compute what is to be done of a job. What goes wrong is recorded in its cells and readings."""
         self._seconds = {}
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
         try:
             outcomes, readings = self._compute(task, metrics, observer, provenance)
-        except (UsageError, MissingError):
-            raise
         except Exception as error:
             nothing = struck(task, error)
             outcomes, readings = nothing.outcomes, nothing.readings
@@ -336,6 +331,8 @@ class Engine:
             ComponentError: if the readout raises, or breaks its promise.
         """
         cell, job = cells[0], cells[0].job
+        with visit(cell.readout):
+            of_train, side = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
         taps = tap_numbers(cell.taps, job.backbone.taps)
         treatment = TREATMENTS.get(cell.control, PLAIN)
         training = treatment.of(
@@ -346,14 +343,13 @@ class Engine:
                 image_size=job.image_size,
                 seed=cell.seed or 0,
             ),
-            cell.readout.grid(job.grid),
+            of_train,
         )
-        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, cell.readout.grid(job.test_grid))
+        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, side)
         key = (cell.readout, *taps, cell.seed, treatment, *patterns)
         if key not in seen.readouts:
             with visit(cell.readout, job.training), unspoilt(cell.readout, seen.train, seen.test):
                 seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
-        side = cell.readout.grid(job.test_grid)
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
             if not numbers:
@@ -369,10 +365,10 @@ class Engine:
                 raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
             predictions[numbers] = drawn.detach().float()
         remarks: dict[str, str] = {}
-        for fitted in seen.readouts[key]:
-            remarks = dict(zip(patterns, getattr(fitted, "remarks", ()), strict=False)) | {
-                name: remark for name, remark in remarks.items() if remark
-            }
+        with visit(cell.readout):
+            for fitted in seen.readouts[key]:
+                said = map(str, getattr(fitted, "remarks", ()))
+                remarks = dict(zip(patterns, said, strict=False)) | {name: old for name, old in remarks.items() if old}
         return predictions, remarks
 
     # What jobs share.
@@ -469,7 +465,7 @@ def _stored(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Sto
     if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):
         raise ValueError("a reading holds numbers that are not finite")
     return StoredReading(
-        *(metric.name, metric.version, reading.tap, "ok", note, *value, numbers),
+        *(metric.name, metric.version, str(reading.tap), "ok", note, *value, numbers),
         *((None, None) if picture is None else (picture.astype("<f4").tobytes(), picture.shape[1])),
     )
 
@@ -508,7 +504,7 @@ def _scored(
             try:
                 found.append(values(metric, maps, target))
             except Exception as error:
-                problems.append(_reason(error))
+                problems.append(described(error))
                 del of_metric[metric]
     scores = []
     for metric, found in of_metric.items():
@@ -533,47 +529,43 @@ def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
 
 def _why(error: Exception) -> tuple[str, str]:
     """What becomes of a thing in which something raised, and the reason."""
-    return "skipped" if isinstance(error, Inapplicable) else "failed", _reason(error)
+    return "skipped" if isinstance(error, Inapplicable) else "failed", described(error)
 
 
-def _reason(error: Exception) -> str:
-    return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
-
-
-def check_image_size(jobs: Sequence[Job]) -> None:
-    """Find out before any job runs whether the networks can take images this small.
-
-    Raises:
-        UsageError: if one cannot, naming the smallest size that it can.
-    """
-    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
-        enough = smallest_size(backbone, size)
-        if enough is not None and enough > size:
-            raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
-            )
-
-
-def check_weights(jobs: Sequence[Job]) -> None:
-    """Find out before any job runs whether checkpoints that a user names fit their networks.
-
-    Raises:
-        MissingError: if one does not.
-    """
-    named = {(job.backbone, job.weights): None for job in jobs if job.weights.path and not job.weights.checkpoint}
-    # A single network is built right away in any case.
-    for backbone, weights in named if len({(job.backbone, job.weights) for job in jobs}) > 1 else ():
-        build(backbone, weights)
-
-
-def check(jobs: Sequence[Job]) -> None:
+def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
     """Find out before any job runs what would end them all.
+
+    Args:
+        limit: seconds that a plugin's network may take to be built or to follow shapes, or None.
+
+    Returns:
+        The ids of jobs whose networks took down the process in which they were tried, or took too long: these had
+        better run in a process of their own.
 
     Raises:
         UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
         MissingError: if a checkpoint that a user names does not fit.
     """
-    check_image_size(jobs)
-    check_weights(jobs)
+    deadly: set[Backbone] = set()
+    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
+        try:
+            enough = tried(backbone, partial(smallest_size, backbone, size), limit)
+        except ComponentError:
+            deadly.add(backbone)
+            continue
+        if enough is not None and enough > size:
+            raise UsageError(
+                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
+            )
+    named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
+    for backbone, weights in named:
+        if backbone not in deadly:
+            with suppress(ComponentError):  # its jobs will tell
+                tried(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
         deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+    return {job.id for job in jobs if job.backbone in deadly}
+
+
+def _fits(backbone: Backbone, weights: Weights) -> None:
+    build(backbone, weights)

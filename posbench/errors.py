@@ -52,10 +52,12 @@ LONGEST = 300
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line and not without end; its type if it says nothing."""
+    try:
+        said = str(error)
+    except BaseException:  # of a plugin's own kind, which cannot say what it is
+        said = ""
     # Without what a terminal would obey.
-    said = "".join(
-        character if character.isprintable() else " " for character in re.sub(r"\x1b\[[\d;]*m", "", str(error))
-    )
+    said = "".join(character if character.isprintable() else " " for character in re.sub(r"\x1b\[[\d;]*m", "", said))
     text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 

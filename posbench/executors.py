@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from posbench.claims import Claims
 from posbench.components import Executor, Metric
 from posbench.engine import JobResult, Observer, check, struck
-from posbench.errors import ComponentError
+from posbench.errors import ComponentError, MissingError, PosbenchError, UsageError
 from posbench.guests import told
 from posbench.plan import Job, Plan, Task
 from posbench.store import Store
@@ -65,7 +65,7 @@ class Started:
             UsageError, MissingError: for what cannot be had.
             ComponentError: if the executor raises anything else.
         """
-        with told(executor):
+        with told(executor, UsageError, MissingError):
             return cls(executor, executor.start(selection, plan, device))
 
     def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
@@ -76,7 +76,7 @@ class Started:
             due.update((task.job.id, task) for task in mine)
             return mine
 
-        with told(self.executor), closing(self.pool.results(tasks, observer, noted)) as results:
+        with told(self.executor, PosbenchError), closing(self.pool.results(tasks, observer, noted)) as results:
             for task, result in results:
                 if due.pop(task.job.id, None) != task:
                     raise ComponentError(f"{self.executor.title} gave a result that was not due, of {task.job.title}")
@@ -100,6 +100,7 @@ def run(
     since: int | None = None,
     forced: bool = False,
     apart: Pool | None = None,
+    limit: float | None = None,
 ) -> Generator[tuple[Job, JobResult]]:
     """Compute some tasks of a plan, and store each job as it finishes.
 
@@ -110,7 +111,9 @@ def run(
         fail_fast: stop after the first job that fails.
         metrics, since, forced: as `Store.remaining` takes them; `since` is the store's last run when the tasks were
             chosen, by default what it is now.
-        apart: runs, after the others, jobs that were in hand when a process died; by default, the pool does.
+        apart: runs, after the others, jobs that were in hand when a process died, or that `engine.check` warns of; by
+            default, the pool does.
+        limit: as `engine.check` takes it.
 
     Yields:
         Each computed job, once it is stored.
@@ -118,7 +121,7 @@ def run(
     Raises:
         UsageError, MissingError: as `engine.check` does, before any job runs; or if the store cannot be written.
     """
-    check([task.job for task in tasks])
+    warned_of = check([task.job for task in tasks], limit)
     since = store.last_run() if since is None else since
     left = list(tasks)
     with Claims(store.path) as claims:
@@ -140,7 +143,7 @@ def run(
 
         while left:
             elsewhere: list[Task] = []
-            deadly = claims.unended()
+            deadly = claims.unended() | warned_of
             careless, careful = ([task for task in left if (task.job.id in deadly) == one] for one in (False, True))
             for chosen, by in (careless, pool), (careful, apart or pool):
                 with closing(by.results(chosen, observer, claim)) as results:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from posbench.components import Component
 from posbench.errors import ComponentError
+from posbench.guests import writes_to
 from posbench.passes import Pass
 from posbench.spill import empty
 from posbench.windows import Windows
@@ -83,16 +84,12 @@ def unspoilt(component: Component, *features: Features) -> Iterator[None]:
     Raises:
         SpoiltError: if it did not.
     """
-    kept = [(tap, _writes(tap), tap[:1].clone()) for one in features for tap in one.taps]
+    kept = [(tap, writes_to(tap), tap[:1].clone()) for one in features for tap in one.taps]
     try:
         yield
     finally:
-        if any(_writes(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
+        if any(writes_to(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
             raise SpoiltError(f"{component.title} wrote into the features that it was given")
-
-
-def _writes(tap: torch.Tensor) -> int:
-    return 0 if tap.is_inference() else tap._version
 
 
 def align(maps: torch.Tensor, side: int) -> torch.Tensor:

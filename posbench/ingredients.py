@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.controls import Control, Surroundings, chosen, with_controls
-from posbench.errors import UsageError
+from posbench.errors import ComponentError, UsageError
 from posbench.folders import content_digest, content_hash
-from posbench.guests import told
+from posbench.guests import told, tried
 from posbench.machine import resolve_device, resolve_precision
-from posbench.plan import Ingredients, Plan, Source, make_plan, parse_taps
+from posbench.plan import Ingredients, Plan, Source, grid_side, make_plan, parse_taps
 from posbench.registry import Registry
 from posbench.selection import LOCAL, Selection
 from posbench.verdict import METRIC as VERDICT_METRIC
@@ -19,14 +22,23 @@ from posbench.weights import Request, Weights, resolve
 #: What a bare run probes: a network whose trained weights ship in a package, and the control.
 BARE_RUN = ("tf_efficientnet_lite0", "none")
 
+T = TypeVar("T")
+
 #: Images whose only cue to position is a border: what a verdict rests on.
 LEAVES = "leaves"
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a plan is made of, where it will run, and what the user should be told first."""
+    """What a plan is made of, where it will run, and what the user should be told first.
 
+    Attributes:
+        selection: what was asked for, without what is left out.
+        left_out: why each component is left out that a plugin's fault keeps from being planned.
+    """
+
+    selection: Selection
+    left_out: tuple[str, ...]
     ingredients: Ingredients
     device: str
     warnings: tuple[str, ...]
@@ -41,29 +53,43 @@ class Gathered:
 def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathered:
     """Look everything up; the first thing that is not there is an error before anything runs.
 
+    What a plugin's fault keeps from being planned is left out, as long as something else is there in its place.
+
     Args:
         download: fetch trained weights that the hub offers, rather than only naming them.
 
     Raises:
         UsageError: for a name that nothing has, or an option that does not fit.
         MissingError: for weights, packages or a device that are not here.
+        ComponentError: if a plugin's fault leaves no backbone, readout or source of images.
     """
     checks = chosen(selection.controls)
-    backbones = registry.select(Backbone, selection.backbones or BARE_RUN)
     request = Request.parse(selection.weights)
-    if stray := request.files.keys() - {backbone.name for backbone in backbones}:
+    asked = selection.backbones or BARE_RUN
+    if stray := request.files.keys() - set(asked):
         raise UsageError(
             f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
         )
-    networks: list[tuple[Backbone, list[Weights]]] = []
+    registry.limit = selection.time_limit
+    search = _Search(selection, registry)
+    networks = search.networks(asked, request, download=download)
     untrained: dict[str, list[str]] = {}
-    for backbone in backbones:
-        weights, problem = resolve(backbone, request, selection.seeds, download=download)
-        networks.append((backbone, weights))
+    for backbone, _, problem in networks.values():
         if problem:
             untrained.setdefault(problem, []).append(backbone.name)
     device = _device(selection)
-    sources = _sources(selection, registry)
+    train, readouts = search.sources(selection.images), search.readouts()
+    test = None if selection.test_images is None else search.sources(selection.test_images)
+    sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
+    if search.left_out:
+        selection = replace(
+            selection,
+            backbones=tuple(networks),
+            weights=tuple(one for one in selection.weights if "=" not in one or one.partition("=")[0] in networks),
+            images=tuple(train),
+            test_images=None if test is None else tuple(test),
+            readouts=tuple(readouts),
+        )
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
     needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
     seeds = ", ".join(map(str, selection.seeds))
@@ -74,11 +100,13 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
     if checks and VERDICT_METRIC not in selection.metrics:
         warnings.append(f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics")
     return Gathered(
+        selection,
+        tuple(dict.fromkeys(search.left_out)),
         Ingredients(
-            networks=networks,
+            networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
             paddings=registry.select(Padding, selection.paddings),
             targets=registry.select(Target, selection.targets),
-            readouts=registry.select(Readout, selection.readouts),
+            readouts=list(readouts.values()),
             metrics=registry.select(Metric, selection.metrics),
             sources=sources,
             seeds=selection.seeds,
@@ -116,18 +144,72 @@ def _device(selection: Selection) -> str:
     return given
 
 
-def _sources(selection: Selection, registry: Registry) -> list[tuple[Source, Source]]:
-    """The pairs of training and test sources."""
-    train = [_source(registry.images(name)) for name in selection.images]
-    if selection.test_images is None:
-        return [(source, source) for source in train]
-    test = [_source(registry.images(name)) for name in selection.test_images]
-    return [(a, b) for a in train for b in test]
+@dataclass(frozen=True)
+class _Search:
+    """Looks up what plugins are asked about, and notes what their faults leave out.
+
+    Its methods raise ComponentError if that leaves nothing of a kind.
+    """
+
+    selection: Selection
+    registry: Registry
+    left_out: list[str] = field(default_factory=list)
+
+    def networks(
+        self, names: Iterable[str], request: Request, *, download: bool
+    ) -> dict[str, tuple[Backbone, list[Weights], str | None]]:
+        """Each backbone with its weights and, where `auto` fell back on random ones, why."""
+        seeds, limit = self.selection.seeds, self.selection.time_limit
+
+        def look_up(name: str) -> tuple[Backbone, list[Weights], str | None]:
+            backbone = self.registry.get(Backbone, name)
+            return (backbone, *resolve(backbone, request, seeds, download=download, limit=limit))
+
+        return self._sound(names, look_up)
+
+    def sources(self, names: Iterable[str]) -> dict[str, Source]:
+        return self._sound(names, lambda name: _source(self.registry.images(name), self.selection.time_limit))
+
+    def readouts(self) -> dict[str, Readout]:
+        """Those that can say which side their maps have."""
+
+        def look_up(name: str) -> Readout:
+            readout = self.registry.get(Readout, name)
+            tried(readout, partial(_check_grid, readout, self.selection.image_size), self.selection.time_limit)
+            return readout
+
+        return self._sound(self.selection.readouts, look_up)
+
+    def _sound(self, names: Iterable[str], look_up: Callable[[str], T]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        faults: list[ComponentError] = []
+        for name in names:
+            try:
+                found[name] = look_up(name)
+            except ComponentError as fault:
+                faults.append(fault)
+        if faults and not found:
+            raise faults[0]
+        self.left_out.extend(map(str, faults))
+        return found
 
 
-def _source(images: Images) -> Source:
+def _source(images: Images, limit: float | None = None) -> Source:
     if images.photographs is None:
         return Source(images)
+    return Source(images, *tried(images, partial(_contents, images), limit))
+
+
+def _contents(images: Images) -> tuple[str, int]:
+    """The hash of a source's photographs, and how many different ones there are."""
     with told(images):
-        files = list(images.photographs())
-    return Source(images, content_digest(files), len({content_hash(file) for file in files}))
+        files = list(images.photographs()) if images.photographs else []
+        if images.foreign and not files:
+            raise ValueError("it has no photographs")
+        return content_digest(files), len({content_hash(file) for file in files})
+
+
+def _check_grid(readout: Readout, image_size: int) -> None:
+    with told(readout):
+        if not isinstance(found := readout.grid(grid_side(image_size)), int):
+            raise TypeError(f"grid returned {found!r}, which is no side of a map")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone
-from posbench.errors import ComponentError, Inapplicable, MissingError, one_line
+from posbench.errors import ComponentError, Inapplicable, MissingError, PosbenchError, one_line
 from posbench.folders import content_hash
 from posbench.guests import settled, told, visit
 from posbench.leaves import dead_leaves
@@ -33,15 +33,18 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
     Raises:
         MissingError: if the checkpoint lacks a tensor that the taps depend on, cannot be read, or is no longer the file
             that its digest is of.
+        ComponentError: for one that comes with the backbone; or if the backbone raises, or builds no module.
     """
     with settled(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
         network = untrained(backbone)
         if weights.path is not None:
-            state = _state(weights, weights.path, backbone)
-            if weights.digest and content_hash(weights.path) != weights.digest:
-                raise MissingError(f"weights {weights.path.name!r} have changed since the run began: give it again")
-            load(network, state, backbone, weights.label)
+            try:
+                _load_file(network, weights, weights.path, backbone)
+            except MissingError as error:
+                if weights.checkpoint is None:
+                    raise
+                raise ComponentError(f"{backbone.title}: {error}") from error  # who offers them has to mend it
         elif weights.seed is not None:
             if backbone.own_weights:
                 draw_anew(network, backbone)
@@ -51,6 +54,13 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _load_file(network: nn.Module, weights: Weights, path: Path, backbone: Backbone) -> None:
+    state = _state(weights, path, backbone)
+    if weights.digest and content_hash(path) != weights.digest:
+        raise MissingError(f"weights {path.name!r} have changed since the run began: give it again")
+    load(network, state, backbone, weights.label)
 
 
 def untrained(backbone: Backbone) -> nn.Module:
@@ -212,15 +222,16 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     try:
         with settled(), torch.device("meta"):
             network = untrained(backbone)
-    except (Exception, SystemExit):
+    except PosbenchError:
         return None
     sizes = (size, *range(size - size % 32 + 32, 1025, 32))
-    return next((candidate for candidate in sizes if _takes(network, candidate)), None)
+    return next((candidate for candidate in sizes if _takes(network, backbone, candidate)), None)
 
 
-def _takes(network: nn.Module, size: int) -> bool:
+def _takes(network: nn.Module, backbone: Backbone, size: int) -> bool:
     try:
-        network(torch.empty(1, 3, size, size, device="meta"))
-    except (Exception, SystemExit):
+        with told(backbone):
+            network(torch.empty(1, 3, size, size, device="meta"))
+    except PosbenchError:
         return False
     return True

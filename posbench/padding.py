@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench.components import Padding, Sides
-from posbench.errors import ComponentError, Inapplicable, PosbenchError
-from posbench.guests import told
+from posbench.errors import ComponentError, Inapplicable
+from posbench.guests import told, writes_to
 from posbench.operations import NO_SIDES, Operation, Watch, parse
 
 _REFUSED = {
@@ -33,7 +34,8 @@ def apply(padding: Padding | None, network: torch.nn.Module) -> AbstractContextM
     Raises (from operations inside the context):
         Inapplicable: if the strategy cannot serve an operation, naming its layer.
         ComponentError: if the strategy raises, or returns a map of the wrong shape, dtype or device; or, for the first
-            image of a layer, values that are not finite or another interior; or if it writes into what it was given.
+            image of a layer and another one, values that are not finite or another interior; or if it writes into what
+            it was given.
     """
     if padding is None or padding.native:
         return nullcontext()
@@ -119,19 +121,20 @@ class _Repadding(Watch):
     def _padded(self, operation: Operation) -> torch.Tensor:
         """The operation's map, enlarged as the strategy says."""
         x, (left, right, top, bottom) = operation.x, operation.sides
-        given = self._kept(operation)
+        given, writes = self._kept(operation), writes_to(x)
         if self._padding.pad is None:
-            raise PosbenchError(f"padding {self._padding.name!r} has nothing to pad with")
+            raise ComponentError(f"{self._padding.title} has nothing to pad with")
         # Autocasting would hand some strategies' padding back in another dtype than the map's.
         device = x.device.type
         autocast = torch.amp.is_autocast_available(device)
         with self._explained(operation), torch.autocast(device, enabled=False) if autocast else nullcontext():
             padded = self._padding.pad(x, operation.sides)
+        self._check_writes(operation, writes)
         shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
         self._check(operation, padded, shape, x.dtype)
         if given is not None:
             self._check_values(operation, given, padded)
-            inner = padded[:1, :, top : top + x.shape[2], left : left + x.shape[3]]
+            inner = self._looked_at(padded)[..., top : top + x.shape[2], left : left + x.shape[3]]
             if not torch.equal(inner, given):
                 raise ComponentError(
                     f"{self._padding.title} changed the interior of the map at {self._place(operation)}"
@@ -142,9 +145,10 @@ class _Repadding(Watch):
         """What a strategy that answers whole operations makes of this one."""
         if self._padding.operate is None:
             return operation.unpadded(self._padded(operation))
-        given = self._kept(operation)
+        given, writes = self._kept(operation), writes_to(operation.x)
         with self._explained(operation):
             answered = self._padding.operate(operation)
+        self._check_writes(operation, writes)
         if given is None:
             self._check(operation, answered, None, None)
         else:
@@ -159,13 +163,24 @@ class _Repadding(Watch):
         return answered
 
     def _kept(self, operation: Operation) -> torch.Tensor | None:
-        """The first image of a map, kept to be compared with later; of each layer once, since that costs time."""
+        """Images of a map, kept to be compared with later; of each layer once, since that costs time."""
         x = operation.x
         key = (self.layer, operation.kind, operation.sides, operation.kernel, *x.shape)
         if key in self._checked or x.is_meta:
             return None
         self._checked.add(key)
-        return x[:1].clone()
+        return self._looked_at(x).clone()
+
+    def _looked_at(self, maps: torch.Tensor) -> torch.Tensor:
+        """The first image, and of several another one that the layer draws: copies."""
+        seed = crc32(self.layer.encode())
+        return maps[[0, 1 + seed % (len(maps) - 1)] if len(maps) > 1 else [0]]
+
+    def _check_writes(self, operation: Operation, before: int) -> None:
+        if writes_to(operation.x) != before:
+            raise ComponentError(
+                f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
+            )
 
     @contextmanager
     def _explained(self, operation: Operation) -> Iterator[None]:
@@ -188,13 +203,13 @@ class _Repadding(Watch):
             )
 
     def _check_values(self, operation: Operation, given: torch.Tensor, made: torch.Tensor) -> None:
-        """Whether the first image of the map is as it was given, and of what was made of it finite."""
-        finite = [bool(torch.stack(one.aminmax()).isfinite().all()) for one in (given, made[:1])]
+        """Whether what is looked at of the map is as it was given, and of what was made of it finite."""
+        finite = [bool(torch.stack(one.aminmax()).isfinite().all()) for one in (given, self._looked_at(made))]
         if finite == [True, False]:
             raise ComponentError(
                 f"{self._padding.title} returned values that are not finite at {self._place(operation)}"
             )
-        if finite[0] and not torch.equal(operation.x[:1], given):
+        if finite[0] and not torch.equal(self._looked_at(operation.x), given):
             raise ComponentError(
                 f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
             )

@@ -113,12 +113,16 @@ class Pass:
 
     def _taps(self, pixels: Pixels, following: Following | None = None) -> Taps:
         """All cells of all taps, checked to be what the backbone's record promises; followed, if asked for."""
-        x = self._normalised(pixels)
+        # In inference mode torch does not count writes, which a plugin's padding is held to account for.
+        counted = self.padding is not None and self.padding.foreign
         with (
+            torch.inference_mode(mode=not counted),
+            torch.no_grad(),
             torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"),
             following or nullcontext(),
             told(self.backbone),
         ):
+            x = self._normalised(pixels)
             taps = self.network(following.mark(x) if following else x)
         backbone = self.backbone
         fits = isinstance(taps, list | tuple) and all(

@@ -20,6 +20,8 @@ import pluggy
 from posbench import hookspecs
 from posbench.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
 from posbench.errors import ComponentError, UsageError, one_line, unknown
+from posbench.guests import announced, told, tried
+from posbench.processes import nobody_interrupted
 
 #: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
 KINDS: dict[str, type[Component]] = {
@@ -55,6 +57,16 @@ class Plugin:
         """The distribution and its version, as messages and tables show it."""
         return f"{self.distribution} {self.version}"
 
+    @property
+    def title(self) -> str:
+        """What it is, for messages about what it did."""
+        return f"plugin {self.label}"
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is from another distribution than posbench."""
+        return self.distribution != hookspecs.PROJECT
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -75,6 +87,8 @@ class Registry:
         self.plugins: list[Plugin] = []
         #: Components that no plugin offers.
         self.given: list[Component] = []
+        #: Seconds that a plugin may take to look for a backbone, or None.
+        self.limit: float | None = None
         self._entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -89,13 +103,16 @@ class Registry:
         self.plugins.append(plugin)
         key = f"{distribution}:{point.name}"
         try:
-            module = _quietly(point.load)
-            self._manager.register(module, name=key)
-            self._manager.check_pending()
-            plugin.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(module) or [])
-            found = list(self._offered(key))
+            with announced(plugin.title):
+                module = _quietly(point.load)
+                self._manager.register(module, name=key)
+                self._manager.check_pending()
+                plugin.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(module) or [])
+                found = list(self._offered(key))
         # A plugin may even call sys.exit() on import; only an interrupt from the keyboard is not its fault.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not nobody_interrupted():
+                raise KeyboardInterrupt(f"while {plugin.title} was loaded") from error
             plugin.error = f"{type(error).__name__}: {one_line(error)}"
             if self._manager.has_plugin(key):
                 self._manager.unregister(name=key)
@@ -148,12 +165,18 @@ class Registry:
     def _find_backbone(self, name: str) -> Entry | None:
         """Ask the plugins, one by one, for a backbone that none of them listed."""
         problems: list[str] = []
-        for implementation in self._manager.hook.posbench_find_backbone.get_hookimpls():
-            plugin = next(p for p in self.plugins if f"{p.distribution}:{p.name}" == implementation.plugin_name)
+        implementations = {one.plugin_name: one for one in self._manager.hook.posbench_find_backbone.get_hookimpls()}
+        # Posbench's own first: what it knows no other is asked for.
+        for plugin in sorted(self.plugins, key=lambda plugin: plugin.foreign):
+            if (implementation := implementations.get(f"{plugin.distribution}:{plugin.name}")) is None:
+                continue
+            asked = partial(_asked, plugin, implementation.function, name)
             try:
-                component = _quietly(partial(implementation.function, name=name))
-            except (Exception, SystemExit) as error:
-                problems.append(f"{plugin.label} failed to look for backbone {name!r} ({one_line(error)})")
+                if plugin.foreign:
+                    tried(plugin, lambda asked=asked: asked() is None, self.limit)  # type: ignore[misc]
+                component = asked()
+            except ComponentError as error:
+                problems.append(f"{one_line(error)} (when it looked for it)")
                 continue
             if isinstance(component, Backbone):
                 return Entry(_signed(component, plugin), plugin)
@@ -218,6 +241,12 @@ def _signed(component: C, plugin: Plugin) -> C:
     signed = copy.copy(component)
     object.__setattr__(signed, "offered_by", plugin.label)
     return signed
+
+
+def _asked(plugin: Plugin, function: Callable[..., object], name: str) -> object:
+    """What a plugin answers when it is asked for a backbone."""
+    with told(plugin):
+        return _quietly(partial(function, name=name))
 
 
 def _listed(function: Callable[[], Iterable[Any]]) -> list[Any]:

@@ -82,6 +82,7 @@ class Results:
         job_rows: of metrics of a network as a whole.
         warnings: what the user should know, such as networks that had no trained weights.
         spent: on what was computed, or None if nothing was.
+        left_out: why components are left out of the plan whose plugins kept them from being planned.
         published: the table of a paper to hold the rows against, if asked for.
     """
 
@@ -94,13 +95,14 @@ class Results:
     warnings: tuple[str, ...] = ()
     spent: Spent | None = None
     published: Published | None = None
+    left_out: tuple[str, ...] = ()
     _keeps: object = field(default=None, repr=False)
 
     @property
     def failed(self) -> bool:
-        """Whether anything that was asked for has failed."""
+        """Whether anything that was asked for has failed, or could not be planned."""
         now = self.spent is not None and self.spent.states.get("failed", 0) > 0
-        return now or any(row["status"] == "failed" for row in self.rows)
+        return now or bool(self.left_out) or any(row["status"] == "failed" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a data frame, one row a cell, with the columns of `posbench run --csv` (see docs/rows.md)."""

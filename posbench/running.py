@@ -87,19 +87,26 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
     beside = published(selection.published) if selection.published else None
     with stdout_elsewhere(), redirect_stdout(sys.stderr):
         gathered = gather(selection, registry, download=not selection.dry_run)
+        selection = gathered.selection
         plan = gathered.plan().shard(*selection.part())
     if not plan.cells:
-        return Results(plan, (), gathered.device, selection.store, _keeps=keeps)
-    for warning in gathered.warnings:
+        return Results(plan, (), gathered.device, selection.store, left_out=gathered.left_out, _keeps=keeps)
+    warnings = (*(f"left out: {why}" for why in gathered.left_out), *gathered.warnings)
+    for warning in warnings:
         audience.warned(warning)
     if selection.dry_run:
         tasks = _planned(plan, selection)
-        return Results(plan, tasks, gathered.device, selection.store, warnings=gathered.warnings, _keeps=keeps)
+        return Results(
+            *(plan, tasks, gathered.device, selection.store),
+            warnings=warnings,
+            left_out=gathered.left_out,
+            _keeps=keeps,
+        )
     with Store(selection.store) as store:
         since = store.last_run()
         tasks = _left(plan, store, force=selection.force)
-        left_out = tuple(_left_out(tasks))
-        for warning in left_out:
+        unreadable = tuple(_unreadable(tasks))
+        for warning in unreadable:
             audience.warned(warning)
         spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry) if tasks else None
         records = store.records(cell.id for cell in plan.cells)
@@ -117,9 +124,10 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         selection.store,
         rows(records),
         [job_row(reading) for reading in readings],
-        (*gathered.warnings, *left_out),
+        (*warnings, *unreadable),
         spent,
         beside,
+        gathered.left_out,
         keeps,
     )
     if spent:
@@ -155,7 +163,7 @@ def _compute(
         Interrupted: if the user stops it.
     """
     from posbench import executors
-    from posbench.workers import Workers
+    from posbench.workers import local_workers
 
     executor = registry.get(Executor, selection.executor)
     # Other processes do not have what was given to this one; and elsewhere, no job can take this one down.
@@ -176,7 +184,8 @@ def _compute(
                     metrics=plan.metrics,
                     since=since,
                     forced=selection.force,
-                    apart=Workers(selection, 1, selection.time_limit) if apart else None,
+                    apart=local_workers(selection, 1) if apart else None,
+                    limit=selection.time_limit,
                 )
             ) as results,
         ):
@@ -192,7 +201,7 @@ def _compute(
     return Spent(states, seconds, time.perf_counter() - started, stopped)
 
 
-def _left_out(tasks: Sequence[Task]) -> Iterator[str]:
+def _unreadable(tasks: Sequence[Task]) -> Iterator[str]:
     """A warning for each source of images some of which cannot be read."""
     from posbench.photographs import sift
 

@@ -76,7 +76,7 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
     with visit(metric):
         found = metric.score(predictions.clone(), target.double().clone())
         fits = torch.is_tensor(found) and found.shape == (len(predictions),) and found.device == predictions.device
-        fits = fits and not found.is_complex() and bool(found.isfinite().all())
+        fits = fits and not found.is_complex() and bool(found.double().square().sum().isfinite())
     if not fits:
         raise ComponentError(f"{metric.title} must return one finite score an image, {len(predictions)} of them")
     return found.detach().double()

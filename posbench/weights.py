@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from posbench import legible
 from posbench.components import Backbone, Checkpoint
 from posbench.errors import MissingError, UsageError, one_line
 from posbench.folders import content_hash, user_path
-from posbench.guests import told
+from posbench.guests import told, tried
 
 MODES = ("auto", "pretrained", "random")
 
@@ -81,7 +81,7 @@ class Request:
 
 
 def resolve(
-    backbone: Backbone, request: Request, seeds: Sequence[int], *, download: bool
+    backbone: Backbone, request: Request, seeds: Sequence[int], *, download: bool, limit: float | None = None
 ) -> tuple[list[Weights], str | None]:
     """The weights that a backbone runs on, each of them a network of its own.
 
@@ -90,6 +90,7 @@ def resolve(
         request: what the user asked for.
         seeds: draws the networks, should they be random.
         download: fetch what the hub offers; otherwise it is only named, with an empty digest.
+        limit: seconds that a plugin may take to find its weights, or None.
 
     Returns:
         The weights, and why trained ones could not be had where `auto` fell back on random ones.
@@ -97,6 +98,7 @@ def resolve(
     Raises:
         UsageError: if a file is given for a backbone without weights.
         MissingError: if trained weights are required and cannot be had.
+        ComponentError: if a plugin that is to find its weights raises, or takes its process down, or too long.
     """
     if backbone.weightless:
         if backbone.name in request.files:
@@ -113,7 +115,7 @@ def resolve(
         return random, None
     if backbone.own_weights:
         return [Weights(f"module:{backbone.name}@{backbone.own_weights[:8]}", backbone.own_weights)], None
-    trained, problem = _trained(backbone, download=download)
+    trained, problem = _trained(backbone, download=download, limit=limit)
     if trained is not None:
         return [trained], None
     if request.mode == "pretrained":
@@ -124,13 +126,11 @@ def resolve(
     return random, problem
 
 
-def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str]:
+def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tuple[Weights | None, str]:
     """The first checkpoint that is on this machine, else the first that can be fetched; or None and the reason."""
     for checkpoint in backbone.checkpoints:
-        with told(backbone):
-            path = checkpoint.find()
-        if path is not None:
-            return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
+        if found := tried(backbone, partial(_file, backbone, checkpoint.find), limit):
+            return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
     remote = [(checkpoint, checkpoint.fetch) for checkpoint in backbone.checkpoints if checkpoint.fetch]
     if not remote:
         return None, "no installed package carries them and none are published"
@@ -141,13 +141,22 @@ def _trained(backbone: Backbone, *, download: bool) -> tuple[Weights | None, str
     problems = []
     for checkpoint, fetch in remote:
         try:
-            path = fetch()
+            found = tried(backbone, partial(_file, backbone, fetch))
         # What the hub's client raises for a refusal or a dropped connection has no common base.
         except Exception as error:
-            problems.append(f"{checkpoint.label}: {one_line(error)}")
+            problems.append(f"{checkpoint.label}: {one_line(error.__cause__ or error)}")
             continue
-        return Weights(checkpoint.label, content_hash(path), path, checkpoint), ""
+        if found:
+            return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
+        problems.append(f"{checkpoint.label}: nothing was fetched")
     return None, "; ".join(problems)
+
+
+def _file(backbone: Backbone, where: Callable[[], Path | None]) -> tuple[Path, str] | None:
+    """The file that a plugin names, with its hash."""
+    with told(backbone):
+        path = where()
+        return None if path is None else (Path(path), content_hash(Path(path)))
 
 
 @cache

@@ -99,6 +99,24 @@ def test_a_run_that_is_abandoned_cleanly_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, None])
+def test_what_went_wrong_first_is_what_is_told(
+    error: type[Exception] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def ended() -> None:
+        with Claims(tmp_path / "s.db") as claims:
+            claims.take(FIRST)
+            monkeypatch.setattr("posbench.claims.os.write", full)
+            if error:
+                raise error
+
+    with pytest.raises(error or UsageError, match=None if error else "No space left on device"):
+        ended()
+
+
 def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
     with another(store) as other:

@@ -17,17 +17,24 @@ from pathlib import Path
 import pytest
 import ray
 
-from posbench.clusters import _room
+from posbench.clusters import RayCrew, _room
 from posbench.errors import UsageError
+from posbench.executors import run
+from posbench.ingredients import gather
+from posbench.registry import load_registry
+from posbench.scheduling import Workers
+from posbench.selection import select
+from posbench.store import Store
 from tests.conftest import TINY, Ran
 from tests.test_cli import RUN, SMALL
+from tests.test_engine import Log
 from tests.test_executors import UNRULY
 
 Posbench = Callable[..., Ran]
 
-#: Of padding that takes its worker down the first time, and of one that raises.
+#: Of padding that takes its worker down the first time, of one that raises, and of two that wait for each other.
 MORE_UNRULY = """
-import os, pathlib
+import os, pathlib, time
 from posbench import Padding, hookimpl
 
 
@@ -43,9 +50,23 @@ def raises(x, sides):
     raise RuntimeError("no such luck")
 
 
+def meets(name):
+    def pad(x, sides):
+        import torch.nn.functional as F
+        flag = pathlib.Path(os.environ["FLAG"])
+        flag.with_name(f"{name}-is-here").touch()
+        for _ in range(600):
+            if len(list(flag.parent.glob("*-is-here"))) == 2:
+                return F.pad(x, sides)
+            time.sleep(0.1)
+        raise RuntimeError("nobody came")
+    return pad
+
+
 @hookimpl
 def posbench_paddings():
-    return [Padding(name=f.__name__, summary="", version="1", pad=f) for f in (once, raises)]
+    made = [Padding(name=f.__name__, summary="", version="1", pad=f) for f in (once, raises)]
+    return made + [Padding(name=name, summary="", version="1", pad=meets(name)) for name in ("one", "other")]
 """
 
 
@@ -72,7 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(site: Path) -> Iterator[Path]:
-    """A cluster of two processors, and a file that one of the plugins knows of."""
+    """A cluster of two processors and, as it believes, a GPU; and a file that one of the plugins knows of."""
     flag = site / "flag"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -80,7 +101,7 @@ def cluster(site: Path) -> Iterator[Path]:
         patched.setenv("HF_HUB_OFFLINE", "1")
         patched.setenv("FLAG", str(flag))
         before = signal.getsignal(signal.SIGTERM)
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
         yield flag
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
@@ -124,8 +145,10 @@ def test_what_happens_to_one_worker_stays_with_its_job(posbench: Posbench, clust
     assert {name: row["status"] for name, row in found.items()} == {
         "sleeps": "failed", "leaves": "failed", "raises": "failed", "once": "ok", "talks": "ok", "zero": "ok"
     }  # fmt: skip
-    assert found["sleeps"]["reason"] == "it took longer than --time-limit 15 s, and was ended"
-    assert found["leaves"]["reason"].startswith("its worker on the cluster died 2 times (")
+    assert found["sleeps"]["reason"] == (
+        "it took longer than --time-limit 15 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
+    )
+    assert found["leaves"]["reason"] == ("its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0")
     assert found["raises"]["reason"] == "padding 'raises' of posbench-more-unruly 1.0: RuntimeError: no such luck"
     assert cluster.exists()  # its worker died, and another computed it
     assert found["once"]["spc"] == found["talks"]["spc"] == found["zero"]["spc"]
@@ -136,10 +159,10 @@ def test_what_happens_to_one_worker_stays_with_its_job(posbench: Posbench, clust
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--cpus-per-job", "3"), "no node of the Ray cluster has what a job takes (3 CPU); they have 2 CPU, 0 GPU"),
+        (("--cpus-per-job", "3"), "no node of the Ray cluster has what a job takes (3 CPU); they have 2 CPU, 1 GPU"),
         (
-            ("--gpus-per-job", "0.5", "--device", "auto"),
-            "no node of the Ray cluster has what a job takes (1 CPU, 0.5 GPU)",
+            ("--gpus-per-job", "0.5", "--cpus-per-job", "3", "--device", "auto"),
+            "no node of the Ray cluster has what a job takes (3 CPU, 0.5 GPU)",
         ),
     ],
 )
@@ -151,6 +174,21 @@ def test_what_no_node_has_is_told_before_anything_runs(
     assert message in ran.err
     with sqlite3.connect("posbench.db") as stored:
         assert stored.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_two_jobs_share_a_gpu(tmp_path: Path) -> None:
+    options = {"images": "leaves", "targets": "H", "image_size": 64, "train_count": 4, "test_count": 2}
+    selection = select(None, {**options, "backbones": "tiny", "paddings": "one,other", "device": "cpu"})
+    made = gather(selection, load_registry(), download=False).plan()
+    needs = {"CPU": 1.0, "GPU": 0.5}
+    assert _room([node["Resources"] for node in ray.nodes()], needs) == 2  # type: ignore[no-untyped-call]
+    pool = Workers(RayCrew(selection, needs, ours=False), 2)
+    with Store(tmp_path / "shared.db") as store:
+        for _, result in run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()):
+            assert result.status == "ok", result.failures
+        assert len(list(store.records())) == 2
 
 
 @pytest.mark.long

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from posbench.components import Executor
 from posbench.engine import JobResult, Observer
@@ -89,8 +91,16 @@ def test_the_word_of_a_death_is_kept_until_its_job_is_computed(tmp_path: Path) -
 def test_workers_give_the_same_table(posbench: Posbench) -> None:
     wanted = (*RUN, "--paddings", "zero,circular,reflect", "--csv", "-", "--quiet")
     alone = rows(posbench(*wanted))
-    ran = posbench(*wanted, "--jobs", "2", "--store", "two.db")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        ran = posbench(*wanted, "--jobs", "2", "--store", "two.db")
+    finally:
+        torch.set_num_threads(threads)
     assert ran.code == 0, ran.err
+    with sqlite3.connect("two.db") as store:
+        shares = store.execute("SELECT json_extract(provenance, '$.threads') FROM runs").fetchall()
+    assert shares == [(2,)] * 3  # half of four each
     together = rows(ran)
     assert [row["cell_id"] for row in together] == [row["cell_id"] for row in alone]
     for one, other in zip(alone, together, strict=True):

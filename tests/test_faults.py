@@ -61,6 +61,14 @@ def stays(x, sides):
     return zeros(x, sides)
 
 
+def computes(x, sides):
+    import torch
+    large = torch.randn(6000, 6000, dtype=torch.float64) if x.shape[0] > 1 else None
+    if begun(x):
+        large.svd()  # minutes, in which Python runs no handlers of signals
+    return zeros(x, sides)
+
+
 def leaves(x, sides):
     if x.shape[0] > 1:
         os._exit(7)
@@ -74,7 +82,7 @@ def talks(x, sides):
 
 @hookimpl
 def posbench_paddings():
-    every = (holds, grips, stays, leaves, talks)
+    every = (holds, grips, stays, computes, leaves, talks)
     return [Padding(name=pad.__name__, summary="", version="1", pad=pad) for pad in every]
 """
 
@@ -201,6 +209,55 @@ def test_asked_twice_it_is_out_at_once(started: Forks, site: Path, tmp_path: Pat
     assert len(computed(tmp_path / "posbench.db")) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_twice_it_is_out_while_a_library_computes(
+    number: int, started: Forks, site: Path, tmp_path: Path
+) -> None:
+    command = started.start(tmp_path, *RUN, "--paddings", "zero,computes", site=site, HOLD=str(tmp_path / "hold"))
+    until(lambda: holding(tmp_path))
+    time.sleep(0.5)
+    command.kill(number)
+    time.sleep(0.5)
+    assert alive(command.pid)
+    command.kill(number)
+    began = time.monotonic()
+    assert command.wait() == 130
+    assert time.monotonic() - began < 10
+    assert len(computed(tmp_path / "posbench.db")) == 1
+
+
+@pytest.mark.long
+def test_killed_with_workers_it_goes_on(started: Forks, site: Path, tmp_path: Path) -> None:
+    moments = random.Random(1)  # noqa: S311
+    wanted, done, deaths = (*RUN, "--jobs", "2"), Counter[str](), 0
+    (alone := tmp_path / "alone").mkdir()
+    began = time.monotonic()
+    code, expected, err = started.run(alone, *wanted, site=site)
+    length = time.monotonic() - began
+    assert code == 0, err
+    assert len(computed(alone / "posbench.db")) == 4
+    for _ in range(3):
+        command = started.start(tmp_path, *wanted, site=site)
+        time.sleep(moments.uniform(0.3 * length, 0.9 * length))
+        command.kill()
+        deaths += command.wait() == -signal.SIGKILL
+        now = computed(tmp_path / "posbench.db")
+        assert set(now.values()) <= {1}
+        assert done <= now
+        done = now
+    assert deaths
+    code, out, err = started.run(tmp_path, *RUN, site=site)
+    assert code == 0, err
+    numbers = ("spc", "mae", "r2")
+    for row, other in zip(table(out), table(expected), strict=True):
+        assert row["cell_id"] == other["cell_id"]
+        assert [float(row[name]) for name in numbers] == pytest.approx(
+            [float(other[name]) for name in numbers], abs=1e-4
+        )
+    assert sorted(computed(tmp_path / "posbench.db").values()) == [1] * 4
+    assert left(tmp_path) == ["posbench.db"]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_parent(number: int, started: Forks, site: Path, tmp_path: Path) -> None:
@@ -308,4 +365,4 @@ def test_interrupted_before_and_after_it_computes(started: Forks, site: Path, tm
     until((tmp_path / "hold" / "begun").exists)
     command.kill(signal.SIGINT)
     assert command.wait() == 130
-    assert command.err == "posbench: interrupted\n"
+    assert command.err == "posbench: interrupted while plugin posbench-holding 1.0 was loaded\n"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
-from posbench.cli.app import app
+from posbench.cli.commands import app
 from posbench.legible import ascii_form, pieces
 from tests.conftest import TINY, Ran
 from tests.test_cli import SIZES, rows, told

@@ -1,16 +1,31 @@
 """The command line: reads options, calls the rooms behind, prints. Imports no torch until something is computed."""
 
-# Commands stand in the help in the order in which these are imported.
-from posbench.cli import running
+import os
+import sys
+import threading
 
-# isort: split
-from posbench.cli import stored
+from posbench.errors import Interrupted
+from posbench.processes import interruptible
 
-# isort: split
-from posbench.cli import reporting
 
-# isort: split
-from posbench.cli import available
-from posbench.cli.app import main
+def script() -> None:
+    """What the command `posbench` runs: `main`, and then the end, also where a plugin has left a thread behind."""
+    try:
+        main()
+    except SystemExit as stop:
+        if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(stop.code if isinstance(stop.code, int) else 0)
+        raise
 
-__all__ = ["available", "main", "reporting", "running", "stored"]
+
+def main() -> None:
+    """Run the command line, interruptible from before its imports, which take a while."""
+    with interruptible():
+        try:
+            from posbench.cli.commands import call
+        except KeyboardInterrupt:
+            sys.stderr.write("posbench: interrupted\n")
+            sys.exit(Interrupted.exit_code)
+        call()

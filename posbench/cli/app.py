@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from posbench import __version__
 from posbench.errors import Interrupted, PosbenchError, UsageError
 from posbench.legible import ascii_form, has_unicode, printable
-from posbench.processes import interruptible
 from posbench.registry import Registry, load_registry
 
 
@@ -67,14 +66,13 @@ MetricOption = Annotated[str | None, typer.Option("--metric", help="The metric t
 STORE = Path("posbench.db")
 
 
-def main() -> None:
-    """Run the command line. A user's mistake is one line on standard error and an exit code, never a traceback."""
+def call() -> None:
+    """Run the command that was given. A user's mistake is one line on standard error and an exit code, no traceback."""
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = UNBOUNDED
     try:
-        with interruptible():
-            code = app(standalone_mode=False)
-            sys.stdout.flush()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
         if code == Interrupted.exit_code:  # what typer makes of it where no command says more
             say("posbench: interrupted", "red")
     except KeyboardInterrupt:
@@ -117,7 +115,10 @@ def warn(message: str) -> None:
 
 
 def registry() -> Registry:
-    found = load_registry()
+    try:
+        found = load_registry()
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted {stop}") from None
     for plugin in found.plugins:
         if plugin.error:
             warn(f"plugin {plugin.label} is left out ({plugin.error}); see `posbench plugins`")

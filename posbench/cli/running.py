@@ -88,7 +88,7 @@ def run(
         return
     if selection.dry_run:
         _show_plan(results, json=selection.json)
-        return
+        raise typer.Exit(1 if results.left_out else 0)
     output.publish(
         results.rows,
         results.plan.metrics[0] if results.plan.metrics else None,
