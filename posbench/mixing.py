@@ -2,8 +2,9 @@
 
 Mixing channels and resizing commute: rather than resize hundreds of channels and then mix them, the few results are
 resized. Throughout, `q` stands for the k·k·targets results of mixing, ordered so: for every offset within the kernel
-and every target, a map of what that offset's weights make of the channels. These maps come first in their tensors, and
-the images after them, which makes the products nearly as fast as the processor allows, and reading at an offset quick.
+and every target, a map of what that offset's weights make of the channels. While they are made they stand last, as the
+channels do, which lets processors take many at once; then the maps come first and the images after them, which makes
+reading at an offset quick.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from posbench.features import Features
 
 #: One tensor [channels, q] a tap.
 Weight = tuple[torch.Tensor, ...]
-#: From how many channels on a product is had as a convolution of 1×1 on a processor: torch has these from different
-#: libraries, of which the second is up to twice as fast on many channels.
-WIDE = 128
+#: What processors compute at once: with fewer results of mixing, some of it would lie idle.
+LANES = 16
 
 
 def by_tap(weight: torch.Tensor, features: Features) -> Weight:
@@ -51,50 +51,46 @@ def mix(features: Features, weight: Weight, *, rounded: bool = False) -> torch.T
             where that is bfloat16 and the machine has it.
     """
     n, grid, q = len(features), features.grid, weight[0].shape[1]
-    total = features.taps[0].new_zeros((q, n, grid, grid), dtype=torch.float32)
+    total = features.taps[0].new_zeros((n, grid, grid, q + -q % LANES), dtype=torch.float32)
     for tap, part in zip(features.taps, weight, strict=True):
-        mixed = _mixed(tap, part, rounded)
-        if tap.shape[1:3] == (grid, grid):
-            total += mixed.view_as(total)
-            continue
-        rows, columns = (resizer(length, grid, tap) for length in tap.shape[1:3])
-        across = mixed.view(q * n, *tap.shape[1:3]) @ columns.T
-        total.view(q * n, grid, grid).baddbmm_(rows.expand(q * n, -1, -1), across)
-    return total
+        mixed = _mixed(tap, F.pad(part, (0, -q % LANES)), rounded)
+        aligned = tap.shape[1:3] == (grid, grid)
+        total += mixed if aligned else resize_maps(mixed, *(resizer(length, grid, tap) for length in tap.shape[1:3]))
+    return total[..., :q].permute(3, 0, 1, 2).contiguous()
 
 
 def unmix(features: Features, maps: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
     """The adjoint of `mix`: from [q, n, grid, grid], one row a channel of all taps: [channels, q]."""
-    maps = maps.expand(-1, len(features), -1, -1)
+    q, grid = len(maps), features.grid
+    maps = maps.expand(-1, len(features), -1, -1).permute(1, 2, 3, 0)
+    maps = F.pad(maps, (0, -q % LANES)).contiguous()
     parts = []
     for tap in features.taps:
-        mixed = maps
-        if tap.shape[1:3] != (features.grid, features.grid):
-            rows, columns = (resizer(length, features.grid, tap) for length in tap.shape[1:3])
-            mixed = rows.T @ maps @ columns
-        parts.append(_unmixed(tap, mixed.flatten(1), rounded))
+        rows, columns = (resizer(length, grid, tap).T for length in tap.shape[1:3])
+        aligned = tap.shape[1:3] == (grid, grid)
+        parts.append(_unmixed(tap, maps if aligned else resize_maps(maps, rows, columns), rounded)[:q])
     return torch.cat(parts, dim=1).T.contiguous()
 
 
 def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """A tap [n, h, w, channels] mixed by [channels, q] at its own resolution: float32 [q, n·h·w]."""
+    """A tap [n, h, w, channels] mixed by [channels, q] at its own resolution: float32 [n, h, w, q]."""
     if rounded and tap.dtype == torch.bfloat16:
-        return (part.T.bfloat16().contiguous() @ tap.flatten(0, 2).T).float()
-    if tap.is_cuda or tap.shape[-1] < WIDE:
-        return part.T @ tap.float().flatten(0, 2).T
-    mixed = F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None])
-    return mixed.permute(0, 2, 3, 1).flatten(0, 2).T.contiguous()
+        return (tap @ part.bfloat16()).float()
+    if tap.is_cuda:
+        return tap.float() @ part
+    # The same as a convolution, which torch has from a faster library.
+    return F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None]).permute(0, 2, 3, 1)
 
 
 def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """The adjoint of `_mixed`: from [q, n·h·w], float32 [q, channels]."""
+    """The adjoint of `_mixed`: from [n, h, w, q], float32 [q, channels]."""
     if rounded and tap.dtype == torch.bfloat16:
-        return (maps.bfloat16() @ tap.flatten(0, 2)).float()
-    if tap.is_cuda or tap.shape[-1] < WIDE:
-        return maps @ tap.float().flatten(0, 2)
-    drawn = maps.T.contiguous().view(*tap.shape[:3], -1).permute(0, 3, 1, 2)
-    shape = (len(maps), tap.shape[-1], 1, 1)
-    weight: torch.Tensor = conv2d_weight(tap.float().permute(0, 3, 1, 2), shape, drawn)  # type: ignore[no-untyped-call]
+        return (maps.bfloat16().flatten(0, 2).T @ tap.flatten(0, 2)).float()
+    if tap.is_cuda:
+        return maps.flatten(0, 2).T @ tap.float().flatten(0, 2)
+    shape = (maps.shape[3], tap.shape[3], 1, 1)
+    taken, drawn = (one.permute(0, 3, 1, 2) for one in (tap.float(), maps))
+    weight: torch.Tensor = conv2d_weight(taken, shape, drawn)  # type: ignore[no-untyped-call]
     return weight[..., 0, 0]
 
 

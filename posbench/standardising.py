@@ -14,7 +14,7 @@ from posbench.mixing import resize_maps, resizer
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
 AT_ONCE, CELLS = 2**22, 2**14
 #: How many cells of the grid are sampled, over all images.
-SAMPLED_CELLS = 8192
+SAMPLED_CELLS = 4096
 #: Channels whose mean is this many standard deviations from zero are shifted there before anything is summed: float32
 #: sums would otherwise hold little but the mean.
 LOPSIDED = 30
