@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import pytest
 import torch
 
 from posbench import cli
+
+# Scripts start what they leave in the background deaf to Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = """
 from posbench import Backbone, hookimpl

@@ -298,7 +298,7 @@ def test_the_identity_is_the_hash_of_canonical_json() -> None:
         f'"image_size":64,"images":{source},'
         '"n_test":4,"n_train":8,'
         '"padding":{"name":"zero","version":"1"},'
-        '"precision":"fp32","protocol":"3",'
+        '"precision":"fp32","protocol":"4",'
         '"readout":{"name":"ridge","version":"1"},'
         '"score_at":"grid","seed":null,"taps":"all",'
         '"target":{"name":"H","version":"1"},'

@@ -320,7 +320,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_feature_is_ever_held_at_the_grids_resolution() -> None:
-    images, grid, channels = 320, 28, 96
+    images, grid, channels = 240, 28, 128
     full = images * grid**2 * 2 * channels
     features = noise(0, images, [(7, channels), (4, channels)], grid)
     with Largest() as watched:
