@@ -23,11 +23,13 @@ CONTENT, MEAN = 128, 128
 ROUNDS = 2
 #: Images that tell how neighbouring cells vary together, and mixtures of a tap's other channels that do.
 IMAGES, MIXTURES = 8, 16
+#: The least that is left of a direction of the mean image: below, float32 would not tell it from nothing, or less.
+LEAST = 1e-6
 
 
 class Preconditioner:
-    """Solves with (M + D + λI) in place of the true XᵀX/N + λI, where M is of the mean image and D of the departures
-    from it. Symmetric and positive definite, whatever it is estimated from.
+    """Solves, about, with (M + D + λI) in place of the true XᵀX/N + λI, where M is of the mean image and D of the
+    departures from it. Symmetric and positive definite, whatever it is estimated from.
 
     Args:
         features: of the training images.
@@ -44,25 +46,26 @@ class Preconditioner:
         self._kernel, self._found = kernel, found
         self._some = shifted(features.of_images(some), found.shift)
         self._leading = leading(found.sample, CONTENT)
-        identity = penalty * torch.eye(kernel**2, device=found.scale.device)
-        self._of_leading = torch.linalg.inv(self._neighbours(self._leading) + identity)
-        self._of_tap = torch.linalg.inv(self._others() + identity)
-        # Woodbury: (P + RRᵀ)⁻¹ = P⁻¹ − P⁻¹R (I + RᵀP⁻¹R)⁻¹ RᵀP⁻¹.
-        self._mean = _mean_part(found, kernel, padding, asked)
-        self._met = self._without_mean(self._mean.view(len(found.scale), kernel**2, -1)).flatten(0, 1)
-        inner = torch.eye(self._mean.shape[1], device=found.scale.device) + self._mean.T @ self._met
-        self._inner = torch.linalg.cholesky(inner)
+        self._of_leading = _inverse_root(self._neighbours(self._leading), penalty)
+        self._of_tap = _inverse_root(self._others(), penalty)
+        # With P⁻¹ = HH for the content and λ, and RRᵀ for the mean image, (P + RRᵀ)⁻¹ = H (I + HRRᵀH)⁻¹ H.
+        mean = _mean_part(found, kernel, padding, asked).view(len(found.scale), kernel**2, -1)
+        basis, small = torch.linalg.qr(self._halved(mean).flatten(0, 1))
+        turned, lengths, _ = torch.linalg.svd(small)
+        self._mean = basis @ turned
+        self._share = (1 / (1 + lengths.square())).clamp(min=LEAST)
 
     def __call__(self, residual: torch.Tensor) -> torch.Tensor:
         """Solve for [C, k², targets]."""
-        solved = self._without_mean(residual).flatten(0, 1)
-        solved = solved - self._met @ torch.cholesky_solve(self._mean.T @ solved, self._inner)
-        return solved.view_as(residual)
+        halved = self._halved(residual).flatten(0, 1)
+        halved = halved - self._mean @ ((1 - self._share)[:, None] * (self._mean.T @ halved))
+        return self._halved(halved.view_as(residual))
 
-    def _without_mean(self, residual: torch.Tensor) -> torch.Tensor:
-        inside = self._along(residual)
-        by_channel = torch.split(residual - self._back(inside), [tap.shape[3] for tap in self._found.mean.taps])
-        others = torch.cat([inverse @ part for inverse, part in zip(self._of_tap, by_channel, strict=True)])
+    def _halved(self, weight: torch.Tensor) -> torch.Tensor:
+        """H applied to [C, k², targets]."""
+        inside = self._along(weight)
+        by_channel = torch.split(weight - self._back(inside), [tap.shape[3] for tap in self._found.mean.taps])
+        others = torch.cat([root @ part for root, part in zip(self._of_tap, by_channel, strict=True)])
         return others + self._back(self._of_leading @ inside - self._along(others))
 
     def _along(self, weight: torch.Tensor) -> torch.Tensor:
@@ -96,6 +99,12 @@ class Preconditioner:
         mixtures = torch.block_diag(*drawn).to(self._leading)  # type: ignore[no-untyped-call]
         found = self._neighbours(mixtures - self._leading @ (self._leading.T @ mixtures))
         return found.view(len(channels), MIXTURES, *found.shape[1:]).mean(1)
+
+
+def _inverse_root(covariances: torch.Tensor, penalty: float) -> torch.Tensor:
+    """(covariance + λI)^(−½) of each of [..., k², k²]."""
+    values, vectors = torch.linalg.eigh(covariances)
+    return (vectors / (values.clamp(min=0) + penalty).sqrt()[..., None, :]) @ vectors.mT
 
 
 def leading(rows: torch.Tensor, count: int) -> torch.Tensor:

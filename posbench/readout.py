@@ -68,7 +68,8 @@ def fit_ridge(
             convolution on them would add.
 
     Raises:
-        PosbenchError: if it has not converged within 500 steps.
+        PosbenchError: if it has not converged within 500 steps, or the penalty is too small for float32.
+        ValueError: if the targets hold NaN at different cells, or the kernel is larger than the grid.
 
     Source:
         Hoerl & Kennard, Technometrics 1970; Hestenes & Stiefel 1952 for the solver and its estimate of the error.
@@ -92,6 +93,8 @@ class _Problem:
         # What is shifted is no longer zero where padding is.
         self.found = statistics(features, shifting=not padding)
         self.features, self.kernel, self.padding = features, kernel, padding
+        if kernel > features.grid:
+            raise ValueError(f"a kernel of {kernel} cells is larger than the grid of {features.grid}")
         unasked = targets.isnan()
         if bool((unasked != unasked[:1]).any()):
             raise ValueError("the targets must hold NaN at the same cells")
@@ -142,7 +145,9 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
     #: By how much each of the last steps lowered the objective.
     falls = torch.full((WINDOW, targets), torch.inf, dtype=torch.float64, device=power.device)
     for step in range(MOST_STEPS):
-        done = (falls.sum(0) <= TOLERANCE * problem.variance[left]) | (power <= 0)
+        if bool((power < 0).any()):
+            raise PosbenchError("the linear readout's penalty is too small for float32: give a larger one")
+        done = (falls.sum(0) <= TOLERANCE * problem.variance[left]) | (power == 0)
         if bool(done.any()):
             found[..., left[done]] = solution[..., done]
             solution, residual, direction, power, left, falls = (

@@ -37,6 +37,7 @@ PAGES = sorted([README, *TOP.glob("docs/*.md"), *TOP.glob("plugins/*/README.md")
 SMALL = {
     "posbench run": "--backbones tiny,none --image-size 96 --train-count 8 --test-count 4",
     "pytest benchmarks": "--benchmark-disable",
+    "python -m benchmarks.convergence": "--backbones tiny --train 8 --test 4",
     "python -m benchmarks.peers": "--backbone tiny --train 8 --test 4",
     "python -m benchmarks.pictures": "--folder pictures --train 8 --test 4",
     "python -m benchmarks.price": "--backbones tf_efficientnet_lite0 --train 8 --test 4 --rounds 1",

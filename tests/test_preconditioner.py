@@ -86,3 +86,16 @@ def test_it_is_symmetric_and_positive_definite(
     values = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
     assert float(values.min()) > 0
     assert float(values.max()) < 1.001 / penalty
+
+
+@pytest.mark.parametrize(("images", "channels", "kernel", "content"), [(4, 1024, 5, 0.0), (6, 256, 3, 1e-3)])
+def test_images_that_are_all_but_alike_are_drawn_exactly(
+    images: int, channels: int, kernel: int, content: float
+) -> None:
+    # What the mean image adds is a million times the penalty here: in float32 a difference of the two is lost.
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 14, 14, channels, generator=generator)
+    alike = Features((image + content * torch.randn(images, 14, 14, channels, generator=generator),), 14)
+    targets = drawn(14, kernel)
+    found = fit_ridge(alike, targets, kernel=kernel, penalty=0.01).predict(alike)
+    assert float((found - targets).square().mean() / targets.var()) < 2e-3
