@@ -1,6 +1,7 @@
 """How far from the converged readout is the one that is stopped, and in how many steps?
 
-    python -m benchmarks.convergence [--backbones A,B] [--train 128] [--test 64] [--tolerances 1e-3,5e-4,2e-4] [--precision fp32]
+    python -m benchmarks.convergence [--backbones A,B] [--train 128] [--test 64] [--tolerances 1e-3,5e-4,2e-4]
+        [--precision fp32]
 
 Fits `ridge` on half of the packaged photographs, as a cross-fitted job does, and scores it on the others; once for each
 tolerance of the solver, and once to 10⁻⁷. Prints a Markdown table: conjugate-gradient steps, and the greatest shift of

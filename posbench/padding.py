@@ -169,7 +169,7 @@ class _Repadding(Watch):
         if key in self._checked or x.is_meta:
             return None
         self._checked.add(key)
-        return self._looked_at(x).clone()
+        return self._looked_at(x)
 
     def _looked_at(self, maps: torch.Tensor) -> torch.Tensor:
         """The first image, and of several another one that the layer draws: copies."""

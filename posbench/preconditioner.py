@@ -104,7 +104,7 @@ class Preconditioner:
 def _inverse_root(covariances: torch.Tensor, penalty: float) -> torch.Tensor:
     """(covariance + λI)^(−½) of each of [..., k², k²]."""
     values, vectors = torch.linalg.eigh(covariances)
-    return (vectors / (values.clamp(min=0) + penalty).sqrt()[..., None, :]) @ vectors.mT
+    return torch.matmul(vectors / (values.clamp(min=0) + penalty).sqrt()[..., None, :], vectors.mT)
 
 
 def leading(rows: torch.Tensor, count: int) -> torch.Tensor:

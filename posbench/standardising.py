@@ -13,7 +13,7 @@ from posbench.mixing import resize_maps, resizer
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
 AT_ONCE, CELLS = 2**22, 2**14
-#: How many cells of the grid are sampled, over all images.
+#: About how many cells of the grid are sampled, over all images; one an image at least.
 SAMPLED_CELLS = 4096
 #: Channels whose mean is this many standard deviations from zero are shifted there before anything is summed: float32
 #: sums would otherwise hold little but the mean.
