@@ -481,6 +481,21 @@ def test_who_writes_waits_for_who_is_writing(path: Path) -> None:
         assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (60_000,)
 
 
+def test_who_makes_a_store_may_find_it_made_by_another_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = Store._version
+
+    def and_then_another_makes_it(store: Store) -> int:
+        monkeypatch.setattr(Store, "_version", version)
+        found = version(store)
+        with Store(path) as other:
+            save(other, two())
+        return found
+
+    monkeypatch.setattr(Store, "_version", and_then_another_makes_it)
+    with Store(path) as store:
+        assert len(store.records()) == 2
+
+
 @pytest.mark.parametrize("where", ["missing/results.db", "file/results.db", "folder"])
 def test_a_place_that_cannot_be_written_is_one_line(where: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
