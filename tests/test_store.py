@@ -588,6 +588,16 @@ def test_examples_that_cannot_be_are_damage(change: str, message: str, path: Pat
             store.examples()
 
 
+def test_a_cell_whose_examples_differ_in_size_is_damage(posbench: Callable[..., Ran]) -> None:
+    [(job, cells)] = plan(targets=[target("H")]).jobs()
+    with Store(Path("s.db")) as store:
+        store.save(job, cells, [scored(cells[0], examples=[EXAMPLE, replace(EXAMPLE, drawn=bytes(18))])], {})
+    for command in ("report", "publish out"):
+        ran = posbench(*command.split(), "--store", "s.db")
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "is damaged (malformed: small maps of one cell that differ in size)" in ran.err
+
+
 def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:
     path.write_bytes(OLD.read_bytes())
     connection = sqlite3.connect(path)
