@@ -34,7 +34,9 @@ class Database:
             self._connection = _connect(path.absolute())
             try:
                 # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
-                self._connection.execute("PRAGMA journal_mode = DELETE")
+                # It is said in the file, which is not ours to change where it is only read.
+                if not must_exist:
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._prepare(must_exist=must_exist)
             except BaseException:
                 self._connection.close()

@@ -511,6 +511,23 @@ def test_a_run_without_a_place_for_its_store_stops_at_once(tiny: str, posbench: 
     assert "cannot be used" in answer.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_reading_leaves_another_journal_as_it_is(old: bool, path: Path, posbench: Callable[..., Ran]) -> None:
+    if old:
+        path.write_bytes(OLD.read_bytes())
+    else:
+        with Store(path) as store:
+            save(store, two())
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    before = path.read_bytes()
+    assert posbench("leaderboard", "--store", str(path)).code == 0
+    assert path.read_bytes() == before
+    assert posbench("merge", str(path), "-o", "all.db").code == 0
+    assert path.read_bytes() == before
+
+
 def test_reading_makes_no_store(path: Path, posbench: Callable[..., Ran]) -> None:
     with pytest.raises(UsageError, match="there is no store at"):
         Store(path, must_exist=True)
