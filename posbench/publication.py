@@ -98,7 +98,14 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
             )
     cells = folder / CELLS
     if cells.exists() and not force:
-        lost = _published(cells.read_bytes(), cells).results() - _published(files[CELLS], cells).results()
+        try:
+            there = _published(cells.read_bytes(), cells).results()
+        except UsageError as error:
+            raise UsageError(
+                f"{str(cells)!r} cannot be read ({error.__cause__!r}): "
+                "name another folder, or give --force to replace what is there"
+            ) from error
+        lost = there - _published(files[CELLS], cells).results()
         if lost:
             raise UsageError(
                 f"{str(folder)!r} holds {len(lost)} results that this store does not: "

@@ -150,6 +150,21 @@ def test_results_of_another_store_are_replaced_by_force_alone(
     assert len(publication.read(Path("shared")).records) == 2
 
 
+def test_cells_that_cannot_be_read_are_replaced_by_force_alone(
+    posbench: Callable[..., Ran], store: Path, folder: Path
+) -> None:
+    vouch_again(folder, "cells.json", b'{"format": 2}')
+    publish = ("publish", str(folder), "--no-report", "--store", str(store))
+    refused = posbench(*publish)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        f"posbench: {str(folder / 'cells.json')!r} cannot be read (ValueError('format 2')): "
+        "name another folder, or give --force to replace what is there\n"
+    )
+    assert posbench(*publish, "--force").code == 0
+    assert len(publication.read(folder).records) == 4
+
+
 def lacks(cell: Any, what: str) -> Outcome:
     """An outcome that has not all that `outcome` has."""
     if what == "score":
