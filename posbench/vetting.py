@@ -1,6 +1,6 @@
 """What a stored result must look like, whoever wrote it: stores, published folders and tables travel unvouched for.
 
-All that is here returns what it was given, or raises ValueError.
+Whatever does not look so is a ValueError.
 """
 
 from __future__ import annotations
