@@ -102,6 +102,7 @@ def headings(comparison: Comparison) -> list[str]:
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table."""
     rows = [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
-    table = markdown.table(headings(comparison), rows, labels=len(comparison.labels))
+    heads, *lines = [[markdown.text(cell) for cell in line] for line in (headings(comparison), *rows)]
+    table = markdown.table(heads, lines, labels=len(comparison.labels))
     around = [markdown.text(one) for one in (comparison.title, comparison.constant, *comparison.notes)]
     return "\n".join([f"**{around[0]}**", "", *table, "", *around[1:], ""])

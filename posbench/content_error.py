@@ -90,9 +90,9 @@ def _errors(record: Record, examples: Sequence[Example], draw: Draw) -> dict[Ima
 
 
 def _mean(errors: Sequence[Mapping[Image, Floats]]) -> dict[Image, Floats]:
-    """Over targets, of the images that all of them have."""
+    """Over targets, of the images that all of them have, of one size: a store may come from anywhere."""
     return {
         image: np.mean([one[image] for one in errors], axis=0)
-        for image in errors[0]
-        if all(image in one for one in errors)
+        for image, first in errors[0].items()
+        if all(image in one and one[image].shape == first.shape for one in errors)
     }

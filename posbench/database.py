@@ -34,7 +34,9 @@ class Database:
             self._connection = _connect(path.absolute())
             try:
                 # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
-                self._connection.execute("PRAGMA journal_mode = DELETE")
+                # It is said in the file, which is not ours to change where it is only read.
+                if not must_exist:
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._prepare(must_exist=must_exist)
             except BaseException:
                 self._connection.close()
@@ -63,11 +65,13 @@ class Database:
             return  # so that a store can be read where nothing can be written
         if must_exist and version:
             self._leave_the_file()
-        elif not version and (must_exist or self._one("SELECT count(*) FROM sqlite_master")):
-            raise UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
+        elif must_exist:
+            raise self._no_store()
         with self._transaction():
             version = self._version()  # as another process may have seen to it meanwhile
             if not version:
+                if self._one("SELECT count(*) FROM sqlite_master"):
+                    raise self._no_store()
                 for statement in SCHEMA:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -78,6 +82,9 @@ class Database:
                     for statement in MIGRATIONS[old]:
                         self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _no_store(self) -> UsageError:
+        return UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
 
     def _version(self) -> int:
         """The schema that the file has, or 0 if it is none of ours.

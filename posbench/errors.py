@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from posbench.legible import replaced
+
 
 class PosbenchError(Exception):
     """A problem that one plain line explains; the command line prints it without a traceback."""
@@ -56,8 +58,7 @@ def one_line(error: BaseException) -> str:
         said = str(error)
     except BaseException:  # of a plugin's own kind, which cannot say what it is
         said = ""
-    # Without what a terminal would obey.
-    said = "".join(character if character.isprintable() else " " for character in re.sub(r"\x1b\[[\d;]*m", "", said))
+    said = replaced(re.sub(r"\x1b\[[\d;]*m", "", said), lambda _: " ")
     text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 

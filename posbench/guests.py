@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from posbench.components import Component
 from posbench.errors import ComponentError, Inapplicable, PosbenchError, one_line
-from posbench.processes import end_with_parent, how_it_ended, nobody_interrupted
+from posbench.processes import STOPPING, end_with_parent, how_it_ended, nobody_interrupted
 
 T = TypeVar("T")
 
@@ -121,7 +122,12 @@ def tried(guest: Guest, function: Callable[[], T], limit: float | None = None) -
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_try, args=(function, theirs), daemon=True)
-    process.start()
+    # A copy that is not deaf yet would pass on what it hears, and this process be asked to stop twice by one Ctrl-C.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     try:
         if not ours.poll(limit):
@@ -141,6 +147,7 @@ def tried(guest: Guest, function: Callable[[], T], limit: float | None = None) -
 
 def _try(function: Callable[[], object], connection: Connection) -> None:
     end_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # the threads that it had are not in a copy of its process
     try:

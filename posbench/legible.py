@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.cells import cell_len, chop_cells
 
@@ -63,18 +63,20 @@ def ascii_form(text: str) -> str:
     return text if text.isascii() else text.translate(_FORMS).encode("ascii", "backslashreplace").decode("ascii")
 
 
-def printable(text: str) -> str:
-    """The text with all that a terminal would obey, such as an escape sequence, as escapes; line feeds stay."""
+def replaced(text: str, instead: Callable[[str], str], but: str = "") -> str:
+    """The text with something else for each character that a terminal would obey or cannot show, but for some."""
     if text.isprintable():
         return text
-    return "".join(
-        character
-        if character.isprintable() or character == "\n"
-        else " "
-        if character == "\t"
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
+    return "".join(one if one.isprintable() or one in but else instead(one) for one in text)
+
+
+def printable(text: str) -> str:
+    """The text with all that a terminal would obey, such as an escape sequence, as escapes; line feeds stay."""
+
+    def escaped(one: str) -> str:
+        return " " if one == "\t" else one.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+    return replaced(text, escaped, but="\n")
 
 
 def name(text: str) -> str:

@@ -1,23 +1,29 @@
-"""Tables in Markdown. What plugins and files say stands there as text: HTML in it is escaped."""
+"""Tables in Markdown. What plugins and files say stands there as text: HTML and Markdown in it are escaped."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from posbench.boards import Board, entry_text
+from posbench.boards import Board, Entry, entry_text
 
 
 def text(words: str) -> str:
-    """Words without HTML of their own."""
-    return escape(words, quote=False)
+    """Words without HTML or Markdown of their own, such as an image that would be fetched."""
+    return re.sub(r"([\\`*_\[\]!])", r"\\\1", escape(words, quote=False))
+
+
+def _entry(one: Entry) -> str:
+    words = text(entry_text(one))
+    return f"**{words}**" if one.best else words
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -> list[str]:
-    """The lines of a table, whose first columns are labels and whose others are numbers, at the right."""
+    """The lines of a table of Markdown, whose first columns are labels and whose others are numbers, at the right."""
 
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(text(cell).replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
 
     rule = ["---" if i < labels else "---:" for i in range(len(headings))]
     return [line(headings), line(rule), *map(line, rows)]
@@ -28,10 +34,11 @@ def of_boards(boards: Iterable[Board]) -> str:
     lines = []
     for board in boards:
         rows = [
-            [section, label, *(f"**{entry_text(one)}**" if one.best else entry_text(one) for one in entries)]
+            [text(section), text(label), *map(_entry, entries)]
             for section, found in board.sections.items()
             for label, entries in found
         ]
-        lines += [f"**{text(board.title)}**", "", *table([board.section, board.by, *board.headings], rows, labels=2)]
+        headings = map(text, (board.section, board.by, *board.headings))
+        lines += [f"**{text(board.title)}**", "", *table([*headings], rows, labels=2)]
         lines += ["", *map(text, (board.caption, *board.notes)), ""]
     return "\n".join(lines)

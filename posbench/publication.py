@@ -35,9 +35,11 @@ class Publication:
     readings: Sequence[JobRecord]
 
     def results(self) -> set[tuple[str, ...]]:
-        """What it has results of: cells, and metrics of jobs, by their ids."""
-        measured = {(one.job_id, one.reading.metric, one.reading.tap) for one in self.readings}
-        return measured | {(one.cell_id,) for one in self.records}
+        """What it has results of: each score, each reading, and what cannot exist; a failure is no result."""
+        scores = {(one.cell_id, score.metric, score.version) for one in self.records for score in one.outcome.scores}
+        skipped = {(one.cell_id,) for one in self.records if one.outcome.status == "skipped"}
+        readings = ((one.job_id, one.reading) for one in self.readings if one.reading.status != "failed")
+        return scores | skipped | {(job, one.metric, one.version, one.tap) for job, one in readings}
 
 
 def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
@@ -96,7 +98,14 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
             )
     cells = folder / CELLS
     if cells.exists() and not force:
-        lost = _published(cells.read_bytes(), cells).results() - _published(files[CELLS], cells).results()
+        try:
+            there = _published(cells.read_bytes(), cells).results()
+        except UsageError as error:
+            raise UsageError(
+                f"{str(cells)!r} cannot be read ({error.__cause__!r}): "
+                "name another folder, or give --force to replace what is there"
+            ) from error
+        lost = there - _published(files[CELLS], cells).results()
         if lost:
             raise UsageError(
                 f"{str(folder)!r} holds {len(lost)} results that this store does not: "

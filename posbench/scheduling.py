@@ -161,18 +161,26 @@ class _Shift:
             self.deaths[job] += 1
             reason = f"its process died {self.deaths[job]} times ({gone}){slot.link.visiting}"
             yield from self._dismissed(slot, reason if self.deaths[job] > RETRIES else None)
-            return
-        self.false_starts += 1
-        if self.false_starts > RETRIES:
-            raise _no_start(slot, f"{gone}")
-        yield from self._dismissed(slot, None)
+        else:
+            yield from self._not_started(slot, f"{gone}")
 
     def _late(self, slot: _Slot) -> Iterator[tuple[Task, JobResult]]:
         limit = self.workers.time_limit or 0.0
-        if not slot.ready:
-            raise _no_start(slot, f"their plan takes longer than {max(limit, PLANNING):g} s")
-        reason = f"it took longer than --time-limit {limit:g} s, and was ended{slot.link.visiting}"
-        yield from self._dismissed(slot, reason)
+        if slot.ready:
+            reason = f"it took longer than --time-limit {limit:g} s, and was ended{slot.link.visiting}"
+            yield from self._dismissed(slot, reason)
+        else:
+            yield from self._not_started(slot, f"their plan takes longer than {max(limit, PLANNING):g} s")
+
+    def _not_started(self, slot: _Slot, how: str) -> Iterator[tuple[Task, JobResult]]:
+        """A worker has no plan: another may, unless that has happened before."""
+        self.false_starts += 1
+        if self.false_starts > RETRIES:
+            raise PosbenchError(
+                f"workers do not start ({how}{slot.link.visiting}): posbench and its plugins must work in a process of "
+                "their own, and on a cluster be installed on every node"
+            )
+        yield from self._dismissed(slot, None)
 
     def _dismissed(self, slot: _Slot, reason: str | None) -> Iterator[tuple[Task, JobResult]]:
         """End a worker; if there is a reason, its first task has failed. The others wait for another worker."""
@@ -183,10 +191,3 @@ class _Shift:
             yield task, struck(task, PosbenchError(reason))
         if slot.tasks:
             self.waiting.appendleft(slot.tasks)
-
-
-def _no_start(slot: _Slot, how: str) -> PosbenchError:
-    return PosbenchError(
-        f"workers do not start ({how}{slot.link.visiting}): posbench and its plugins must work in a process of their "
-        "own, and on a cluster be installed on every node"
-    )

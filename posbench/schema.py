@@ -133,10 +133,12 @@ SELECT cell_id, run_id + runs, identity, status, reason, n_test_photos, degenera
        posbench_version, reach
 FROM other.cells, shift ORDER BY other.cells.rowid
 """,
-    # A published folder has no maps.
+    # A published folder has no maps, and an older store no reach.
     """
-UPDATE main.cells SET mean_map = (SELECT mean_map FROM other.cells AS theirs WHERE theirs.cell_id = cells.cell_id)
-WHERE mean_map IS NULL AND cell_id IN (SELECT cell_id FROM other.cells WHERE mean_map IS NOT NULL)
+UPDATE main.cells SET mean_map = coalesce(cells.mean_map, theirs.mean_map), reach = coalesce(cells.reach, theirs.reach),
+    degenerate = coalesce(cells.degenerate, theirs.degenerate)
+FROM other.cells AS theirs WHERE cells.cell_id = theirs.cell_id AND theirs.status = 'ok'
+    AND (cells.mean_map IS NULL OR cells.reach IS NULL OR cells.degenerate IS NULL)
 """,
     """
 INSERT OR IGNORE INTO main.scores SELECT * FROM other.scores

@@ -215,6 +215,7 @@ class Store(Database):
         return found
 
     def _examples(self) -> Iterator[tuple[str, Example]]:
+        sizes: dict[str, int] = {}
         with self._vetted():
             for cell_id, photograph, digest, rgb, drawn in self._connection.execute(
                 "SELECT cell_id, photograph, digest, rgb, drawn FROM examples JOIN thumbnails ON digest = thumbnail "
@@ -222,7 +223,10 @@ class Store(Database):
             ):
                 if hashlib.sha256(rgb).hexdigest() != digest:
                     raise ValueError(f"thumbnail {str(digest)[:12]!r} is not what its name is the hash of")
-                yield cell_id, vetting.example(Example(photograph, rgb, drawn))
+                example = vetting.example(Example(photograph, rgb, drawn))
+                if sizes.setdefault(cell_id, len(drawn)) != len(drawn):
+                    raise ValueError("small maps of one cell that differ in size")
+                yield cell_id, example
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """How the cells of one run were made."""

@@ -1,6 +1,6 @@
 """What a stored result must look like, whoever wrote it: stores, published folders and tables travel unvouched for.
 
-All that is here returns what it was given, or raises ValueError.
+Whatever does not look so is a ValueError.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from math import isfinite, isqrt
 from typing import Any, TypeVar
 
 from posbench.components import BOUNDS, NAME
+from posbench.legible import replaced
 from posbench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
 
 STATUS = ("ok", "skipped", "failed")
@@ -34,9 +35,7 @@ _Vetted = TypeVar("_Vetted")
 
 def cleaned(text: str) -> str:
     """Text with a space for each character that `plain` would not have."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() or character in "\n\t" else " " for character in text)
+    return replaced(text, lambda _: " ", but="\n\t")
 
 
 def plain(value: Any) -> str:

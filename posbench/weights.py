@@ -90,7 +90,7 @@ def resolve(
         request: what the user asked for.
         seeds: draws the networks, should they be random.
         download: fetch what the hub offers; otherwise it is only named, with an empty digest.
-        limit: seconds that a plugin may take to find its weights, or None.
+        limit: seconds that a plugin may take to find its weights, and to fetch them, or None.
 
     Returns:
         The weights, and why trained ones could not be had where `auto` fell back on random ones.
@@ -141,7 +141,7 @@ def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tupl
     problems = []
     for checkpoint, fetch in remote:
         try:
-            found = tried(backbone, partial(_file, backbone, fetch))
+            found = tried(backbone, partial(_file, backbone, fetch), limit)
         # What the hub's client raises for a refusal or a dropped connection has no common base.
         except Exception as error:
             problems.append(f"{checkpoint.label}: {one_line(error.__cause__ or error)}")

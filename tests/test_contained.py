@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from posbench import scheduling
+from posbench import guests, scheduling
 from posbench.components import Padding
 from posbench.errors import ComponentError, UsageError
 from posbench.guests import tried
+from posbench.processes import interruptible
 from tests.conftest import Ran
 from tests.test_cli import SMALL
 from tests.test_cli import told as said
@@ -267,6 +270,30 @@ def test_a_trial_is_ended_when_it_is_late() -> None:
         tried(guest, fail)
     assert tried(guest, os.getpid) != os.getpid()
     assert tried(Padding(name="zero", summary="", version="1", offered_by="posbench 1.0"), os.getpid) == os.getpid()
+
+
+def test_one_interrupt_of_a_whole_terminal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However early a trial's process hears of it, that is not told to the one that started it."""
+    guest = Padding(name="edge", summary="", version="1", offered_by="posbench-edge 1.0")
+    end_with_parent = guests.end_with_parent
+
+    def hears_at_once() -> None:
+        signal.raise_signal(signal.SIGINT)
+        end_with_parent()
+
+    monkeypatch.setattr(guests, "end_with_parent", hears_at_once)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs, interruptible():
+        before = signal.set_wakeup_fd(theirs.fileno())
+        try:
+            assert tried(guest, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])) == set()
+        finally:
+            signal.set_wakeup_fd(before)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
 
 
 @pytest.mark.long

@@ -107,6 +107,14 @@ def test_a_smaller_map_is_held_against_a_smaller_target(tmp_path: Path) -> None:
     assert [[one and one.text for one in line] for _, line in found.lines] == [["mean 0.00"], ["mean 3.00"]]
 
 
+def test_maps_of_one_image_that_differ_in_size_have_no_mean(tmp_path: Path) -> None:
+    other = example("b", BLUE, 1, 1, 1, 1)
+    drawn = {("zero", "H"): [example("a", RED, 0)], ("zero", "V"): [example("a", RED, 0, 0, 0, 0), other]}
+    [found] = errors(tmp_path / "a.db", drawn)
+    assert (found.columns, found.lines) == ((), (("zero", ()),))
+    assert found.scale == "0 (dark) to 0.00 (bright), mean over H, V"
+
+
 def test_of_two_versions_the_newer_counts(tmp_path: Path) -> None:
     old, new = (made.plan(paddings=[made.padding("zero", version)], targets=[made.target("H")]) for version in "12")
     with Store(tmp_path / "a.db") as store:

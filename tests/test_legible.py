@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from posbench.legible import ascii_form, has_unicode, pieces, printable, wrap
+from posbench.errors import one_line
+from posbench.legible import ascii_form, has_unicode, pieces, printable, replaced, wrap
+from posbench.vetting import cleaned
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,12 @@ def test_forms_in_ascii(text: str, shown: str) -> None:
 def test_what_a_terminal_would_obey_becomes_its_escape() -> None:
     assert printable("a\x1b[31mb\x9b\x07\r\nc\td\udcff") == "a\\x1b[31mb\\x9b\\x07\\r\nc d\\udcff"
     assert printable("0.1 ±0.2 漢") == "0.1 ±0.2 漢"
+
+
+def test_one_rule_says_what_that_is() -> None:
+    odd = "a\x1bb\x9bc\udcffd\u202ee\x07"
+    assert cleaned(odd) == one_line(ValueError(odd)) + " " == replaced(odd, lambda _: " ") == "a b c d e "
+    assert printable(odd) == replaced(odd, printable) == "a\\x1bb\\x9bc\\udcffd\\u202ee\\x07"
 
 
 @pytest.mark.parametrize(

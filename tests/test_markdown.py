@@ -5,6 +5,7 @@ from __future__ import annotations
 from posbench import markdown
 from posbench.boards import Board, Entry
 
+LIVE = "![x](https://example.org/x.png) **a** _b_ `c` [d](e) \\"
 EVIL = "<script>alert(1)</script>|<img src=x onerror=alert(1)> & more"
 
 
@@ -18,10 +19,10 @@ def test_a_board_as_a_table() -> None:
         "\n"
         "| target | padding | net<br>random:0 | b |\n"
         "| --- | --- | ---: | ---: |\n"
-        "| H | zero | **0.50 ±0.10** | failed [1] |\n"
+        "| H | zero | **0.50 ±0.10** | failed \\[1\\] |\n"
         "\n"
         "a caption\n"
-        "[1] x\n"
+        "\\[1\\] x\n"
     )
 
 
@@ -33,3 +34,12 @@ def test_html_of_others_is_text() -> None:
     assert said.count("&lt;script&gt;") == 9
     [heading, _, row] = [line for line in said.splitlines() if line.startswith("| ")]
     assert heading.replace("\\|", "").count("|") == row.replace("\\|", "").count("|") == 4
+
+
+def test_markdown_of_others_is_text_and_ours_is_not() -> None:
+    board = Board(LIVE, LIVE, LIVE, LIVE, [LIVE], {LIVE: [(LIVE, [Entry(text=LIVE, best=True)])]}, [LIVE])
+    said = markdown.of_boards([board])
+    escaped = r"\!\[x\](https://example.org/x.png) \*\*a\*\* \_b\_ \`c\` \[d\](e) \\"
+    assert said.count(escaped) == said.count("example.org") == 9
+    assert said.startswith(f"**{escaped}**\n")
+    assert f"| {escaped} | **{escaped}** |" in said

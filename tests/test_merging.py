@@ -142,6 +142,20 @@ def test_what_only_one_of_them_kept_is_kept(posbench: Callable[..., Ran]) -> Non
 
 
 @pytest.mark.parametrize("turned", [False, True])
+def test_what_only_one_of_them_knows_is_taken_from_it(turned: bool, posbench: Callable[..., Ran]) -> None:
+    """An older schema had no column for the reach."""
+    whole = {"mean_map": MAP.tobytes(), "reach": 2.0, "degenerate": 0.25}
+    made = plan(targets=[target("H")])
+    fill(Path("old.db"), made)
+    fill(Path("new.db"), made, **whole)
+    stores = ("new.db", "old.db") if turned else ("old.db", "new.db")
+    assert posbench("merge", *stores, "-o", "all.db").code == 0
+    with Store(Path("all.db")) as store:
+        [record] = store.records()
+    assert {name: getattr(record.outcome, name) for name in whole} == whole
+
+
+@pytest.mark.parametrize("turned", [False, True])
 def test_a_result_takes_the_place_of_a_failure_whichever_comes_first(turned: bool, tmp_path: Path) -> None:
     made = plan(targets=[target("H")])
     bad = fill(tmp_path / "bad.db", made, failed, readings=[StoredReading("modes", "1", "all", "failed", "no")])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,49 @@ def test_results_of_another_store_are_replaced_by_force_alone(
     assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
     assert posbench(*publish, str(tmp_path / "other.db"), "--force").code == 0
     assert len(publication.read(Path("shared")).records) == 2
+
+
+def test_cells_that_cannot_be_read_are_replaced_by_force_alone(
+    posbench: Callable[..., Ran], store: Path, folder: Path
+) -> None:
+    vouch_again(folder, "cells.json", b'{"format": 2}')
+    publish = ("publish", str(folder), "--no-report", "--store", str(store))
+    refused = posbench(*publish)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        f"posbench: {str(folder / 'cells.json')!r} cannot be read (ValueError('format 2')): "
+        "name another folder, or give --force to replace what is there\n"
+    )
+    assert posbench(*publish, "--force").code == 0
+    assert len(publication.read(folder).records) == 4
+
+
+def lacks(cell: Any, what: str) -> Outcome:
+    """An outcome that has not all that `outcome` has."""
+    if what == "score":
+        return replace(outcome(cell), scores=[replace(outcome(cell).scores[0], metric="mae")])
+    return Outcome(cell.identity(), what, "out of luck")
+
+
+@pytest.mark.parametrize(
+    ("cells", "reading", "lost"),
+    [("failed", READING, 4), ("score", READING, 4), ("ok", replace(READING, status="failed", value=None), 2)],
+)
+def test_what_failed_or_was_scored_otherwise_replaces_no_result(
+    cells: str, reading: StoredReading, lost: int, posbench: Callable[..., Ran], store: Path, tmp_path: Path
+) -> None:
+    made = plan(targets=[target("H"), target("V")], paddings=[padding("zero"), padding("circular")])
+    with Store(tmp_path / "other.db") as opened:
+        for job, of in made.jobs():
+            opened.save(job, of, [outcome(one) if cells == "ok" else lacks(one, cells) for one in of], {}, [reading])
+    publish = ("publish", "shared", "--no-report", "--store")
+    assert posbench(*publish, str(store)).code == 0
+    refused = posbench(*publish, str(tmp_path / "other.db"))
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(f"posbench: 'shared' holds {lost} results that this store does not: ")
+    assert posbench(*publish, str(tmp_path / "other.db"), "--force").code == 0
+    # A failure is nothing to lose.
+    assert (posbench(*publish, str(store)).code == 0) is (cells == "failed" or reading is not READING)
 
 
 def test_a_folder_published_half_way_can_be_published_again(store: Path, folder: Path) -> None:

@@ -95,7 +95,12 @@ def test_workers_that_die_before_they_have_a_plan_end_the_run(monkeypatch: pytes
         reasons(Crew([("hired",), DIES], [DIES]))
     monkeypatch.setattr("posbench.scheduling.PLANNING", 0.1)
     with pytest.raises(PosbenchError, match=r"^workers do not start \(their plan takes longer than 0\.1 s in padding"):
-        reasons(Crew([("hired",)]), 0.01)
+        reasons(Crew([("hired",)], [("hired",)]), 0.01)
+    with pytest.raises(PosbenchError, match=r"^workers do not start"):
+        reasons(Crew([("hired",)], [("hired",), DIES]), 0.01)
+    crew = Crew([("hired",)], [*START, *DONE, *DONE])
+    assert reasons(crew, 0.01) == [["as told"]] * 2
+    assert crew.hired[0].forced == [True]
 
 
 def test_what_a_worker_refuses_ends_the_run() -> None:

@@ -481,6 +481,21 @@ def test_who_writes_waits_for_who_is_writing(path: Path) -> None:
         assert store._connection.execute("PRAGMA busy_timeout").fetchone() == (60_000,)
 
 
+def test_who_makes_a_store_may_find_it_made_by_another_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = Store._version
+
+    def and_then_another_makes_it(store: Store) -> int:
+        monkeypatch.setattr(Store, "_version", version)
+        found = version(store)
+        with Store(path) as other:
+            save(other, two())
+        return found
+
+    monkeypatch.setattr(Store, "_version", and_then_another_makes_it)
+    with Store(path) as store:
+        assert len(store.records()) == 2
+
+
 @pytest.mark.parametrize("where", ["missing/results.db", "file/results.db", "folder"])
 def test_a_place_that_cannot_be_written_is_one_line(where: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -494,6 +509,23 @@ def test_a_run_without_a_place_for_its_store_stops_at_once(tiny: str, posbench: 
     answer = posbench("run", "--backbones", tiny, "--images", "leaves", "--store", "nowhere/results.db")
     assert answer.code == 2
     assert "cannot be used" in answer.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_reading_leaves_another_journal_as_it_is(old: bool, path: Path, posbench: Callable[..., Ran]) -> None:
+    if old:
+        path.write_bytes(OLD.read_bytes())
+    else:
+        with Store(path) as store:
+            save(store, two())
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    before = path.read_bytes()
+    assert posbench("leaderboard", "--store", str(path)).code == 0
+    assert path.read_bytes() == before
+    assert posbench("merge", str(path), "-o", "all.db").code == 0
+    assert path.read_bytes() == before
 
 
 def test_reading_makes_no_store(path: Path, posbench: Callable[..., Ran]) -> None:
@@ -571,6 +603,16 @@ def test_examples_that_cannot_be_are_damage(change: str, message: str, path: Pat
         store._connection.execute(change)
         with pytest.raises(UsageError, match=f"is damaged .*{message}"):
             store.examples()
+
+
+def test_a_cell_whose_examples_differ_in_size_is_damage(posbench: Callable[..., Ran]) -> None:
+    [(job, cells)] = plan(targets=[target("H")]).jobs()
+    with Store(Path("s.db")) as store:
+        store.save(job, cells, [scored(cells[0], examples=[EXAMPLE, replace(EXAMPLE, drawn=bytes(18))])], {})
+    for command in ("report", "publish out"):
+        ran = posbench(*command.split(), "--store", "s.db")
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "is damaged (malformed: small maps of one cell that differ in size)" in ran.err
 
 
 def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_a_download_that_fails_without_a_word_is_told_too(hub: Hub) -> None:
     assert [network.label for network in chosen] == ["random:0"]
     assert problem is not None
     assert problem.startswith("a: ")
+
+
+def test_a_download_of_a_plugin_that_hangs_is_ended(hub: Hub) -> None:
+    def hang() -> Path:
+        time.sleep(20)
+        raise TimeoutError("slow")
+
+    net = backbone(checkpoints=(absent("a", fetch=hang),), offered_by="posbench-edge 1.0")
+    chosen, problem = resolve(net, Request(), [0], download=True, limit=0.2)
+    assert [network.label for network in chosen] == ["random:0"]
+    assert problem == f"a: {net.title}: it took longer than --time-limit 0.2 s, and was ended"
 
 
 def test_the_second_source_serves_when_the_first_fails(hub: Hub, carried: Path) -> None:
