@@ -119,17 +119,34 @@ def extract(
     """
     stored: list[torch.Tensor] = []
     for numbers, taps in run.batches(windows):
-        coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
-        cells = [tap.permute(0, 2, 3, 1).contiguous() for tap in coarse]
-        # The extremes tell as much as a look at each value, in a tenth of the time.
-        finite = torch.stack([torch.stack(tap.aminmax()) for tap in cells]).isfinite().all(dim=1)
-        if not bool(finite.all()):
-            number = int(finite.logical_not().nonzero()[0]) + 1
-            under = f" under {run.padding.title}" if run.padding and not run.padding.native else ""
-            raise ComponentError(f"{run.backbone.title}: tap {number} holds values that are not finite{under}")
+        cells = _cells(run, taps, grid)
+        del taps
         if not stored:
             stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
-        for store, tap in zip(stored, cells, strict=True):
-            store[torch.from_numpy(numbers)] = tap
+        first, last = int(numbers[0]), int(numbers[-1])
+        # All threads copy to a slice, and one to chosen places.
+        together = last - first + 1 == len(numbers)
+        place = slice(first, last + 1) if together else torch.from_numpy(numbers)
+        for store, made in zip(stored, cells, strict=True):
+            store[place] = made
+        # Let go of before the next batch is computed: memory that was just used is the quickest to use again.
+        del cells, store, made
         progress(len(numbers))
     return Features(tuple(stored), grid)
+
+
+def _cells(run: Pass, taps: Sequence[torch.Tensor], grid: int) -> list[torch.Tensor]:
+    """What is kept of a batch's taps, channels last: finer ones resized to the grid.
+
+    Raises:
+        ComponentError: if they hold values that are not finite.
+    """
+    coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
+    cells = [tap.permute(0, 2, 3, 1).contiguous() for tap in coarse]
+    # The extremes tell as much as a look at each value, in a tenth of the time.
+    finite = torch.stack([torch.stack(tap.aminmax()) for tap in cells]).isfinite().all(dim=1)
+    if not bool(finite.all()):
+        number = int(finite.logical_not().nonzero()[0]) + 1
+        under = f" under {run.padding.title}" if run.padding and not run.padding.native else ""
+        raise ComponentError(f"{run.backbone.title}: tap {number} holds values that are not finite{under}")
+    return cells
