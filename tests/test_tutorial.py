@@ -14,7 +14,7 @@ from tests.conftest import Ran
 from tests.test_docs import installed
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
-NUMBER = re.compile(r"-?\d+\.\d+|\d+e-\d+")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?e-\d+|-?\d+\.\d+")
 OMITTED = "…"
 
 
