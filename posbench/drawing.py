@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from posbench.errors import MissingError
-from posbench.legible import ascii_form, printable, wrap
+from posbench.legible import ascii_form, printable
+from posbench.wrapping import wrap
 
 Map = Sequence[Sequence[float]]
 #: From dark to bright, for terminals without colour; a value takes two characters.

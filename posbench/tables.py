@@ -11,7 +11,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from posbench.legible import ascii_form, pieces, printable, wrap
+from posbench.legible import ascii_form, printable
+from posbench.wrapping import pieces, wrap
 
 #: To how many characters a column of prose is narrowed before the table is split.
 NARROW = 16

@@ -16,7 +16,8 @@ from PIL import Image
 from rich.cells import cell_len
 
 from posbench.cli.commands import app
-from posbench.legible import ascii_form, pieces
+from posbench.legible import ascii_form
+from posbench.wrapping import pieces
 from tests.conftest import TINY, Ran
 from tests.test_cli import SIZES, rows, told
 
