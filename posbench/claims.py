@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from types import TracebackType
 
@@ -40,8 +40,7 @@ class Claims:
     """
 
     def __init__(self, store: Path) -> None:
-        resolved = store.resolve()
-        self.path = resolved.with_name(resolved.name + "-claims")
+        self.path = _beside(store)
         self._held: set[str] = set()
         try:
             self._file = self._opened()
@@ -112,6 +111,16 @@ class Claims:
         marks = {job: mark for mark, job in _LINE.findall(text)}
         return {job for job, mark in marks.items() if mark == BEGUN}
 
+    def settle(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
+        """Note as ended, but for some, the jobs whose process died right after it had stored them.
+
+        Args:
+            stored: whether the store knows a job, by its id.
+        """
+        for job in self.unended() - but:
+            if stored(job) and self.take(job):
+                self.drop(job)
+
     def _write(self, mark: str, job: str) -> None:
         try:
             line = f"{mark}{job}\n".encode()
@@ -141,6 +150,26 @@ class Claims:
                 raise  # what has gone wrong before is what the user should hear
         finally:
             os.close(self._file)
+
+
+def tidy(store: Path, stored: Callable[[str], bool]) -> None:
+    """Remove what runs that were killed have left beside a store, if it has all that they had in hand.
+
+    It stays where others use it, where a job in hand was lost, and where nothing can be written.
+
+    Args:
+        store: the store's file.
+        stored: whether the store knows a job, by its id.
+    """
+    path = _beside(store)
+    if all(os.access(place, os.W_OK) for place in (path, path.parent)):
+        with Claims(store) as claims:
+            claims.settle(stored)
+
+
+def _beside(store: Path) -> Path:
+    resolved = store.resolve()
+    return resolved.with_name(resolved.name + "-claims")
 
 
 def _place(job: str) -> int:

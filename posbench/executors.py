@@ -125,10 +125,7 @@ def run(
     since = store.last_run() if since is None else since
     left = list(tasks)
     with Claims(store.path) as claims:
-        for job_id in claims.unended() - {task.job.id for task in tasks}:
-            # Its process died right after it had been stored.
-            if store.knows(job_id) and claims.take(job_id):
-                claims.drop(job_id)
+        claims.settle(store.knows, but={task.job.id for task in tasks})
 
         def claim(wanted: Sequence[Task]) -> list[Task]:
             mine = []

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
 
+from posbench.claims import tidy
 from posbench.components import Executor
 from posbench.errors import Interrupted, UsageError
 from posbench.ingredients import gather
@@ -108,7 +109,11 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         unreadable = tuple(_unreadable(tasks))
         for warning in unreadable:
             audience.warned(warning)
-        spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry) if tasks else None
+        spent = None
+        if tasks:
+            spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry)
+        else:
+            tidy(store.path, store.knows)
         records = store.records(cell.id for cell in plan.cells)
         planned = {job.id for job, _ in plan.jobs()}
         measures = {(metric.name, metric.version) for metric in plan.measures}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posbench.claims import Claims
+from posbench.claims import Claims, tidy
 from posbench.errors import UsageError
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
@@ -86,6 +86,21 @@ def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> No
         claims.drop(FIRST)
         assert claims.unended() == set()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("stored", "stays"), [({FIRST}, False), (set(), True)])
+def test_what_a_death_left_goes_once_all_of_it_is_stored(stored: set[str], stays: bool, tmp_path: Path) -> None:
+    store = tmp_path / "s.db"
+    tidy(store, stored.__contains__)
+    assert list(tmp_path.iterdir()) == []
+    with another(store) as other:
+        assert other.ask("take", FIRST) == "True"
+        tidy(store, stored.__contains__)
+        assert (tmp_path / "s.db-claims").exists()  # in use
+        other.process.kill()
+        other.process.wait()
+    tidy(store, stored.__contains__)
+    assert (tmp_path / "s.db-claims").exists() == stays
 
 
 def test_a_run_that_is_abandoned_cleanly_leaves_nothing(tmp_path: Path) -> None:
