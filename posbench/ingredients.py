@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.controls import Control, Surroundings, chosen, with_controls
@@ -23,6 +23,8 @@ from posbench.weights import Request, Weights, resolve
 BARE_RUN = ("tf_efficientnet_lite0", "none")
 
 T = TypeVar("T")
+#: A backbone, its weights and, where `auto` fell back on random ones, why.
+_Network: TypeAlias = tuple[Backbone, list[Weights], str | None]
 
 #: Images whose only cue to position is a border: what a verdict rests on.
 LEAVES = "leaves"
@@ -73,10 +75,6 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
     registry.limit = selection.time_limit
     search = _Search(selection, registry)
     networks = search.networks(asked, request, download=download)
-    untrained: dict[str, list[str]] = {}
-    for backbone, _, problem in networks.values():
-        if problem:
-            untrained.setdefault(problem, []).append(backbone.name)
     device = _device(selection)
     train, readouts = search.sources(selection.images), search.readouts()
     test = None if selection.test_images is None else search.sources(selection.test_images)
@@ -92,13 +90,6 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         )
     # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
     needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
-    seeds = ", ".join(map(str, selection.seeds))
-    warnings = [
-        f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
-        for problem, names in untrained.items()
-    ]
-    if checks and VERDICT_METRIC not in selection.metrics:
-        warnings.append(f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics")
     return Gathered(
         selection,
         tuple(dict.fromkeys(search.left_out)),
@@ -118,7 +109,7 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             precision=resolve_precision(selection.precision, device),
         ),
         device,
-        tuple(warnings),
+        tuple(_warnings(selection, networks, verdict=bool(checks))),
         tuple(checks),
         Surroundings(
             none=registry.get(Backbone, "none"),
@@ -127,6 +118,19 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
             seeds=selection.seeds,
         ),
     )
+
+
+def _warnings(selection: Selection, networks: Mapping[str, _Network], *, verdict: bool) -> Iterator[str]:
+    """What the user should know of networks without trained weights, and of a verdict that there will not be."""
+    untrained: dict[str, list[str]] = {}
+    for backbone, _, problem in networks.values():
+        if problem:
+            untrained.setdefault(problem, []).append(backbone.name)
+    seeds = ", ".join(map(str, selection.seeds))
+    for problem, names in untrained.items():
+        yield f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
+    if verdict and VERDICT_METRIC not in selection.metrics:
+        yield f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics"
 
 
 def _device(selection: Selection) -> str:
@@ -155,13 +159,10 @@ class _Search:
     registry: Registry
     left_out: list[str] = field(default_factory=list)
 
-    def networks(
-        self, names: Iterable[str], request: Request, *, download: bool
-    ) -> dict[str, tuple[Backbone, list[Weights], str | None]]:
-        """Each backbone with its weights and, where `auto` fell back on random ones, why."""
+    def networks(self, names: Iterable[str], request: Request, *, download: bool) -> dict[str, _Network]:
         seeds, limit = self.selection.seeds, self.selection.time_limit
 
-        def look_up(name: str) -> tuple[Backbone, list[Weights], str | None]:
+        def look_up(name: str) -> _Network:
             backbone = self.registry.get(Backbone, name)
             return (backbone, *resolve(backbone, request, seeds, download=download, limit=limit))
 

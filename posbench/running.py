@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from posbench.claims import tidy
@@ -20,6 +21,7 @@ from posbench.leaderboard import job_row, rows
 from posbench.plan import Job, Plan, Task
 from posbench.processes import stdout_elsewhere
 from posbench.published import published
+from posbench.records import JobRecord
 from posbench.registry import Registry
 from posbench.results import Results, Spent
 from posbench.selection import LOCAL, Selection
@@ -90,19 +92,16 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         gathered = gather(selection, registry, download=not selection.dry_run)
         selection = gathered.selection
         plan = gathered.plan().shard(*selection.part())
+    results = Results(
+        *(plan, (), gathered.device, selection.store), published=beside, left_out=gathered.left_out, _keeps=keeps
+    )
     if not plan.cells:
-        return Results(plan, (), gathered.device, selection.store, left_out=gathered.left_out, _keeps=keeps)
-    warnings = (*(f"left out: {why}" for why in gathered.left_out), *gathered.warnings)
-    for warning in warnings:
+        return results
+    results = replace(results, warnings=(*(f"left out: {why}" for why in gathered.left_out), *gathered.warnings))
+    for warning in results.warnings:
         audience.warned(warning)
     if selection.dry_run:
-        tasks = _planned(plan, selection)
-        return Results(
-            *(plan, tasks, gathered.device, selection.store),
-            warnings=warnings,
-            left_out=gathered.left_out,
-            _keeps=keeps,
-        )
+        return replace(results, tasks=_planned(plan, selection))
     with Store(selection.store) as store:
         since = store.last_run()
         tasks = _left(plan, store, force=selection.force)
@@ -114,30 +113,28 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
             spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry)
         else:
             tidy(store.path, store.knows)
-        records = store.records(cell.id for cell in plan.cells)
-        planned = {job.id for job, _ in plan.jobs()}
-        measures = {(metric.name, metric.version) for metric in plan.measures}
-        readings = [
-            one
-            for one in store.readings()
-            if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
-        ]
-    results = Results(
-        plan,
-        tasks,
-        gathered.device,
-        selection.store,
-        rows(records),
-        [job_row(reading) for reading in readings],
-        (*warnings, *unreadable),
-        spent,
-        beside,
-        gathered.left_out,
-        keeps,
-    )
+        results = replace(
+            results,
+            tasks=tasks,
+            rows=rows(store.records(cell.id for cell in plan.cells)),
+            job_rows=[job_row(reading) for reading in _readings(plan, store)],
+            warnings=(*results.warnings, *unreadable),
+            spent=spent,
+        )
     if spent:
         audience.heard(results)
     return results
+
+
+def _readings(plan: Plan, store: Store) -> list[JobRecord]:
+    """What the store has of what the plan measures of whole networks."""
+    planned = {job.id for job, _ in plan.jobs()}
+    measures = {(metric.name, metric.version) for metric in plan.measures}
+    return [
+        one
+        for one in store.readings()
+        if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
+    ]
 
 
 def _planned(plan: Plan, selection: Selection) -> tuple[Task, ...]:
