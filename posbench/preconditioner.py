@@ -13,9 +13,8 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from posbench.features import Features
 from posbench.mixing import Weight, by_tap, mix
-from posbench.standardising import Statistics, shifted
+from posbench.standardising import Standardised
 
 #: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
 CONTENT, MEAN = 128, 128
@@ -32,19 +31,16 @@ class Preconditioner:
     departures from it. Symmetric and positive definite, whatever it is estimated from.
 
     Args:
-        features: of the training images.
-        found: their statistics.
+        found: the features of the training images, told apart.
         kernel, padding: of the readout.
         asked: of which cells of its map something is asked, bool [side, side].
         penalty: λ, of standardised channels.
     """
 
-    def __init__(
-        self, features: Features, found: Statistics, kernel: int, padding: int, asked: torch.Tensor, penalty: float
-    ) -> None:
-        some = torch.linspace(0, len(features) - 1, min(IMAGES, len(features))).round().long().tolist()
+    def __init__(self, found: Standardised, kernel: int, padding: int, asked: torch.Tensor, penalty: float) -> None:
+        count = len(found.features)
         self._kernel, self._found = kernel, found
-        self._some = shifted(features.of_images(some), found.shift)
+        self._some = found.departures_of(torch.linspace(0, count - 1, min(IMAGES, count)).round().long().tolist())
         self._leading = leading(found.sample, CONTENT)
         self._of_leading = _inverse_root(self._neighbours(self._leading), penalty)
         self._of_tap = _inverse_root(self._others(), penalty)
@@ -57,9 +53,10 @@ class Preconditioner:
 
     def __call__(self, residual: torch.Tensor) -> torch.Tensor:
         """Solve for [C, k², targets]."""
-        halved = self._halved(residual).flatten(0, 1)
-        halved = halved - self._mean @ ((1 - self._share)[:, None] * (self._mean.T @ halved))
-        return self._halved(halved.view_as(residual))
+        # With the few targets first, since processors are slow at matrices of a few columns.
+        halved = self._halved(residual).flatten(0, 1).T
+        halved = halved - (halved @ self._mean * (1 - self._share)) @ self._mean.T
+        return self._halved(halved.T.view_as(residual))
 
     def _halved(self, weight: torch.Tensor) -> torch.Tensor:
         """H applied to [C, k², targets]."""
@@ -82,7 +79,7 @@ class Preconditioner:
 
     def _neighbours(self, mixtures: torch.Tensor) -> torch.Tensor:
         """How the k² cells under the kernel vary together in mixtures [C, count] of channels: [count, k², k²]."""
-        maps = mix(self._some, self._own(mixtures)) - mix(self._found.mean, self._own(mixtures))
+        maps = mix(self._some, self._own(mixtures))
         side = self._some.grid - self._kernel + 1
         offsets = product(range(self._kernel), repeat=2)
         patches = torch.stack([maps[..., y : y + side, x : x + side].flatten(1) for y, x in offsets], dim=1)
@@ -121,9 +118,9 @@ def leading(rows: torch.Tensor, count: int) -> torch.Tensor:
     return basis @ turned
 
 
-def _mean_part(found: Statistics, kernel: int, padding: int, asked: torch.Tensor) -> torch.Tensor:
+def _mean_part(found: Standardised, kernel: int, padding: int, asked: torch.Tensor) -> torch.Tensor:
     """A factor R [k²C, ≤ MEAN] with RRᵀ about MᵀM over its rows: the leading part of what the mean image adds."""
-    image = found.mean.aligned()[0] * found.scale[:, None, None]
+    image = found.image.aligned()[0] * found.scale[:, None, None]
     channels = leading(image.flatten(1).T, MEAN)
     mixed = F.pad((channels.T @ image.flatten(1)).view(-1, *image.shape[1:]), [padding] * 4)
     patches = F.unfold(mixed[None], kernel)[0][:, asked.flatten()]

@@ -15,13 +15,16 @@ from posbench.errors import PosbenchError
 from posbench.features import Features
 from posbench.mixing import Weight, by_tap, gather, mix, scatter, unmix
 from posbench.preconditioner import Preconditioner
-from posbench.standardising import pieces, statistics
+from posbench.standardising import pieces, standardise
 
 #: A target is done once its objective has fallen, over `WINDOW` steps together, by less than this share of its
 #: variance. About as much is then left to be had, which moves rank correlations on unseen photographs by some .001.
 TOLERANCE = 5e-4
 WINDOW = 2
 MOST_STEPS = 500
+#: From this penalty on, rounding how images depart from their mean image makes no difference that counts: it adds some
+#: 1e-5 / λ of a target's variance to the objective, a tenth of the tolerance.
+ROUNDABLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,7 @@ def fit_ridge(
     problem = _Problem(features, targets, kernel, penalty, padding)
     solution, steps = _conjugate_gradients(problem)
     weight = problem.unscaled(solution)
-    mean = Features(tuple(map(torch.add, problem.found.mean.taps, problem.found.shift)), features.grid)
-    drawn = problem.asked_mean(gather(mix(mean, weight), kernel, padding))
+    drawn = problem.asked_mean(gather(mix(problem.found.mean, weight), kernel, padding))
     return LinearReadout(weight, targets.nanmean(dim=(1, 2)) - drawn.flatten(), kernel, padding, steps)
 
 
@@ -86,12 +88,12 @@ class _Problem:
     """The normal equations (XᵀX + λN) w = Xᵀy of all targets, X being the N standardised patches that are asked about,
     centred.
 
-    Weights are held as one tensor [C, q] over the channels of all taps together.
+    Weights are held as one tensor [C, k², targets] over the channels of all taps together.
     """
 
     def __init__(self, features: Features, targets: torch.Tensor, kernel: int, penalty: float, padding: int) -> None:
-        # What is shifted is no longer zero where padding is.
-        self.found = statistics(features, shifting=not padding)
+        # What is centred is no longer zero where padding is.
+        self.found = standardise(features, centring=not padding, rounding=penalty >= ROUNDABLE)
         self.features, self.kernel, self.padding = features, kernel, padding
         if kernel > features.grid:
             raise ValueError(f"a kernel of {kernel} cells is larger than the grid of {features.grid}")
@@ -102,48 +104,61 @@ class _Problem:
         self.asked = (~unasked[0]).float()
         self.rows = len(features) * int(self.asked.sum())
         self.penalty = penalty * self.rows
-        centred = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num()[:, None]
-        self.variance = centred.square().sum(dim=(1, 2, 3)).double() * len(features)
-        # Every image is to be answered with the same map, so only the mean image matters here.
-        right = unmix(self.found.mean, scatter(centred, kernel, features.grid, padding))
-        self.right = right * self.found.scale[:, None] * len(features)
-        self.precondition = Preconditioner(features, self.found, kernel, padding, ~unasked[0], penalty)
+        #: What is to be drawn, centred: [targets, 1, side, side]. Every image is to be answered with the same maps.
+        self.targets = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num()[:, None]
+        self.variance = self.targets.square().sum(dim=(1, 2, 3)).double() * len(features)
+        self.precondition = Preconditioner(self.found, kernel, padding, ~unasked[0], penalty)
+
+    def multiply(self, weight: torch.Tensor) -> torch.Tensor:
+        """(XᵀX + λN) w, in one visit to the features."""
+        own = self.unscaled(weight)
+        return self._back(self._drawn(own)) + self._content(own) + self.penalty * weight
+
+    def right(self) -> torch.Tensor:
+        """Xᵀy."""
+        return self._back(self.targets)
 
     def unscaled(self, weight: torch.Tensor) -> Weight:
         """Weights for features in their own scale, one tensor a tap."""
-        return by_tap(weight * self.found.scale[:, None], self.features)
+        return by_tap(weight.flatten(1) * self.found.scale[:, None], self.features)
 
     def asked_mean(self, drawn: torch.Tensor) -> torch.Tensor:
         """The mean of maps [targets, n, side, side] over what is asked, [targets, 1, 1, 1]."""
         return (drawn * self.asked).sum(dim=(1, 2, 3), keepdim=True) / (drawn.shape[1] * self.asked.sum())
 
-    def multiply(self, weight: torch.Tensor) -> torch.Tensor:
-        """(XᵀX + λN) w, in one visit to the features; rounded, since steps that are a little off lead there as well."""
-        own = self.unscaled(weight)
-        # Centring the columns of X is the same as centring what it draws.
-        offset = self.asked_mean(gather(mix(self.found.mean, own), self.kernel, self.padding))
-        total = torch.zeros_like(weight)
-        for batch in pieces(self.features, self.found.shift):
-            drawn = (gather(mix(batch, own, rounded=True), self.kernel, self.padding) - offset) * self.asked
+    # Departures sum to zero, so that XᵀX is what the mean image has in it, and what departures have.
+
+    def _drawn(self, own: Weight) -> torch.Tensor:
+        """What is drawn from the mean image, centred, which is the same as centring the columns of X."""
+        drawn = gather(mix(self.found.image, own), self.kernel, self.padding)
+        return (drawn - self.asked_mean(drawn)) * self.asked
+
+    def _back(self, drawn: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `_drawn`, as often as there are images."""
+        maps = scatter(drawn * len(self.features), self.kernel, self.features.grid, self.padding)
+        return self._scaled(unmix(self.found.image, maps))
+
+    def _content(self, own: Weight) -> torch.Tensor:
+        total = torch.zeros(len(self.found.scale), own[0].shape[1], device=own[0].device)
+        for batch in self.found.departures():
+            drawn = gather(mix(batch, own, rounded=True), self.kernel, self.padding) * self.asked
             total += unmix(batch, scatter(drawn, self.kernel, batch.grid, self.padding), rounded=True)
-        return total * self.found.scale[:, None] + self.penalty * weight
+        return self._scaled(total)
+
+    def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:
+        return (gradient * self.found.scale[:, None]).view(len(gradient), self.kernel**2, -1)
 
 
 def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
     """All targets side by side, each until it has converged: what comes of one does not depend on the others."""
-    targets = len(problem.variance)
-
-    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a * b).sum(dim=(0, 1), dtype=torch.float64)
-
-    residual = problem.right.view(len(problem.right), -1, targets)
+    residual = problem.right()
     found = torch.zeros_like(residual)
     solution = torch.zeros_like(residual)
     direction = conditioned = problem.precondition(residual)
-    power = dot(residual, conditioned)
-    left = torch.arange(targets, device=power.device)
+    power = _dot(residual, conditioned)
+    left = torch.arange(len(power), device=power.device)
     #: By how much each of the last steps lowered the objective.
-    falls = torch.full((WINDOW, targets), torch.inf, dtype=torch.float64, device=power.device)
+    falls = torch.full((WINDOW, len(power)), torch.inf, dtype=torch.float64, device=power.device)
     for step in range(MOST_STEPS):
         if bool((power < 0).any()):
             raise PosbenchError("the linear readout's penalty is too small for float32: give a larger one")
@@ -154,14 +169,19 @@ def _conjugate_gradients(problem: _Problem) -> tuple[torch.Tensor, int]:
                 part[..., ~done] for part in (solution, residual, direction, power, left, falls)
             )
         if not len(left):
-            return found.flatten(1), step
-        product_ = problem.multiply(direction.flatten(1)).view_as(direction)
-        length = power / dot(direction, product_)
+            return found, step
+        product_ = problem.multiply(direction)
+        length = power / _dot(direction, product_)
         # Each step lowers the objective by α rᵀz; what the last few did bounds what is still to be had.
         falls = torch.cat([falls[1:], (length * power)[None]])
         solution = solution + direction * length.float()
         residual = residual - product_ * length.float()
         conditioned = problem.precondition(residual)
-        before, power = power, dot(residual, conditioned)
+        before, power = power, _dot(residual, conditioned)
         direction = conditioned + direction * (power / before).float()
     raise PosbenchError(f"the linear readout has not converged within {MOST_STEPS} steps")
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of each target, float64."""
+    return (a * b).sum(dim=(0, 1), dtype=torch.float64)

@@ -12,7 +12,7 @@ from posbench import preconditioner
 from posbench.features import Features
 from posbench.preconditioner import Preconditioner, leading
 from posbench.readout import fit_ridge
-from posbench.standardising import statistics
+from posbench.standardising import standardise
 
 
 def features(seed: int, images: int = 6, channels: tuple[int, ...] = (5, 4), grid: int = 6) -> Features:
@@ -75,11 +75,9 @@ def test_it_is_symmetric_and_positive_definite(
         patched.setattr(preconditioner, "CONTENT", told_apart)
         patched.setattr(preconditioner, "MEAN", told_apart)
         given_features = features(seed, images, tuple(channels))
-        found = statistics(given_features, shifting=not padding)
+        found = standardise(given_features, centring=not padding)
         asked = torch.ones(2 * (7 + 2 * padding - kernel,), dtype=torch.bool)
-        matrix = applied(
-            Preconditioner(given_features, found, kernel, padding, asked, penalty), sum(channels), kernel**2
-        ).double()
+        matrix = applied(Preconditioner(found, kernel, padding, asked, penalty), sum(channels), kernel**2).double()
     size = float(matrix.abs().max())
     assert float((matrix - matrix.T).abs().max()) < 1e-4 * size
     # No direction is taken to vary less than the penalty alone says, or to vary without end.
