@@ -9,6 +9,7 @@ reading at an offset quick.
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
 
 import torch
@@ -17,13 +18,11 @@ from torch.nn.grad import conv2d_weight
 
 from posbench.features import Features
 
-#: One tensor [channels, q] a tap.
-Weight = tuple[torch.Tensor, ...]
 #: What processors compute at once: with fewer results of mixing, some of it would lie idle.
 LANES = 16
 
 
-def by_tap(weight: torch.Tensor, features: Features) -> Weight:
+def by_tap(weight: torch.Tensor, features: Features) -> tuple[torch.Tensor, ...]:
     """A tensor [C, q] over the channels of all taps, one part a tap."""
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
@@ -34,6 +33,14 @@ def resizer(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
+def resized(maps: torch.Tensor, grid: int) -> torch.Tensor:
+    """Maps [n, h, w, channels] on the grid."""
+    height, width = maps.shape[1:3]
+    if (height, width) == (grid, grid):
+        return maps
+    return resize_maps(maps, resizer(height, grid, maps), resizer(width, grid, maps))
+
+
 def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Maps [n, h, w, channels] to [n, rows, columns, channels] by one matrix along each axis."""
     n, h, _, channels = maps.shape
@@ -41,21 +48,19 @@ def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
     return (rows @ wide.reshape(n, h, -1)).view(n, len(rows), len(columns), channels)
 
 
-def mix(features: Features, weight: Weight, *, rounded: bool = False) -> torch.Tensor:
+def mix(features: Features, weight: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
     """The channels of all taps mixed and summed on the grid: float32 [q, n, grid, grid].
 
     Args:
         features: of n images.
-        weight: float32, one tensor a tap.
+        weight: float32 [C, q], C being the channels of all taps.
         rounded: whether weights and products may be rounded to the precision of the features, which takes half as long
             where that is bfloat16 and the machine has it.
     """
-    n, grid, q = len(features), features.grid, weight[0].shape[1]
-    total = features.taps[0].new_zeros((n, grid, grid, q + -q % LANES), dtype=torch.float32)
-    for tap, part in zip(features.taps, weight, strict=True):
-        mixed = _mixed(tap, F.pad(part, (0, -q % LANES)), rounded)
-        aligned = tap.shape[1:3] == (grid, grid)
-        total += mixed if aligned else resize_maps(mixed, *(resizer(length, grid, tap) for length in tap.shape[1:3]))
+    grid, q = features.grid, weight.shape[1]
+    parts = by_tap(F.pad(weight, (0, -q % LANES)), features)
+    mixed = (_mixed(tap, part, rounded) for tap, part in zip(features.taps, parts, strict=True))
+    total = reduce(torch.Tensor.add_, (resized(one, grid) for one in mixed))
     return total[..., :q].permute(3, 0, 1, 2).contiguous()
 
 

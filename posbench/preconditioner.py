@@ -13,7 +13,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from posbench.mixing import Weight, by_tap, mix
+from posbench.mixing import mix
 from posbench.standardising import Standardised
 
 #: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
@@ -73,13 +73,9 @@ class Preconditioner:
         """The adjoint of `_along`."""
         return (self._leading @ amounts.flatten(1)).view(-1, *amounts.shape[1:])
 
-    def _own(self, mixtures: torch.Tensor) -> Weight:
-        """Mixtures [C, count] of standardised channels as weights of channels in their own scale."""
-        return by_tap(mixtures * self._found.scale[:, None], self._some)
-
     def _neighbours(self, mixtures: torch.Tensor) -> torch.Tensor:
         """How the k² cells under the kernel vary together in mixtures [C, count] of channels: [count, k², k²]."""
-        maps = mix(self._some, self._own(mixtures))
+        maps = mix(self._some, mixtures * self._found.scale[:, None])
         side = self._some.grid - self._kernel + 1
         offsets = product(range(self._kernel), repeat=2)
         patches = torch.stack([maps[..., y : y + side, x : x + side].flatten(1) for y, x in offsets], dim=1)

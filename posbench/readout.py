@@ -13,7 +13,7 @@ import torch
 
 from posbench.errors import PosbenchError
 from posbench.features import Features
-from posbench.mixing import Weight, by_tap, gather, mix, scatter, unmix
+from posbench.mixing import gather, mix, scatter, unmix
 from posbench.preconditioner import Preconditioner
 from posbench.standardising import pieces, standardise
 
@@ -32,14 +32,14 @@ class LinearReadout:
     """A fitted linear readout.
 
     Attributes:
-        weight: one tensor a tap, float32 [channels, q], for features in their own scale.
+        weight: float32 [C, q] over the channels of all taps, for features in their own scale.
         bias: float32 [targets].
         kernel: k.
         padding: cells of zeros around the aligned features.
         steps: the conjugate-gradient steps that the fit took.
     """
 
-    weight: Weight
+    weight: torch.Tensor
     bias: torch.Tensor
     kernel: int
     padding: int
@@ -118,9 +118,9 @@ class _Problem:
         """Xᵀy."""
         return self._back(self.targets)
 
-    def unscaled(self, weight: torch.Tensor) -> Weight:
-        """Weights for features in their own scale, one tensor a tap."""
-        return by_tap(weight.flatten(1) * self.found.scale[:, None], self.features)
+    def unscaled(self, weight: torch.Tensor) -> torch.Tensor:
+        """Weights for features in their own scale, [C, q]."""
+        return weight.flatten(1) * self.found.scale[:, None]
 
     def asked_mean(self, drawn: torch.Tensor) -> torch.Tensor:
         """The mean of maps [targets, n, side, side] over what is asked, [targets, 1, 1, 1]."""
@@ -128,7 +128,7 @@ class _Problem:
 
     # Departures sum to zero, so that XᵀX is what the mean image has in it, and what departures have.
 
-    def _drawn(self, own: Weight) -> torch.Tensor:
+    def _drawn(self, own: torch.Tensor) -> torch.Tensor:
         """What is drawn from the mean image, centred, which is the same as centring the columns of X."""
         drawn = gather(mix(self.found.image, own), self.kernel, self.padding)
         return (drawn - self.asked_mean(drawn)) * self.asked
@@ -138,8 +138,8 @@ class _Problem:
         maps = scatter(drawn * len(self.features), self.kernel, self.features.grid, self.padding)
         return self._scaled(unmix(self.found.image, maps))
 
-    def _content(self, own: Weight) -> torch.Tensor:
-        total = torch.zeros(len(self.found.scale), own[0].shape[1], device=own[0].device)
+    def _content(self, own: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(own)
         for batch in self.found.departures():
             drawn = gather(mix(batch, own, rounded=True), self.kernel, self.padding) * self.asked
             total += unmix(batch, scatter(drawn, self.kernel, batch.grid, self.padding), rounded=True)

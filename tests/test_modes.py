@@ -104,7 +104,7 @@ def test_its_weights_are_the_linear_probes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(readout, "ROUNDABLE", float("inf"))
     train = made(0, 12)
     targets = torch.randn(2, GRID, GRID, generator=torch.Generator().manual_seed(0))
-    fitted = torch.cat(fit_ridge(train, targets, kernel=1, penalty=1.0).weight)
+    fitted = fit_ridge(train, targets, kernel=1, penalty=1.0).weight
     weight = fit_modes(train).weight @ targets.flatten(1).T.double()
     torch.testing.assert_close(weight.float(), fitted, rtol=1e-3, atol=1e-5)
 

@@ -21,7 +21,7 @@ from posbench.components import Backbone, Target
 from posbench.errors import PosbenchError
 from posbench.features import Features, extract
 from posbench.maps import pattern, resize
-from posbench.mixing import gather, mix, scatter, unmix
+from posbench.mixing import by_tap, gather, mix, scatter, unmix
 from posbench.networks import build
 from posbench.passes import Pass
 from posbench.readout import fit_ridge
@@ -149,7 +149,7 @@ def test_rounding_departures_costs_next_to_nothing_of_the_objective(
     for rounding in (False, True):
         has_bf16(rounding, monkeypatch)
         fitted = fit_ridge(train, drawn, kernel=3, penalty=penalty)
-        weight = torch.cat(fitted.weight).double().view(train.channels, 9, 5) * deviation[:, None, None]
+        weight = fitted.weight.double().view(train.channels, 9, 5) * deviation[:, None, None]
         errors = (fitted.predict(train).double() - drawn).square().mean(dim=(0, 2, 3))
         least.append(errors + penalty * weight.square().sum(dim=(0, 1)))
     assert bool(((least[1] - least[0]) / drawn.double().var(dim=(1, 2)) < 2e-5 / penalty).all())
@@ -198,7 +198,7 @@ def test_constant_channels_drop_out(constant: float, monkeypatch: pytest.MonkeyP
     without = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
     fitted = fit_ridge(wider[0], targets(6), kernel=3, penalty=1.0)
     torch.testing.assert_close(fitted.predict(wider[1]), without.predict(test), rtol=0, atol=1e-3)
-    assert not any(part[[0, -1]].any() for part in fitted.weight)
+    assert not any(part[[0, -1]].any() for part in by_tap(fitted.weight, wider[0]))
 
 
 def test_nothing_but_constants_draws_the_mean() -> None:
@@ -264,7 +264,7 @@ def test_fitting_leaves_features_and_random_state_alone() -> None:
     assert all(map(torch.equal, train.taps, before))
     assert torch.equal(drawn, kept)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(map(torch.equal, one.weight, again.weight))
+    assert torch.equal(one.weight, again.weight)
 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -287,11 +287,11 @@ def test_mixing_and_unmixing_are_adjoint(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     features = Features(tuple(torch.randn(images, *shape, generator=generator) for shape in shapes), grid)
-    weight = tuple(torch.randn(shape[2], mixtures, generator=generator) for shape in shapes)
+    weight = torch.randn(features.channels, mixtures, generator=generator)
     maps = torch.randn(mixtures, images, grid, grid, generator=generator)
     there, back = mix(features, weight), unmix(features, maps)
     assert there.shape == maps.shape
-    assert dot(there, maps) == pytest.approx(dot(torch.cat(weight), back), rel=1e-4, abs=1e-3)
+    assert dot(there, maps) == pytest.approx(dot(weight, back), rel=1e-4, abs=1e-3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -319,8 +319,8 @@ def test_gathering_and_scattering_are_adjoint(
 def test_mixing_is_aligning_and_then_a_convolution() -> None:
     features = noise(3, 4, SHAPES, 8)
     generator = torch.Generator().manual_seed(0)
-    weight = tuple(torch.randn(channels, 9 * 2, generator=generator) for _, channels in SHAPES)
-    kernels = torch.cat(weight).view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
+    weight = torch.randn(features.channels, 9 * 2, generator=generator)
+    kernels = weight.view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
     expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).transpose(0, 1)
     torch.testing.assert_close(gather(mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
 
