@@ -24,21 +24,21 @@ def rows(answer: Ran) -> Rows:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("network", "weights"),
+    ("network", "weights", "image_size"),
     [
-        ("tf_efficientnet_lite0", "pretrained"),
-        ("tf_efficientnet_lite0", "random"),
-        ("resnet18", "random"),
-        ("vgg16", "random"),
+        ("tf_efficientnet_lite0", "pretrained", "224"),
+        ("tf_efficientnet_lite0", "random", "224"),
+        ("resnet18", "random", "224"),
+        ("vgg16", "random", "128"),
     ],
 )
 def test_the_verdict_is_position_under_zeros_and_nothing_on_a_torus(
-    network: str, weights: str, posbench: Callable[..., Ran]
+    network: str, weights: str, image_size: str, posbench: Callable[..., Ran]
 ) -> None:
     # Under circular padding network and images look alike from everywhere: whatever is found is a leak.
     answer = posbench(
         *("run", "--backbones", network, "--paddings", "zero,circular", "--weights", weights),
-        *("--images", "leaves", "--test-count", "384", "--csv", "-"),
+        *("--image-size", image_size, "--images", "leaves", "--test-count", "384", "--csv", "-"),
     )
     found = rows(answer)
     for target in ("H", "V", "G", "HS", "VS"):
