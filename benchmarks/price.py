@@ -6,13 +6,14 @@ Prints a Markdown table, a network a line: a bare job (five targets, every metri
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
 second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes and jobs take
 turns, and a job is held against the mean of the passes before and after it, since a machine's speed drifts; the median
-of these ratios counts, and seconds are of the job that has it.
+of these ratios counts, and seconds are of the job next to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -188,7 +189,8 @@ def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, e
         passes.append(bench.forward(model))
         floor = sum(passes[-2:]) / 2
         ratios.append((job.total / floor, floor, job))
-    ratio, floor, job = sorted(ratios, key=lambda one: one[0])[(rounds - 1) // 2]
+    ratio = statistics.median(one[0] for one in ratios)
+    _, floor, job = min(ratios, key=lambda one: abs(one[0] - ratio))
     shares = _shares(bench, job) if extras else ["–"] * 3
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in job.result.seconds.items())
     return [

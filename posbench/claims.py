@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Set
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 from posbench.errors import UsageError
 
@@ -30,7 +32,8 @@ _LINE = re.compile(r"([+-])([0-9a-f]{64})\n")
 class Claims:
     """The claims of one run; use it as a context manager, which lets go of them all.
 
-    A process has one of them a store at a time: these locks do not keep a process from itself.
+    A process has one of them a store at a time: these locks do not keep a process from itself, and closing the file
+    once is to lose them all.
 
     Args:
         store: the store's file.
@@ -38,6 +41,9 @@ class Claims:
     Raises:
         UsageError: if the file beside it cannot be written.
     """
+
+    #: The files that this process has open.
+    _open: ClassVar[set[Path]] = set()
 
     def __init__(self, store: Path) -> None:
         self.path = _beside(store)
@@ -112,10 +118,10 @@ class Claims:
         return {job for job, mark in marks.items() if mark == BEGUN}
 
     def settle(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
-        """Note as ended, but for some, the jobs whose process died right after it had stored them.
+        """Note as ended, but for some, the jobs of dead processes that are stored: they died right after it, as a rule.
 
         Args:
-            stored: whether the store knows a job, by its id.
+            stored: whether a job's results are in the store, by its id.
         """
         for job in self.unended() - but:
             if stored(job) and self.take(job):
@@ -134,6 +140,7 @@ class Claims:
             ) from error
 
     def __enter__(self) -> Claims:
+        self._open.add(self.path)
         return self
 
     def __exit__(
@@ -149,21 +156,23 @@ class Claims:
             if error is None:
                 raise  # what has gone wrong before is what the user should hear
         finally:
+            self._open.discard(self.path)
             os.close(self._file)
 
 
 def tidy(store: Path, stored: Callable[[str], bool]) -> None:
     """Remove what runs that were killed have left beside a store, if it has all that they had in hand.
 
-    It stays where others use it, where a job in hand was lost, and where nothing can be written.
+    It stays where others use it and where a job in hand was lost. Where it cannot be removed it stays as well: who asks
+    has nothing to compute, and what is left does no harm.
 
     Args:
         store: the store's file.
-        stored: whether the store knows a job, by its id.
+        stored: whether a job's results are in the store, by its id.
     """
     path = _beside(store)
-    if all(os.access(place, os.W_OK) for place in (path, path.parent)):
-        with Claims(store) as claims:
+    if path.exists() and path not in Claims._open:
+        with suppress(OSError, UsageError), Claims(store) as claims:
             claims.settle(stored)
 
 

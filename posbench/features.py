@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from posbench.allocation import kept_at_hand
 from posbench.components import Component
 from posbench.errors import ComponentError
 from posbench.guests import writes_to
@@ -119,21 +118,20 @@ def extract(
             are not finite.
     """
     stored: list[torch.Tensor] = []
-    with kept_at_hand():
-        for numbers, taps in run.batches(windows):
-            cells = _cells(run, taps, grid)
-            del taps
-            if not stored:
-                stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
-            first, last = int(numbers[0]), int(numbers[-1])
-            # All threads copy to a slice, and one to chosen places.
-            together = last - first + 1 == len(numbers)
-            place = slice(first, last + 1) if together else torch.from_numpy(numbers)
-            for store, made in zip(stored, cells, strict=True):
-                store[place] = made
-            # Let go of before the next batch is computed: memory that was just used is the quickest to use again.
-            del cells, store, made
-            progress(len(numbers))
+    for numbers, taps in run.batches(windows):
+        cells = _cells(run, taps, grid)
+        del taps
+        if not stored:
+            stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
+        first, last = int(numbers[0]), int(numbers[-1])
+        # All threads copy to a slice, and one to chosen places.
+        together = last - first + 1 == len(numbers)
+        place = slice(first, last + 1) if together else torch.from_numpy(numbers)
+        for store, made in zip(stored, cells, strict=True):
+            store[place] = made
+        # Let go of before the next batch is computed: memory that was just used is the quickest to use again.
+        del cells, store, made
+        progress(len(numbers))
     return Features(tuple(stored), grid)
 
 

@@ -42,11 +42,6 @@ def cpu_has_bf16() -> bool:
     return not flags.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
 
 
-def has_bf16(device: str) -> bool:
-    """Whether `cpu` or `cuda` multiplies bfloat16 in hardware."""
-    return (gpu_generation() or 0) >= _AMPERE if device == "cuda" else cpu_has_bf16()
-
-
 @cache
 def memory() -> int:
     """The bytes of memory that this machine has, as far as the system tells; else more than any machine has."""
@@ -81,4 +76,5 @@ def resolve_precision(asked: str, device: str) -> str:
         raise UsageError(f"unknown precision {asked!r}: choose one of {', '.join(PRECISIONS)}")
     if asked != "auto":
         return asked
-    return "bf16" if has_bf16(device) else "fp32"
+    has_bf16 = (gpu_generation() or 0) >= _AMPERE if device == "cuda" else cpu_has_bf16()
+    return "bf16" if has_bf16 else "fp32"

@@ -56,12 +56,12 @@ class Preconditioner:
         # With the few targets first, since processors are slow at matrices of a few columns.
         halved = self._halved(residual).flatten(0, 1).T
         halved = halved - (halved @ self._mean * (1 - self._share)) @ self._mean.T
-        return self._halved(halved.T.view_as(residual))
+        return self._halved(halved.T.reshape(residual.shape))
 
     def _halved(self, weight: torch.Tensor) -> torch.Tensor:
         """H applied to [C, k², targets]."""
         inside = self._along(weight)
-        by_channel = torch.split(weight - self._back(inside), [tap.shape[3] for tap in self._found.mean.taps])
+        by_channel = torch.split(weight - self._back(inside), [tap.shape[3] for tap in self._found.image.taps])
         others = torch.cat([root @ part for root, part in zip(self._of_tap, by_channel, strict=True)])
         return others + self._back(self._of_leading @ inside - self._along(others))
 

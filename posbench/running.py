@@ -92,9 +92,7 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         gathered = gather(selection, registry, download=not selection.dry_run)
         selection = gathered.selection
         plan = gathered.plan().shard(*selection.part())
-    results = Results(
-        *(plan, (), gathered.device, selection.store), published=beside, left_out=gathered.left_out, _keeps=keeps
-    )
+    results = Results(plan, (), gathered.device, selection.store, left_out=gathered.left_out, _keeps=keeps)
     if not plan.cells:
         return results
     results = replace(results, warnings=(*(f"left out: {why}" for why in gathered.left_out), *gathered.warnings))
@@ -112,7 +110,7 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         if tasks:
             spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry)
         else:
-            tidy(store.path, store.knows)
+            tidy(store.path, {job.id for job, _ in plan.jobs()}.__contains__)
         results = replace(
             results,
             tasks=tasks,
@@ -120,6 +118,7 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
             job_rows=[job_row(reading) for reading in _readings(plan, store)],
             warnings=(*results.warnings, *unreadable),
             spent=spent,
+            published=beside,
         )
     if spent:
         audience.heard(results)

@@ -101,7 +101,6 @@ def test_shares_of_all_modes_sum_to_what_is_read() -> None:
 
 def test_its_weights_are_the_linear_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
-    monkeypatch.setattr(readout, "ROUNDABLE", float("inf"))
     train = made(0, 12)
     targets = torch.randn(2, GRID, GRID, generator=torch.Generator().manual_seed(0))
     fitted = fit_ridge(train, targets, kernel=1, penalty=1.0).weight
