@@ -12,8 +12,13 @@ import torch
 
 from posbench.errors import UsageError
 
-#: A tensor beyond this many bytes goes to disk.
+#: What has more bytes than this does not stay in memory.
 IN_MEMORY = 2**29
+
+
+def fits(size: int) -> bool:
+    """Whether so many bytes may stay in memory for as long as a job takes."""
+    return size <= IN_MEMORY
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -29,7 +34,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> tor
     size = prod(shape) * dtype.itemsize
     # Outside of inference mode, tensors count how often they are written to.
     with torch.inference_mode(False):
-        if device.type != "cpu" or size <= IN_MEMORY:
+        if device.type != "cpu" or fits(size):
             return torch.empty(*shape, dtype=dtype, device=device)
         return torch.frombuffer(_mapped(size), dtype=dtype).view(*shape)
 

@@ -15,14 +15,13 @@ import torch
 
 from posbench.features import Features
 from posbench.mixing import resize_maps, resized, resizer
+from posbench.spill import fits
 
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
 AT_ONCE, CELLS = 2**22, 2**14
 #: How many values of a tap are at once where several things are made of each: what two cores hold close at hand.
 CLOSE = 2**19
-#: Departures of more bytes than this are made anew at each visit, rather than kept.
-KEPT = 2**30
 #: About how many cells of the grid are sampled, over all images; one an image at least.
 SAMPLED_CELLS = 4096
 #: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
@@ -127,7 +126,7 @@ def _room(features: Features, precision: torch.dtype) -> tuple[Features | None, 
     Returns them with taps of one size as one tap, since few wide products take less time than many narrow ones; and the
     place of each tap's own.
     """
-    if sum(tap.numel() for tap in features.taps) * precision.itemsize > KEPT:
+    if not fits(sum(tap.numel() for tap in features.taps) * precision.itemsize):
         return None, [None] * len(features.taps)
     wide, places = [], list[torch.Tensor]()
     for size, alike in groupby(features.taps, key=lambda tap: tap.shape[:3]):

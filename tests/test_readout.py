@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from posbench import readout, standardising
+from posbench import readout, spill, standardising
 from posbench.builtin.metrics import spc
 from posbench.components import Backbone, Target
 from posbench.errors import PosbenchError
@@ -82,12 +82,12 @@ def by_sklearn(train: Features, test: Features, drawn: torch.Tensor, kernel: int
 
 
 @pytest.mark.parametrize(("kernel", "penalty"), [(3, 1.0), (3, 0.01), (1, 0.1), (5, 1.0)])
-@pytest.mark.parametrize("kept", [standardising.KEPT, 0])
+@pytest.mark.parametrize("in_memory", [spill.IN_MEMORY, 0])
 def test_converged_it_is_scikit_learns_ridge(
-    kernel: int, penalty: float, kept: int, monkeypatch: pytest.MonkeyPatch
+    kernel: int, penalty: float, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
-    monkeypatch.setattr(standardising, "KEPT", kept)
+    monkeypatch.setattr(spill, "IN_MEMORY", in_memory)
     train, test, drawn = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8), targets(8 - kernel + 1)
     got = fit_ridge(train, drawn, kernel=kernel, penalty=penalty).predict(test)
     expected = by_sklearn(train, test, drawn, kernel, penalty)
@@ -131,13 +131,13 @@ def scores(predictions: torch.Tensor, drawn: torch.Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize("penalty", [0.1, 0.5, 1.0, 10.0])
-@pytest.mark.parametrize("kept", [standardising.KEPT, 0])
+@pytest.mark.parametrize("in_memory", [spill.IN_MEMORY, 0])
 def test_rounding_departures_costs_next_to_nothing_of_the_objective(
-    penalty: float, kept: int, lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+    penalty: float, in_memory: int, lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, drawn = Features(tuple(tap.bfloat16() for tap in lite0[0].taps), 28), targets(26)
     monkeypatch.setattr(readout, "TOLERANCE", 1e-7)
-    monkeypatch.setattr(standardising, "KEPT", kept)
+    monkeypatch.setattr(spill, "IN_MEMORY", in_memory)
     deviation = torch.from_numpy(aligned64(train).reshape(-1, train.channels).std(0))
 
     def objective() -> torch.Tensor:
