@@ -62,7 +62,8 @@ def fit_ridge(
     The mean, not the sum, so that the penalty means the same for any number of images. Constant channels take no part.
 
     Args:
-        features: of the training images.
+        features: of the training images. What departs from their mean image is multiplied in bfloat16 where they are
+            bfloat16 and the penalty is 0.5 or more; all else in float32.
         targets: float32 [targets, side, side] with side = grid + 2·padding − kernel + 1; NaN at cells of which nothing
             is asked, the same ones for all targets. Channels are standardised over all cells nonetheless.
         kernel: k, odd.
