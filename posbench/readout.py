@@ -103,8 +103,7 @@ class _Problem:
         self.found = standardise(features, centring=not padding, rounding=penalty >= ROUNDABLE)
         #: 1 for a cell of which something is asked, else 0, float32 [side, side].
         self.asked = (~unasked[0]).float()
-        self.rows = len(features) * int(self.asked.sum())
-        self.penalty = penalty * self.rows
+        self.penalty = penalty * len(features) * int(self.asked.sum())
         #: What is to be drawn, centred: [targets, 1, side, side]. Every image is to be answered with the same maps.
         self.targets = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num()[:, None]
         self.variance = self.targets.square().sum(dim=(1, 2, 3)).double() * len(features)

@@ -8,7 +8,7 @@ while features rounded as a whole lead elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -93,8 +93,7 @@ def standardise(features: Features, *, centring: bool = True, rounding: bool = F
     spread = torch.cat([_variance(*part, features.grid) for part in parts]).sqrt()
     varies = spread > CONSTANT * torch.cat(averages).abs()
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
-    found = Standardised(features, level, image, scale, torch.empty(0), precision, kept)
-    return replace(found, sample=_sample(found) * scale)
+    return Standardised(features, level, image, scale, _sample(features, level, image) * scale, precision, kept)
 
 
 def _slices(features: Features) -> Iterator[slice]:
@@ -153,18 +152,18 @@ def _variance(
     return total / (len(tap) * grid**2) + _on_grid(image, grid).var(dim=(0, 1, 2), correction=0)
 
 
-def _sample(found: Standardised) -> torch.Tensor:
+def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) -> torch.Tensor:
     """Departures at some cells of all images, other ones from piece to piece: float32 [m, C]."""
-    features, grid = found.features, found.features.grid
+    grid = features.grid
     per_image = min(grid * grid, max(1, SAMPLED_CELLS // len(features)))
     across = min(grid, max(1, round(per_image**0.5)))
     down = min(grid, max(1, per_image // across))
     generator = torch.Generator().manual_seed(0)
     sample = []
     for numbers in _slices(features):
-        ys, xs = (torch.randperm(grid, generator=generator)[:size].to(found.scale.device) for size in (down, across))
+        ys, xs = (torch.randperm(grid, generator=generator)[:size].to(levels[0].device) for size in (down, across))
         cells = []
-        for tap, level, image in zip(features.taps, found.level, found.image.taps, strict=True):
+        for tap, level, image in zip(features.taps, levels, mean.taps, strict=True):
             if tap.shape[1:3] == (grid, grid):
                 at = (slice(None), ys[:, None], xs)
                 cells.append(tap[numbers][at].float() - level - image[at])
