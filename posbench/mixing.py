@@ -9,7 +9,8 @@ reading at an offset quick.
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Iterator, Sequence
+from functools import cache, reduce
 from itertools import product
 
 import torch
@@ -27,9 +28,10 @@ def by_tap(weight: torch.Tensor, features: Features) -> tuple[torch.Tensor, ...]
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
 
-def resizer(length: int, side: int, like: torch.Tensor) -> torch.Tensor:
+@cache
+def resizer(length: int, side: int, device: torch.device) -> torch.Tensor:
     """The matrix [side, length] that resizes a row as `features.align` does."""
-    identity = torch.eye(length, dtype=torch.float32, device=like.device)
+    identity = torch.eye(length, dtype=torch.float32, device=device)
     return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
@@ -38,7 +40,7 @@ def resized(maps: torch.Tensor, grid: int) -> torch.Tensor:
     height, width = maps.shape[1:3]
     if (height, width) == (grid, grid):
         return maps
-    return resize_maps(maps, resizer(height, grid, maps), resizer(width, grid, maps))
+    return resize_maps(maps, *(resizer(length, grid, maps.device) for length in (height, width)))
 
 
 def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -57,24 +59,49 @@ def mix(features: Features, weight: torch.Tensor, *, rounded: bool = False) -> t
         rounded: whether weights and products may be rounded to the precision of the features, which takes half as long
             where that is bfloat16 and the machine has it.
     """
-    grid, q = features.grid, weight.shape[1]
+    q = weight.shape[1]
     parts = by_tap(F.pad(weight, (0, -q % LANES)), features)
-    mixed = (_mixed(tap, part, rounded) for tap, part in zip(features.taps, parts, strict=True))
-    total = reduce(torch.Tensor.add_, (resized(one, grid) for one in mixed))
-    return total[..., :q].permute(3, 0, 1, 2).contiguous()
+    mixed = [_mixed(tap, part, rounded) for tap, part in zip(features.taps, parts, strict=True)]
+    return _summed(mixed, features.grid)[..., :q].permute(3, 0, 1, 2).contiguous()
 
 
 def unmix(features: Features, maps: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
     """The adjoint of `mix`: from [q, n, grid, grid], one row a channel of all taps: [channels, q]."""
-    q, grid = len(maps), features.grid
+    q = len(maps)
     maps = maps.expand(-1, len(features), -1, -1).permute(1, 2, 3, 0)
     maps = F.pad(maps, (0, -q % LANES)).contiguous()
-    parts = []
-    for tap in features.taps:
-        rows, columns = (resizer(length, grid, tap).T for length in tap.shape[1:3])
-        aligned = tap.shape[1:3] == (grid, grid)
-        parts.append(_unmixed(tap, maps if aligned else resize_maps(maps, rows, columns), rounded)[:q])
+    shared = _shared(maps, [tap.shape[1:3] for tap in features.taps])
+    parts = [_unmixed(tap, part, rounded)[:q] for tap, part in zip(features.taps, shared, strict=True)]
     return torch.cat(parts, dim=1).T.contiguous()
+
+
+def _summed(maps: Sequence[torch.Tensor], grid: int) -> torch.Tensor:
+    """The sum of maps [n, h, w, q] of several sizes on the grid: [n, grid, grid, q]."""
+    aligned = [one for one in maps if one.shape[1:3] == (grid, grid)]
+    coarse = [one for one in maps if one.shape[1:3] != (grid, grid)]
+    n, q = len(maps[0]), maps[0].shape[3]
+    total = reduce(torch.Tensor.add_, aligned) if aligned else maps[0].new_zeros(n, grid, grid, q)
+    if coarse:
+        # Columns of each, and then the rows of all by one matrix.
+        wide = torch.cat([resizer(one.shape[2], grid, one.device) @ one for one in coarse], dim=1)
+        rows = torch.cat([resizer(one.shape[1], grid, one.device) for one in coarse], dim=1)
+        total.view(n, grid, -1).baddbmm_(rows.expand(n, -1, -1), wide.flatten(2))
+    return total
+
+
+def _shared(maps: torch.Tensor, sizes: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
+    """The adjoint of `_summed`: from [n, grid, grid, q], maps of each of the sizes."""
+    n, grid, *_ = maps.shape
+    coarse = [resizer(height, grid, maps.device) for height, width in sizes if (height, width) != (grid, grid)]
+    rows = torch.cat(coarse, dim=1).T if coarse else maps.new_empty(0, grid)
+    wide = (rows @ maps.flatten(2)).view(n, -1, *maps.shape[2:])
+    first = 0
+    for height, width in sizes:
+        if (height, width) == (grid, grid):
+            yield maps
+        else:
+            yield resizer(width, grid, maps.device).T @ wide[:, first : first + height]
+            first += height
 
 
 def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:

@@ -149,7 +149,8 @@ def _resizers(features: Features) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each tap the matrices that resize its rows and its columns, float64 [grid, height] and [grid, width]."""
     grid = features.grid
     return [
-        (resizer(tap.shape[1], grid, tap).double(), resizer(tap.shape[2], grid, tap).double()) for tap in features.taps
+        (resizer(tap.shape[1], grid, tap.device).double(), resizer(tap.shape[2], grid, tap.device).double())
+        for tap in features.taps
     ]
 
 

@@ -130,20 +130,31 @@ class _Problem:
 
     def _drawn(self, own: torch.Tensor) -> torch.Tensor:
         """What is drawn from the mean image, centred, which is the same as centring the columns of X."""
-        drawn = gather(mix(self.found.image, own), self.kernel, self.padding)
+        drawn = self._read(self.found.image, own)
         return (drawn - self.asked_mean(drawn)) * self.asked
 
     def _back(self, drawn: torch.Tensor) -> torch.Tensor:
         """The adjoint of `_drawn`, as often as there are images."""
-        maps = scatter(drawn * len(self.features), self.kernel, self.features.grid, self.padding)
-        return self._scaled(unmix(self.found.image, maps))
+        return self._scaled(self._written(self.found.image, drawn * len(self.features)))
 
     def _content(self, own: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros_like(own)
-        for batch in self.found.departures():
-            drawn = gather(mix(batch, own, rounded=True), self.kernel, self.padding) * self.asked
-            total += unmix(batch, scatter(drawn, self.kernel, batch.grid, self.padding), rounded=True)
+        common, rounded = self.found.common, self.found.rounded
+        total, of_common = torch.zeros_like(own), self._read(common, own) if common else own.new_zeros(())
+        left = torch.zeros_like(of_common)
+        for batch in self.found.parts():
+            drawn = (self._read(batch, own, rounded=rounded) - of_common) * self.asked
+            total += self._written(batch, drawn, rounded=rounded)
+            left = left + drawn.sum(1, keepdim=True)
+        if common:
+            total -= self._written(common, left)
         return self._scaled(total)
+
+    def _read(self, features: Features, own: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
+        return gather(mix(features, own, rounded=rounded), self.kernel, self.padding)
+
+    def _written(self, features: Features, drawn: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
+        """The adjoint of `_read`."""
+        return unmix(features, scatter(drawn, self.kernel, features.grid, self.padding), rounded=rounded)
 
     def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:
         return (gradient * self.found.scale[:, None]).view(len(gradient), self.kernel**2, -1)

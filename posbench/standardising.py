@@ -8,8 +8,8 @@ while features rounded as a whole lead elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 import torch
 
@@ -19,11 +19,13 @@ from posbench.spill import fits
 
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
-AT_ONCE, CELLS = 2**22, 2**14
+AT_ONCE, CELLS = 2**22, 2**15
 #: How many values of a tap are at once where several things are made of each: what two cores hold close at hand.
 CLOSE = 2**19
+#: How many images are summed in float32, which adds no more error than they have; sums of all are float64.
+TOGETHER = 8
 #: About how many cells of the grid are sampled, over all images; one an image at least.
-SAMPLED_CELLS = 4096
+SAMPLED_CELLS = 3072
 #: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
 CONSTANT = 1e-5
 
@@ -38,6 +40,7 @@ class Standardised:
         image: the rest of the mean image, float32.
         scale: one over the standard deviation of each channel of all taps, float32 [C]; 0 for a constant channel.
         sample: how standardised channels depart from the mean image, at seeded cells of all images: float32 [m, C].
+        rounded: whether departures are bfloat16.
     """
 
     features: Features
@@ -45,17 +48,28 @@ class Standardised:
     image: Features
     scale: torch.Tensor
     sample: torch.Tensor
-    _precision: torch.dtype
+    rounded: bool
     _kept: Features | None
 
-    def departures(self) -> Iterator[Features]:
-        """How images depart from the mean image, some at a time."""
+    def parts(self) -> Iterator[Features]:
+        """What is multiplied to multiply departures, some images at a time: they themselves, if they are rounded.
+
+        Else features as they are, which hold the mean image, too: to take it from each would cost as much as to
+        multiply it, and it can be taken from what comes of it as well.
+        """
         for numbers in _slices(self.features):
-            if self._kept is not None:
+            if not self.rounded:
+                yield self.features.of_images(numbers)
+            elif self._kept:
                 yield self._kept.of_images(numbers)
             else:
                 made = self.departures_of(numbers)
-                yield Features(tuple(tap.to(self._precision) for tap in made.taps), made.grid)
+                yield Features(tuple(tap.bfloat16() for tap in made.taps), made.grid)
+
+    @property
+    def common(self) -> Features | None:
+        """The mean image, if all of `parts` hold it."""
+        return None if self.rounded else self.mean
 
     def departures_of(self, numbers: slice | Sequence[int]) -> Features:
         """The same of the images of these numbers, float32."""
@@ -74,26 +88,24 @@ def pieces(features: Features) -> Iterator[Features]:
 
 
 def standardise(features: Features, *, centring: bool = True, rounding: bool = False) -> Standardised:
-    """Tell features apart, in three visits.
+    """Tell features apart, in as few visits as may be.
 
     Args:
         features: of n images.
         centring: whether a channel's mean is to stand apart from the mean image: not where zeros are added around it.
         rounding: whether departures may be bfloat16, if the features are.
     """
-    taps = features.taps
-    means = [_mean(tap) for tap in taps]
-    averages = [_on_grid(mean, features.grid).mean(dim=(0, 1, 2)) for mean in means]
+    means, averages, variances = zip(*(_moments(tap, features.grid) for tap in features.taps), strict=True)
     level = tuple((average if centring else torch.zeros_like(average)).float() for average in averages)
     # Taken while it is float64: float32 would hold little else of a channel far from zero.
     image = Features(tuple((mean - less).float() for mean, less in zip(means, level, strict=True)), features.grid)
-    precision = torch.bfloat16 if rounding and taps[0].dtype == torch.bfloat16 else torch.float32
-    kept, rooms = _room(features, precision)
-    parts = zip(taps, level, image.taps, rooms, strict=True)
-    spread = torch.cat([_variance(*part, features.grid) for part in parts]).sqrt()
+    spread = torch.cat(variances).clamp(min=0).sqrt()
     varies = spread > CONSTANT * torch.cat(averages).abs()
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
-    return Standardised(features, level, image, scale, _sample(features, level, image) * scale, precision, kept)
+    sample = _sample(features, level, image) * scale
+    rounded = rounding and features.taps[0].dtype == torch.bfloat16
+    told_apart = Standardised(features, level, image, scale, sample, rounded, None)
+    return replace(told_apart, _kept=_kept(told_apart) if rounded else None)
 
 
 def _slices(features: Features) -> Iterator[slice]:
@@ -106,12 +118,23 @@ def _steps(count: int, size: int) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, count, size))
 
 
-def _mean(tap: torch.Tensor) -> torch.Tensor:
-    """Of all images, float64 [1, height, width, channels]."""
+def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The mean image, [1, height, width, channels], and the mean and variance of channels on the grid, all float64."""
+    rows, columns = (resizer(length, grid, tap.device) for length in tap.shape[1:3])
+    aligned = tap.shape[1:3] == (grid, grid)
+    # Without it, float32 would hold little of how a channel far from zero varies.
+    near = tap[:1].float().mean(dim=(0, 1, 2))
     total = torch.zeros_like(tap[:1], dtype=torch.float64)
-    for numbers in _steps(len(tap), AT_ONCE // tap[0].numel()):
-        total += tap[numbers].sum(0, dtype=torch.float64)
-    return total / len(tap)
+    squares = torch.zeros_like(near, dtype=torch.float64)
+    for numbers in _steps(len(tap), TOGETHER):
+        values = tap[numbers].float() - near
+        total += values.sum(0)
+        # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
+        twice = values if aligned else resize_maps(values, rows.T @ rows, columns.T @ columns)
+        squares += (values * twice).sum(dim=(0, 1, 2))
+    mean = total / len(tap)
+    average = _on_grid(mean, grid).mean(dim=(0, 1, 2))
+    return mean + near, average + near, squares / (len(tap) * grid**2) - average.square()
 
 
 def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
@@ -119,37 +142,23 @@ def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
     return resized(maps.float(), grid).double()
 
 
-def _room(features: Features, precision: torch.dtype) -> tuple[Features | None, Sequence[torch.Tensor | None]]:
-    """Where departures are kept from visit to visit, unless they are too many.
+def _kept(found: Standardised) -> Features | None:
+    """Departures, to be kept from visit to visit, unless they are too many.
 
-    Returns them with taps of one size as one tap, since few wide products take less time than many narrow ones; and the
-    place of each tap's own.
+    Taps of one size are one tap there, since few wide products take less time than many narrow ones.
     """
-    if not fits(sum(tap.numel() for tap in features.taps) * precision.itemsize):
-        return None, [None] * len(features.taps)
-    wide, places = [], list[torch.Tensor]()
-    for size, alike in groupby(features.taps, key=lambda tap: tap.shape[:3]):
-        channels = [tap.shape[3] for tap in alike]
-        wide.append(features.taps[0].new_empty(*size, sum(channels), dtype=precision))
-        places.extend(torch.split(wide[-1], channels, dim=3))
-    return Features(tuple(wide), features.grid), places
-
-
-def _variance(
-    tap: torch.Tensor, level: torch.Tensor, image: torch.Tensor, room: torch.Tensor | None, grid: int
-) -> torch.Tensor:
-    """Of each channel, float64: of the departures, which are put where there is room for them, and of the image."""
-    rows, columns = (resizer(length, grid, tap) for length in tap.shape[1:3])
-    aligned = tap.shape[1:3] == (grid, grid)
-    total = torch.zeros(tap.shape[3], dtype=torch.float64, device=tap.device)
-    for numbers in _steps(len(tap), (AT_ONCE if tap.is_cuda else CLOSE) // tap[0].numel()):
-        values = tap[numbers].float() - level - image
-        if room is not None:
-            room[numbers] = values
-        # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
-        twice = values if aligned else resize_maps(values, rows.T @ rows, columns.T @ columns)
-        total += (values * twice).sum(dim=(0, 1, 2))
-    return total / (len(tap) * grid**2) + _on_grid(image, grid).var(dim=(0, 1, 2), correction=0)
+    taps = found.features.taps
+    if not fits(sum(tap.numel() for tap in taps) * torch.bfloat16.itemsize):
+        return None
+    sizes = [(size, [tap.shape[3] for tap in alike]) for size, alike in groupby(taps, key=lambda tap: tap.shape[:3])]
+    wide = tuple(taps[0].new_empty(*size, sum(channels)) for size, channels in sizes)
+    rooms = chain.from_iterable(
+        torch.split(one, channels, dim=3) for one, (_, channels) in zip(wide, sizes, strict=True)
+    )
+    for tap, level, image, room in zip(taps, found.level, found.image.taps, rooms, strict=True):
+        for numbers in _steps(len(tap), (AT_ONCE if tap.is_cuda else CLOSE) // tap[0].numel()):
+            room[numbers] = tap[numbers].float() - level - image
+    return Features(wide, found.features.grid)
 
 
 def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) -> torch.Tensor:
@@ -168,7 +177,8 @@ def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) 
                 at = (slice(None), ys[:, None], xs)
                 cells.append(tap[numbers][at].float() - level - image[at])
             else:
-                rows, columns = (resizer(length, grid, tap) for length in tap.shape[1:3])
-                cells.append(resize_maps(tap[numbers].float() - level - image, rows[ys], columns[xs]))
+                rows, columns = (resizer(length, grid, tap.device) for length in tap.shape[1:3])
+                seen, known = (resize_maps(maps, rows[ys], columns[xs]) for maps in (tap[numbers].float(), image))
+                cells.append(seen - level - known)
         sample.append(torch.cat(cells, dim=3).flatten(0, 2))
     return torch.cat(sample)

@@ -82,12 +82,8 @@ def by_sklearn(train: Features, test: Features, drawn: torch.Tensor, kernel: int
 
 
 @pytest.mark.parametrize(("kernel", "penalty"), [(3, 1.0), (3, 0.01), (1, 0.1), (5, 1.0)])
-@pytest.mark.parametrize("in_memory", [spill.IN_MEMORY, 0])
-def test_converged_it_is_scikit_learns_ridge(
-    kernel: int, penalty: float, in_memory: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_converged_it_is_scikit_learns_ridge(kernel: int, penalty: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
-    monkeypatch.setattr(spill, "IN_MEMORY", in_memory)
     train, test, drawn = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8), targets(8 - kernel + 1)
     got = fit_ridge(train, drawn, kernel=kernel, penalty=penalty).predict(test)
     expected = by_sklearn(train, test, drawn, kernel, penalty)
