@@ -3,10 +3,10 @@
     python -m benchmarks.price [--backbones A,B] [--train 256] [--test 64] [--rounds 3] [--precision fp32] [--no-extras]
 
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
-timm's plain forward pass on the same images in memory, in the same precision, layout and batches; and what five more
-targets, a second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes and
-jobs take turns, and a job is held against the mean of the passes before and after it, since a machine's speed drifts;
-the median of these ratios counts, and seconds are of the job next to it.
+timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
+second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes and jobs take
+turns, and a job is held against the mean of the passes before and after it, since a machine's speed drifts; the median
+of these ratios counts, and seconds are of the job next to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from posbench.engine import Engine, JobResult
 from posbench.ingredients import gather
 from posbench.machine import resolve_device, resolve_precision
 from posbench.networks import build, normalise
-from posbench.passes import BATCH
 from posbench.plan import Job, Plan, make_plan
 from posbench.registry import load_registry
 from posbench.selection import Selection
@@ -37,6 +36,7 @@ from posbench.store import Store
 from posbench.windows import cut
 
 REGISTRY = load_registry()
+BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
 
 
@@ -130,8 +130,8 @@ class Bench:
         pixels = np.concatenate([one.pixels for one in self.windows])
         start = time.perf_counter()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            for first in range(0, len(pixels), size := BATCH[self.device]):
-                batch = torch.from_numpy(pixels[first : first + size]).to(self.device)
+            for first in range(0, len(pixels), BATCH[self.device]):
+                batch = torch.from_numpy(pixels[first : first + BATCH[self.device]]).to(self.device)
                 model(normalise(batch, self.backbone))
         if self.device == "cuda":
             torch.cuda.synchronize()

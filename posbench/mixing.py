@@ -31,8 +31,10 @@ def by_tap(weight: torch.Tensor, features: Features) -> tuple[torch.Tensor, ...]
 @cache
 def resizer(length: int, side: int, device: torch.device) -> torch.Tensor:
     """The matrix [side, length] that resizes a row as `features.align` does."""
-    identity = torch.eye(length, dtype=torch.float32, device=device)
-    return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
+    # Outside of inference mode, so that whoever comes first does not decide what may be done with it.
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(length, dtype=torch.float32, device=device)
+        return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
 def resized(maps: torch.Tensor, grid: int) -> torch.Tensor:
@@ -111,7 +113,7 @@ def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor
     if tap.is_cuda:
         return tap.float() @ part
     # The same as a convolution, which torch has from a faster library.
-    return F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None]).permute(0, 2, 3, 1)
+    return F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None]).permute(0, 2, 3, 1).contiguous()
 
 
 def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:

@@ -27,15 +27,13 @@ from posbench.padding import apply, padded_operations
 from posbench.receptive import Following, View
 from posbench.windows import Pixels, Windows, centre, margin
 
-#: Images to a forward pass, at 224 pixels and below: about as many as leave their maps in a processor's cache, with
-#: which small networks are quickest and large ones no slower; and enough to fill a GPU. Of larger images there are
-#: fewer, by their area. Not by the number of cores, so that a padding that draws at random draws the same anywhere.
-BATCH = {"cpu": 8, "cuda": 128}
+#: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that VGG-16's
+#: first maps stay below half a gigabyte, or two. Of larger images there are fewer, by their area.
+BATCH = {"cpu": 32, "cuda": 128}
 #: How far free cells may differ between two paddings, of the greatest value of their tap: rounding alone.
 ROUNDING = 1e-3
 #: Of the images in which every tap should have free cells, the largest that is tried, in pixels, and how many are.
 LARGEST, TRIED = 4096, 64
-
 
 Taps = list[torch.Tensor]
 Batch = tuple[NDArray[np.intp], Taps]

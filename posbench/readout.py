@@ -138,15 +138,17 @@ class _Problem:
         return self._scaled(self._written(self.found.image, drawn * len(self.features)))
 
     def _content(self, own: torch.Tensor) -> torch.Tensor:
+        """What departures have in XᵀX; the mean image that parts may hold is taken from what comes of them."""
         common, rounded = self.found.common, self.found.rounded
-        total, of_common = torch.zeros_like(own), self._read(common, own) if common else own.new_zeros(())
-        left = torch.zeros_like(of_common)
+        of_common: torch.Tensor | float = 0.0 if common is None else self._read(common, own)
+        drawn_by_all: torch.Tensor | float = 0.0
+        total = torch.zeros_like(own)
         for batch in self.found.parts():
             drawn = (self._read(batch, own, rounded=rounded) - of_common) * self.asked
             total += self._written(batch, drawn, rounded=rounded)
-            left = left + drawn.sum(1, keepdim=True)
-        if common:
-            total -= self._written(common, left)
+            drawn_by_all = drawn_by_all + drawn.sum(1, keepdim=True)
+        if common is not None and torch.is_tensor(drawn_by_all):
+            total -= self._written(common, drawn_by_all)
         return self._scaled(total)
 
     def _read(self, features: Features, own: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:

@@ -8,8 +8,8 @@ while features rounded as a whole lead elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -20,9 +20,7 @@ from posbench.spill import fits
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
 AT_ONCE, CELLS = 2**22, 2**15
-#: How many values of a tap are at once where several things are made of each: what two cores hold close at hand.
-CLOSE = 2**19
-#: How many images are summed in float32, which adds no more error than they have; sums of all are float64.
+#: How many images are summed in float32 at most, which adds no more error than they have; sums of all are float64.
 TOGETHER = 8
 #: About how many cells of the grid are sampled, over all images; one an image at least.
 SAMPLED_CELLS = 3072
@@ -57,13 +55,14 @@ class Standardised:
         Else features as they are, which hold the mean image, too: to take it from each would cost as much as to
         multiply it, and it can be taken from what comes of it as well.
         """
+        if not self.rounded:
+            yield from pieces(self.features)
+            return
         for numbers in _slices(self.features):
-            if not self.rounded:
-                yield self.features.of_images(numbers)
-            elif self._kept:
+            if self._kept is not None:
                 yield self._kept.of_images(numbers)
             else:
-                made = self.departures_of(numbers)
+                made = _departures(self.features.of_images(numbers), self.level, self.image)
                 yield Features(tuple(tap.bfloat16() for tap in made.taps), made.grid)
 
     @property
@@ -71,10 +70,9 @@ class Standardised:
         """The mean image, if all of `parts` hold it."""
         return None if self.rounded else self.mean
 
-    def departures_of(self, numbers: slice | Sequence[int]) -> Features:
-        """The same of the images of these numbers, float32."""
-        taps = zip(self.features.of_images(numbers).taps, self.level, self.image.taps, strict=True)
-        return Features(tuple(tap.float() - level - image for tap, level, image in taps), self.features.grid)
+    def departures_of(self, numbers: Sequence[int]) -> Features:
+        """How the images of these numbers depart from the mean image, float32."""
+        return _departures(self.features.of_images(numbers), self.level, self.image)
 
     @property
     def mean(self) -> Features:
@@ -88,7 +86,7 @@ def pieces(features: Features) -> Iterator[Features]:
 
 
 def standardise(features: Features, *, centring: bool = True, rounding: bool = False) -> Standardised:
-    """Tell features apart, in as few visits as may be.
+    """Tell features apart, in two visits, or three if rounded departures are kept.
 
     Args:
         features: of n images.
@@ -104,8 +102,8 @@ def standardise(features: Features, *, centring: bool = True, rounding: bool = F
     scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
     sample = _sample(features, level, image) * scale
     rounded = rounding and features.taps[0].dtype == torch.bfloat16
-    told_apart = Standardised(features, level, image, scale, sample, rounded, None)
-    return replace(told_apart, _kept=_kept(told_apart) if rounded else None)
+    kept = _kept(features, level, image) if rounded else None
+    return Standardised(features, level, image, scale, sample, rounded, kept)
 
 
 def _slices(features: Features) -> Iterator[slice]:
@@ -126,7 +124,7 @@ def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, 
     near = tap[:1].float().mean(dim=(0, 1, 2))
     total = torch.zeros_like(tap[:1], dtype=torch.float64)
     squares = torch.zeros_like(near, dtype=torch.float64)
-    for numbers in _steps(len(tap), TOGETHER):
+    for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
         values = tap[numbers].float() - near
         total += values.sum(0)
         # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
@@ -142,23 +140,28 @@ def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
     return resized(maps.float(), grid).double()
 
 
-def _kept(found: Standardised) -> Features | None:
-    """Departures, to be kept from visit to visit, unless they are too many.
+def _departures(some: Features, level: Sequence[torch.Tensor], image: Features) -> Features:
+    """How features of some images depart from the mean image, float32."""
+    taps = zip(some.taps, level, image.taps, strict=True)
+    return Features(tuple(tap.float() - less - mean for tap, less, mean in taps), some.grid)
+
+
+def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) -> Features | None:
+    """Departures in bfloat16, to be kept from visit to visit, unless they are too many.
 
     Taps of one size are one tap there, since few wide products take less time than many narrow ones.
     """
-    taps = found.features.taps
-    if not fits(sum(tap.numel() for tap in taps) * torch.bfloat16.itemsize):
+    if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
-    sizes = [(size, [tap.shape[3] for tap in alike]) for size, alike in groupby(taps, key=lambda tap: tap.shape[:3])]
-    wide = tuple(taps[0].new_empty(*size, sum(channels)) for size, channels in sizes)
-    rooms = chain.from_iterable(
-        torch.split(one, channels, dim=3) for one, (_, channels) in zip(wide, sizes, strict=True)
-    )
-    for tap, level, image, room in zip(taps, found.level, found.image.taps, rooms, strict=True):
-        for numbers in _steps(len(tap), (AT_ONCE if tap.is_cuda else CLOSE) // tap[0].numel()):
-            room[numbers] = tap[numbers].float() - level - image
-    return Features(wide, found.features.grid)
+    wide, rooms = [], list[torch.Tensor]()
+    for size, alike in groupby(features.taps, key=lambda tap: tap.shape[:3]):
+        channels = [tap.shape[3] for tap in alike]
+        wide.append(features.taps[0].new_empty(*size, sum(channels), dtype=torch.bfloat16))
+        rooms.extend(torch.split(wide[-1], channels, dim=3))
+    for tap, less, mean, room in zip(features.taps, level, image.taps, rooms, strict=True):
+        for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
+            room[numbers] = tap[numbers].float() - less - mean
+    return Features(tuple(wide), features.grid)
 
 
 def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) -> torch.Tensor:

@@ -24,7 +24,6 @@ from posbench.folders import folder_images
 from posbench.leaderboard import row
 from posbench.maps import pattern, resize
 from posbench.observation import Observation, Reading
-from posbench.passes import BATCH
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
 from posbench.statistics import interval
@@ -139,10 +138,7 @@ def value(record: Record, metric: str = "spc") -> float:
 
 
 @pytest.mark.parametrize("padding", [ZERO, CIRCULAR])
-def test_a_job_is_one_pass_whatever_is_read_from_it(
-    padding: Padding, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BATCH, "cpu", 10)
+def test_a_job_is_one_pass_whatever_is_read_from_it(padding: Padding, store: Store) -> None:
     least = plan(paddings=[padding], targets=[H])
     log = Log()
     go(least, store, log=log)
@@ -468,9 +464,7 @@ def test_every_test_source_is_scored_on_its_own_images(store: Store) -> None:
     assert value(together[1]) == value(alone[0]) != value(together[0])
 
 
-def test_training_features_and_fits_serve_every_test_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BATCH, "cpu", 10)
-
+def test_training_features_and_fits_serve_every_test_source(store: Store) -> None:
     def bright(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         return rng.integers(128, 256, (size, size, 3), dtype=np.uint8)
 
