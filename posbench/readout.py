@@ -140,14 +140,13 @@ class _Problem:
     def _content(self, own: torch.Tensor) -> torch.Tensor:
         """What departures have in XᵀX; the mean image that parts may hold is taken from what comes of them."""
         common, rounded = self.found.common, self.found.rounded
-        of_common: torch.Tensor | float = 0.0 if common is None else self._read(common, own)
-        drawn_by_all: torch.Tensor | float = 0.0
-        total = torch.zeros_like(own)
+        of_common = own.new_zeros(()) if common is None else self._read(common, own)
+        total, drawn_by_all = torch.zeros_like(own), own.new_zeros(())
         for batch in self.found.parts():
             drawn = (self._read(batch, own, rounded=rounded) - of_common) * self.asked
             total += self._written(batch, drawn, rounded=rounded)
             drawn_by_all = drawn_by_all + drawn.sum(1, keepdim=True)
-        if common is not None and torch.is_tensor(drawn_by_all):
+        if common is not None:
             total -= self._written(common, drawn_by_all)
         return self._scaled(total)
 
