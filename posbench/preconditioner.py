@@ -17,7 +17,7 @@ from posbench.mixing import mix
 from posbench.standardising import Standardised
 
 #: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
-CONTENT, MEAN = 128, 64
+CONTENT, MEAN = 128, 128
 #: Rounds of subspace iteration in which they are found.
 ROUNDS = 2
 #: Images that tell how neighbouring cells vary together, and mixtures of a tap's other channels that do.

@@ -23,7 +23,7 @@ AT_ONCE, CELLS = 2**22, 2**15
 #: How many images are summed in float32 at most, which adds no more error than they have; sums of all are float64.
 TOGETHER = 8
 #: About how many cells of the grid are sampled, over all images; one an image at least.
-SAMPLED_CELLS = 3072
+SAMPLED_CELLS = 4096
 #: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
 CONSTANT = 1e-5
 
