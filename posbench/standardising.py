@@ -62,7 +62,7 @@ class Standardised:
             if self._kept is not None:
                 yield self._kept.of_images(numbers)
             else:
-                made = _departures(self.features.of_images(numbers), self.level, self.image)
+                made = self.departures_of(numbers)
                 yield Features(tuple(tap.bfloat16() for tap in made.taps), made.grid)
 
     @property
@@ -70,9 +70,10 @@ class Standardised:
         """The mean image, if all of `parts` hold it."""
         return None if self.rounded else self.mean
 
-    def departures_of(self, numbers: Sequence[int]) -> Features:
+    def departures_of(self, numbers: slice | Sequence[int]) -> Features:
         """How the images of these numbers depart from the mean image, float32."""
-        return _departures(self.features.of_images(numbers), self.level, self.image)
+        taps = zip(self.features.of_images(numbers).taps, self.level, self.image.taps, strict=True)
+        return Features(tuple(tap.float() - level - image for tap, level, image in taps), self.features.grid)
 
     @property
     def mean(self) -> Features:
@@ -138,12 +139,6 @@ def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, 
 def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
     """Resized in float32, float64."""
     return resized(maps.float(), grid).double()
-
-
-def _departures(some: Features, level: Sequence[torch.Tensor], image: Features) -> Features:
-    """How features of some images depart from the mean image, float32."""
-    taps = zip(some.taps, level, image.taps, strict=True)
-    return Features(tuple(tap.float() - less - mean for tap, less, mean in taps), some.grid)
 
 
 def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) -> Features | None:
