@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from posbench.boards import CONTROL, apart, family, images_name, network_label, number_text, setting_parts, tested
 from posbench.grouping import groups, in_common
+from posbench.labels import CONTROL, apart, family, images_name, network_label, number_text, setting_parts, tested
 from posbench.leaderboard import Row
 from posbench.statistics import Difference, Mean, distinguishable, interval, paired
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posbench import markdown
-from posbench.boards import number_text
+from posbench.labels import number_text
 from posbench.leaderboard import Row
 from posbench.published import TORCHVISION, Published
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from posbench import boards
+from posbench import labels
 from posbench.galleries import Draw, Gallery, Picture
 from posbench.grouping import groups, in_common
 from posbench.leaderboard import Row
@@ -38,10 +38,10 @@ def content_errors(
     """
     known = {record.cell_id: record for record in records}
     of_networks = groups(
-        [row for row in rows if examples.get(row["cell_id"])], lambda row: (boards.network_label(row), row["taps"])
+        [row for row in rows if examples.get(row["cell_id"])], lambda row: (labels.network_label(row), row["taps"])
     )
     found = []
-    for group in sorted(of_networks, key=lambda group: group[0]["padding"] == boards.CONTROL):
+    for group in sorted(of_networks, key=lambda group: group[0]["padding"] == labels.CONTROL):
         drawn: dict[str, dict[str, dict[Image, Floats]]] = {}
         for row in group:
             errors = _errors(known[row["cell_id"]], examples[row["cell_id"]], draw)
@@ -65,15 +65,15 @@ def _gallery(row: Row, drawn: Mapping[str, Errors]) -> Gallery:
     high = max((float(error.max()) for line in lines.values() for error in line.values()), default=0.0)
 
     def text(value: float) -> str:
-        return boards.number_text(value, None, digits=2)
+        return labels.number_text(value, None, digits=2)
 
     def picture(error: Floats | None) -> Picture | None:
         return None if error is None else Picture(data_uri(error, 0.0, high, "inferno"), f"mean {text(error.mean())}")
 
     left_out = ", ".join(name for name in drawn if name not in paddings)
     return Gallery(
-        f"{boards.network_name(row)}: {boards.board_title(row, 'content error')}",
-        boards.setting_text(row),
+        f"{labels.network_name(row)}: {labels.board_title(row, 'content error')}",
+        labels.setting_text(row),
         f"0 (dark) to {text(high)} (bright), mean over {', '.join(targets)}"
         + (f"; without {left_out}, which has not all of these" if left_out else ""),
         tuple(Picture(photograph_uri(thumbnail), name.partition("@")[0]) for name, thumbnail in images),

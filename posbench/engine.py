@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -15,36 +14,27 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from posbench import __version__
-from posbench.components import Backbone, Fitted, Metric, Padding
-from posbench.errors import ComponentError, Inapplicable, UsageError
-from posbench.examples import examples
+from posbench import __version__, outcomes
+from posbench.components import Fitted, Metric, Padding
+from posbench.errors import ComponentError
 from posbench.features import Features, SpoiltError, extract, unspoilt
-from posbench.folding import fold_norms
-from posbench.guests import described, settled, tried, visit
+from posbench.guests import visit
 from posbench.maps import pattern
-from posbench.networks import build, smallest_size
-from posbench.observation import Observation, Reading, Split
+from posbench.observation import Observation, Split
 from posbench.passes import Pass
-from posbench.photographs import Photograph, sift
+from posbench.photographs import sift
 from posbench.plan import Cell, Job, Task, tap_numbers
-from posbench.reach import reach
-from posbench.scoring import flatten_degenerate, summarised, values
-from posbench.statistics import interval
-from posbench.store import Outcome, StoredReading, StoredScore
+from posbench.records import Outcome, StoredReading
+from posbench.sharing import Key, Shared, Stopwatch
 from posbench.training import Training
-from posbench.treatments import PLAIN, TREATMENTS, judged
-from posbench.weights import Weights
-from posbench.windows import FOLDS, TEST, TRAIN, Windows, deal, folds, windows
+from posbench.treatments import PLAIN, TREATMENTS
+from posbench.windows import FOLDS, TEST, TRAIN, Windows, folds
 
 # NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
 # sixth of extraction went into the system's handing out of fresh memory.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-#: How many cells of maps are scored at once.
-MAP_CELLS = 2**22
 #: Under which a job's images are seen within more of their photographs.
 SURROUND = Padding(name="surround", summary="", version="1", border="surround")
 
@@ -89,10 +79,6 @@ class JobResult:
         reasons = [(one.status, one.reason) for one in self.outcomes]
         reasons += [(one.status, one.reason) for one in self.readings]
         return [reason for status, reason in dict.fromkeys(reasons) if status == "failed"]
-
-
-#: Names a set of windows, by the photographs that they are cut from and how; or a network's features of them.
-Key = tuple[object, ...]
 
 
 @dataclass
@@ -154,14 +140,8 @@ class Engine:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._network: tuple[tuple[str, str, str], nn.Module] | None = None
-        self._dealt: dict[Key, tuple[list[Photograph], list[Photograph]]] = {}
-        self._windows: dict[Key, Windows] = {}
-        self._features: dict[Key, Features] = {}
-        self._readouts: dict[Key, dict[Key, list[Fitted]]] = {}
-        self._seconds: dict[str, float] = {}
-        self._last_use: dict[Key, int] = {}
-        self._places: dict[str, int] = {}
+        self._stopwatch = Stopwatch()
+        self._shared = Shared(device, self._stopwatch)
         self._spoilt = False
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
@@ -169,74 +149,66 @@ class Engine:
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """Say which jobs may come next, in their order, each once; nothing is kept that none of them shares."""
-        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
-        self._places = {job.id: number for number, job in enumerate(jobs)}
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+        self._shared.expect(jobs)
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
         """Compute what is to be done of a job. What goes wrong is recorded in its cells and readings."""
-        self._seconds = {}
+        self._stopwatch.seconds = {}
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
         try:
-            outcomes, readings = self._compute(task, metrics, observer, provenance)
+            result = JobResult(*self._compute(task, metrics, observer, provenance))
         except Exception as error:
-            nothing = struck(task, error)
-            outcomes, readings = nothing.outcomes, nothing.readings
-        self._let_go(task.job)
+            result = struck(task, error)
+        self._shared.let_go(task.job)
         share = (time.perf_counter() - start) / max(1, len(task.cells))
-        outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
-        return JobResult(outcomes, readings, dict(self._seconds), provenance | self._circumstances())
+        result.outcomes = [replace(outcome, seconds=share) for outcome in result.outcomes]
+        result.seconds, result.provenance = dict(self._stopwatch.seconds), provenance | self._circumstances()
+        return result
 
     def _compute(
         self, task: Task, metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
     ) -> tuple[list[Outcome], list[StoredReading]]:
         job = task.job
-        train, test = windows = (self._cut(job, TRAIN), self._cut(job, TEST))
+        train, test = windows = (self._shared.windows(job, TRAIN), self._shared.windows(job, TEST))
         provenance["photographs"] = {
             role: sorted(set(one.photographs)) if source.images.photographs else len(one)
             for role, one, source in (("train", train, job.train), ("test", test, job.test))
         }
         if left_out := sorted({*sift(job.train.images).left_out, *sift(job.test.images).left_out}):
             provenance["images left out"] = left_out
-        run = Pass(self._built(job), job.backbone, job.padding, job.precision, self._device)
-        with self._timed("extraction"):
+        run = Pass(self._shared.network(job), job.backbone, job.padding, job.precision, self._device)
+        with self._stopwatch.timed("extraction"):
             note = run.prepare(train, test)
         seen = self._seen(run, job, windows, observer)
         groups: dict[Key, list[Cell]] = {}
         for cell in task.cells:
             fitted_apart = cell.control if cell.control in TREATMENTS else ""
             groups.setdefault((cell.readout.name, cell.taps, cell.seed, fitted_apart), []).append(cell)
-        outcomes = {}
+        found = {}
         for group in groups.values():
             seen = self._unspoilt(seen, run, job, observer)
             for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True):
-                outcomes[cell.id] = replace(outcome, reason=outcome.reason or note)
+                found[cell.id] = replace(outcome, reason=outcome.reason or note)
         readings: list[StoredReading] = []
         for metric in task.measures:
             seen = self._unspoilt(seen, run, job, observer)
-            with self._timed("measures"):
+            with self._stopwatch.timed("measures"):
                 try:
                     readings += self._measured(metric, task.job, seen, run, note)
                 except Exception as error:
                     self._note(error)
-                    readings.append(StoredReading(metric.name, metric.version, "all", *_why(error)))
+                    readings.append(outcomes.unread(metric, error))
         self._unspoilt(seen, run, job, None)
-        return [outcomes[cell.id] for cell in task.cells], readings
+        return [found[cell.id] for cell in task.cells], readings
 
     def _seen(self, run: Pass, job: Job, windows: tuple[Windows, Windows], observer: Observer) -> Seen:
         train, test = windows
-        with self._timed("extraction"):
-            of_train, of_test = (self._extracted(run, job, role, observer) for role in (TRAIN, TEST))
-        readouts = self._readouts.setdefault((*self._key(job, TRAIN, features=True), job.train.crossed), {})
-        return Seen(of_train, of_test, windows, folds(train, test) if job.train.crossed else None, readouts)
+        with self._stopwatch.timed("extraction"):
+            progress = partial(observer.saw, job)
+            of_train, of_test = (self._shared.features(run, job, role, progress) for role in (TRAIN, TEST))
+        crossed = folds(train, test) if job.train.crossed else None
+        return Seen(of_train, of_test, windows, crossed, self._shared.readouts(job))
 
     def _note(self, error: Exception) -> None:
         self._spoilt = self._spoilt or isinstance(error, SpoiltError)
@@ -245,8 +217,7 @@ class Engine:
         """The same again or, where a component has spoilt it for the others, made anew; if any need it."""
         if self._spoilt:
             self._spoilt = False
-            self._features.clear()
-            self._readouts.clear()
+            self._shared.forget_features()
             if observer:
                 return self._seen(run, job, seen.windows, observer)
         return seen
@@ -263,62 +234,53 @@ class Engine:
         def surrounded() -> Features:
             job_around = replace(job, padding=SURROUND)
             around = replace(run, padding=SURROUND)
-            test = self._cut(job_around, TEST)
+            test = self._shared.windows(job_around, TEST)
             around.prepare(test)
             return extract(around, test, grid=job.test_grid)
 
         observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
         with visit(metric, job.training), unspoilt(metric, seen.train, seen.test):
             return [
-                _stored(metric, reading, note, mutual=seen.mutual)
+                outcomes.read(metric, reading, note, mutual=seen.mutual)
                 for reading in (metric.of_job(observation) if metric.of_job else ())
             ]
 
     def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: Seen) -> list[Outcome]:
         """One readout of all its targets; a target or a readout that fails takes no other with it."""
-        patterns, outcomes = {}, {}
+        patterns, found = {}, {}
         for cell in cells:
             try:
                 patterns[cell] = pattern(cell.target)
             except Exception as error:
-                outcomes[cell] = _struck([cell], error)[0]
+                found[cell] = outcomes.struck(cell, error)
         try:
-            found = list(self._read(patterns, metrics, seen)) if patterns else []
+            found |= self._read(patterns, metrics, seen) if patterns else {}
         except Exception as error:
             self._note(error)
-            found = _struck(list(patterns), error)
-        outcomes |= dict(zip(patterns, found, strict=True))
-        return [outcomes[cell] for cell in cells]
+            found |= {cell: outcomes.struck(cell, error) for cell in patterns}
+        return [found[cell] for cell in cells]
 
-    def _read(self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: Seen) -> Iterator[Outcome]:
+    def _read(self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: Seen) -> dict[Cell, Outcome]:
         """Fit one readout to the targets of all its cells, unless that is done, and score each."""
         # Cells that check different ones by the same control have a target in common.
         patterns = {cell.target.name: target.to(self._device) for cell, target in drawn.items()}
-        with self._timed("readout"):
+        with self._stopwatch.timed("readout"):
             maps, remarks = self._predicted(list(drawn), patterns, seen)
         predictions = dict(zip(patterns, maps.unbind(1), strict=True))
-        photographs = seen.windows[1].photographs
+        found = {}
         for cell in drawn:
-            with self._timed("scoring"):
-                scores, problems, degenerate = _scored(
+            name = cell.target.name
+            with self._stopwatch.timed("scoring"):
+                found[cell] = outcomes.scored(
                     cell,
-                    predictions[cell.target.name],
-                    patterns[cell.target.name],
+                    predictions[name],
+                    patterns[name],
                     metrics,
-                    photographs,
+                    seen.windows[1],
+                    remark=remarks.get(name, ""),
                     mutual=seen.mutual,
                 )
-            yield Outcome(
-                cell.identity(),
-                "failed" if problems else "ok",
-                "; ".join(problems) or remarks.get(cell.target.name, ""),
-                n_test_photos=len(set(photographs)),
-                degenerate=degenerate,
-                mean_map=predictions[cell.target.name].mean(0).float().cpu().numpy().astype("<f4").tobytes(),
-                scores=scores,
-                reach=_reach(cell, patterns[cell.target.name], scores),
-                examples=[] if cell.control else examples(seen.windows[1], predictions[cell.target.name]),
-            )
+        return found
 
     def _predicted(
         self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: Seen
@@ -371,74 +333,6 @@ class Engine:
                 remarks = dict(zip(patterns, said, strict=False)) | {name: old for name, old in remarks.items() if old}
         return predictions, remarks
 
-    # What jobs share.
-
-    def _key(self, job: Job, role: int, *, features: bool = False) -> Key:
-        """Names the windows of a role, or a network's features of them."""
-        sources = (job.train, job.test)
-        dealing = (*sources, job.n_test)
-        if dealing not in self._dealt:
-            halved = (job.train.halved, job.test.halved)
-            self._dealt[dealing] = deal(
-                job.train.images, job.test.images, job.n_test, halved, crossed=job.train.crossed
-            )
-        size = job.test_size or job.image_size if role == TEST else job.image_size
-        windows = (
-            *(sources[role].images, sources[role].turned, role, (job.n_train, job.n_test)[role], size),
-            *(photograph.digest for photograph in self._dealt[dealing][role]),
-            job.padding is not None and job.padding.border == "surround",
-        )
-        return (job.backbone, job.weights, job.padding, job.precision, windows) if features else windows
-
-    def _keys(self, job: Job) -> list[Key]:
-        return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
-
-    def _let_go(self, job: Job) -> None:
-        """Forget what no job after this one shares."""
-        place = self._places.get(job.id, len(self._places))
-        for kept in (self._windows, self._features):
-            for key in [key for key in kept if self._last_use.get(key, -1) <= place]:
-                del kept[key]
-        for key in [key for key in self._readouts if key[:-1] not in self._features]:
-            del self._readouts[key]
-
-    def _cut(self, job: Job, role: int) -> Windows:
-        key, source = self._key(job, role), (job.train, job.test)[role]
-        if key not in self._windows:
-            with self._timed("images"):
-                cut = windows(
-                    source.images,
-                    self._dealt[job.train, job.test, job.n_test][role],
-                    role,
-                    (job.n_train, job.n_test)[role],
-                    job.test_size or job.image_size if role == TEST else job.image_size,
-                    pieces=job.padding is not None and job.padding.border == "surround",
-                )
-                self._windows[key] = cut.turned() if source.turned else cut
-        return self._windows[key]
-
-    def _extracted(self, run: Pass, job: Job, role: int, observer: Observer) -> Features:
-        key, cut = self._key(job, role, features=True), self._cut(job, role)
-        if key in self._features:
-            observer.saw(job, len(cut))
-        else:
-            grid = (job.grid, job.test_grid)[role]
-            # The same whichever job comes first to this network under its padding.
-            with settled(f"{run.backbone.name} {job.weights.label} {run.padding and run.padding.name}"):
-                self._features[key] = extract(run, cut, grid=grid, progress=partial(observer.saw, job))
-        return self._features[key]
-
-    def _built(self, job: Job) -> nn.Module:
-        key = (job.backbone.name, job.weights.label, job.weights.digest)
-        if self._network is None or self._network[0] != key:
-            self._network = None  # let go of the last one before the next takes its memory
-            with self._timed("network"):
-                network = build(job.backbone, job.weights).to(self._device)
-                with visit(job.backbone):
-                    fold_norms(network, torch.zeros(1, 3, job.image_size, job.image_size, device=self._device))
-                self._network = key, network
-        return self._network[1]
-
     def _circumstances(self) -> dict[str, Any]:
         packages = ("torch", "timm", "numpy", "pillow")
         return {
@@ -448,124 +342,11 @@ class Engine:
             "machine": f"{platform.system()} {platform.machine()}",
             "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
-            "seconds": {stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self._stopwatch.seconds.items()},
         }
-
-
-def _stored(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> StoredReading:
-    """A reading as it is stored, with its interval.
-
-    Raises:
-        ValueError: if one of its numbers is not finite.
-    """
-    numbers = {str(name): float(value) for name, value in reading.by_photograph.items()}
-    mean, lo, hi = interval(list(numbers.values()) or [0.0], mutual=mutual)
-    value = (mean, lo, hi) if reading.value is None else (float(reading.value), None, None)
-    picture = None if reading.picture is None else reading.picture.detach().float().cpu().numpy()
-    if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):
-        raise ValueError("a reading holds numbers that are not finite")
-    return StoredReading(
-        *(metric.name, metric.version, str(reading.tap), "ok", note, *value, numbers),
-        *((None, None) if picture is None else (picture.astype("<f4").tobytes(), picture.shape[1])),
-    )
-
-
-def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> float | None:
-    """How far the rank correlation reaches, where it is of a whole map drawn at the size that was trained on."""
-    spc = [score.value for score in scores if score.metric == "spc"]
-    if not spc or cell.control in TREATMENTS or cell.job.test_size:
-        return None
-    return reach(pattern.cpu().numpy(), spc[0], cell.job.image_size)
-
-
-def _scored(
-    cell: Cell,
-    drawn: torch.Tensor,
-    pattern: torch.Tensor,
-    metrics: Sequence[Metric],
-    photographs: Sequence[str],
-    *,
-    mutual: bool,
-) -> tuple[list[StoredScore], list[str], float]:
-    """What the metrics say of one cell, why some could not, and the share of degenerate maps.
-
-    Some images at a time, since at image size their maps are large. A metric that fails takes no other with it.
-    """
-    of_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
-    problems, degenerate = [], 0.0
-    side = cell.job.test_size or cell.job.image_size
-    at_once = max(1, MAP_CELLS // side**2)
-    for start in range(0, len(drawn), at_once):
-        part = drawn[start : start + at_once]
-        maps, target = judged(cell, part, pattern)
-        maps, share = flatten_degenerate(maps, target)
-        degenerate += share * len(part) / len(drawn)
-        for metric, found in list(of_metric.items()):
-            try:
-                found.append(values(metric, maps, target))
-            except Exception as error:
-                problems.append(described(error))
-                del of_metric[metric]
-    scores = []
-    for metric, found in of_metric.items():
-        one = summarised(torch.cat(found), photographs, mutual=mutual)
-        scores.append(StoredScore(metric.name, metric.version, one.value, one.lo, one.hi, one.by_photograph))
-    return scores, problems, degenerate
 
 
 def struck(task: Task, error: Exception) -> JobResult:
     """What becomes of a job that something outside its cells has ended."""
-    readings = [StoredReading(m.name, m.version, "all", *_why(error)) for m in task.measures]
-    return JobResult(_struck(task.cells, error), readings)
-
-
-def _struck(cells: Sequence[Cell], error: Exception) -> list[Outcome]:
-    """What becomes of cells in which a component raised.
-
-    Components are other people's code and may raise anything: the run goes on, and the reason is kept.
-    """
-    return [Outcome(cell.identity(), *_why(error)) for cell in cells]
-
-
-def _why(error: Exception) -> tuple[str, str]:
-    """What becomes of a thing in which something raised, and the reason."""
-    return "skipped" if isinstance(error, Inapplicable) else "failed", described(error)
-
-
-def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
-    """Find out before any job runs what would end them all.
-
-    Args:
-        limit: seconds that a plugin's network may take to be built or to follow shapes, or None.
-
-    Returns:
-        The ids of jobs whose networks took down the process in which they were tried, or took too long: these had
-        better run in a process of their own.
-
-    Raises:
-        UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
-        MissingError: if a checkpoint that a user names does not fit.
-    """
-    deadly: set[Backbone] = set()
-    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
-        try:
-            enough = tried(backbone, partial(smallest_size, backbone, size), limit)
-        except ComponentError:
-            deadly.add(backbone)
-            continue
-        if enough is not None and enough > size:
-            raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
-            )
-    named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
-    for backbone, weights in named:
-        if backbone not in deadly:
-            with suppress(ComponentError):  # its jobs will tell
-                tried(backbone, partial(_fits, backbone, weights), limit)
-    for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
-    return {job.id for job in jobs if job.backbone in deadly}
-
-
-def _fits(backbone: Backbone, weights: Weights) -> None:
-    build(backbone, weights)
+    readings = [outcomes.unread(metric, error) for metric in task.measures]
+    return JobResult([outcomes.struck(cell, error) for cell in task.cells], readings)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from posbench.claims import Claims
 from posbench.components import Executor, Metric
-from posbench.engine import JobResult, Observer, check, struck
+from posbench.engine import JobResult, Observer, struck
 from posbench.errors import ComponentError, MissingError, PosbenchError, UsageError
 from posbench.guests import told
 from posbench.plan import Job, Plan, Task
+from posbench.preflight import check
 from posbench.store import Store
 
 if TYPE_CHECKING:

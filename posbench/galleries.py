@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posbench import boards
+from posbench import labels
 from posbench.components import Target
 from posbench.errors import one_line
 from posbench.grouping import groups
@@ -107,22 +107,22 @@ def _gallery(group: Sequence[tuple[Row, Record]], draw: Draw) -> Gallery:
         if record.cell_id not in maps:
             return Picture("", row["status"])
         score = row.get("spc")
-        text = "" if score is None else f"SPC {boards.number_text(score, None, digits=2)}"
+        text = "" if score is None else f"SPC {labels.number_text(score, None, digits=2)}"
         return Picture(data_uri(maps[record.cell_id], low, high), text)
 
-    at = {(boards.network_name(row), row["padding"]): picture(row, record) for row, record in group}
-    networks = sorted(dict.fromkeys(name for name, _ in at), key=lambda name: name == boards.CONTROL)
+    at = {(labels.network_name(row), row["padding"]): picture(row, record) for row, record in group}
+    networks = sorted(dict.fromkeys(name for name, _ in at), key=lambda name: name == labels.CONTROL)
     # The control has no border: its one map stands beside those of every padding.
-    paddings = [one for one in dict.fromkeys(one for _, one in at) if one != boards.CONTROL] or [boards.CONTROL]
+    paddings = [one for one in dict.fromkeys(one for _, one in at) if one != labels.CONTROL] or [labels.CONTROL]
     asked = [] if target is None else [Picture(data_uri(target, low, high), first["target"])]
 
     def line(padding: str) -> tuple[Picture | None, ...]:
-        return (*asked, *(at.get((one, padding)) or at.get((one, boards.CONTROL)) for one in networks))
+        return (*asked, *(at.get((one, padding)) or at.get((one, labels.CONTROL)) for one in networks))
 
     return Gallery(
-        f"{first['target']}: {boards.board_title(first, 'maps')}",
-        boards.setting_text(first),
-        f"{boards.number_text(low, None, digits=2)} (dark) to {boards.number_text(high, None, digits=2)} (bright)",
+        f"{first['target']}: {labels.board_title(first, 'maps')}",
+        labels.setting_text(first),
+        f"{labels.number_text(low, None, digits=2)} (dark) to {labels.number_text(high, None, digits=2)} (bright)",
         tuple(Picture("", name) for name in (*(["target"] if asked else []), *networks)),
         tuple((padding, line(padding)) for padding in paddings),
     )

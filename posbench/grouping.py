@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, TypeVar
 
-from posbench.boards import network_label, setting
+from posbench.labels import network_label, setting
 from posbench.leaderboard import Row
 from posbench.plan import ALL
 

@@ -10,15 +10,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from posbench import __version__, boards, markup
+from posbench import __version__, boards, labels, markup
 from posbench.answers import Answer, answers, difference_text, mean_text
-from posbench.boards import CONTROL, Reach
+from posbench.boards import Reach
 from posbench.comparison import Comparison, compare, headings
 from posbench.components import Metric, Target
 from posbench.content_error import content_errors
 from posbench.errors import MissingError, UsageError
 from posbench.galleries import Draw, drawn_by, galleries
 from posbench.grouping import whole
+from posbench.labels import CONTROL
 from posbench.leaderboard import Row, job_row, rows
 from posbench.pictures import svg_uri
 from posbench.plan import ALL
@@ -189,13 +190,13 @@ def _missing(rows: Sequence[Row]) -> list[Missing]:
     groups: dict[tuple[Any, ...], dict[str, dict[str, None]]] = {}
     for row in rows:
         crops = f"{row['n_train']} training and {row['n_test']} test crops of {row['image_size']} px"
-        network = boards.network_name({"seed": None} | row)
-        job = (row["status"], network, row["padding"], boards.images_name(row), row["reason"], crops, row["precision"])
+        network = labels.network_name({"seed": None} | row)
+        job = (row["status"], network, row["padding"], labels.images_name(row), row["reason"], crops, row["precision"])
         taps = f"taps {row['taps']}" if row.get("taps", ALL) != ALL else ""
         kind = ", ".join(filter(None, (row.get("control"), row.get("readout") if several else "", taps)))
         groups.setdefault(job, {}).setdefault(kind, {})[row.get("target") or row["metric"]] = None
     found = []
-    for (job, kinds), setting in zip(groups.items(), boards.apart([job[5:] for job in groups]), strict=True):
+    for (job, kinds), setting in zip(groups.items(), labels.apart([job[5:] for job in groups]), strict=True):
         what = [f"{kind}: {', '.join(of)}" if kind else ", ".join(of) for kind, of in kinds.items()]
         status, network, padding, images, reason = job[:5]
         found.append(Missing(status, network, padding, images, setting, "; ".join(what), reason))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from posbench.boards import CONTROL
 from posbench.controls import CONTROLS, EVERY, SEEDS, asked_as
+from posbench.labels import CONTROL
 from posbench.plan import identify
 from posbench.selection import Selection
 from posbench.store import JobRecord, Record

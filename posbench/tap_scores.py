@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posbench import boards
+from posbench import labels
 from posbench.errors import MissingError
 from posbench.grouping import groups
 from posbench.leaderboard import Row
@@ -39,7 +39,7 @@ def tap_scores(rows: Sequence[Row]) -> list[TapScores]:
     """
     single = [row for row in rows if row["taps"].isdecimal() and row.get(METRIC) is not None]
     found = []
-    for group in groups(single, boards.network_label):
+    for group in groups(single, labels.network_label):
         if len({row["taps"] for row in group}) < 2:
             continue
         scores: dict[str, dict[str, dict[int, tuple[float, float | None, float | None]]]] = {}
@@ -47,9 +47,9 @@ def tap_scores(rows: Sequence[Row]) -> list[TapScores]:
             of_padding = scores.setdefault(row["target"], {}).setdefault(row["padding"], {})
             of_padding[int(row["taps"])] = (row[METRIC], row[f"{METRIC}_lo"], row[f"{METRIC}_hi"])
         first = group[0]
-        network = boards.network_name(first)
-        setting = boards.setting_text(first | {"taps": "by themselves"})
-        found.append(TapScores(f"{network}: {boards.board_title(first, METRIC)}", setting, scores))
+        network = labels.network_name(first)
+        setting = labels.setting_text(first | {"taps": "by themselves"})
+        found.append(TapScores(f"{network}: {labels.board_title(first, METRIC)}", setting, scores))
     return found
 
 

@@ -18,6 +18,14 @@ from posbench import cli
 # Scripts start what they leave in the background deaf to Ctrl-C, which some tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests that run side by side share the cores, which torch would give to each of them.
+if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    torch.set_num_threads(max(1, torch.get_num_threads() // beside))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # for what they start
+    # The terminal that pytest was called in, which its line editor tells of, is none of theirs.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
 TINY = """
 from posbench import Backbone, hookimpl
 

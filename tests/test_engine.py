@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from posbench import controls, engine
+from posbench import controls, outcomes
 from posbench.builtin import metrics, targets
 from posbench.builtin.readouts import ridge
 from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
@@ -26,6 +26,7 @@ from posbench.maps import pattern, resize
 from posbench.observation import Observation, Reading
 from posbench.plan import Ingredients, Job, Plan, Source, make_plan
 from posbench.registry import load_registry
+from posbench.sharing import Shared, Stopwatch
 from posbench.statistics import interval
 from posbench.store import Record, Store
 from posbench.training import Training
@@ -702,9 +703,8 @@ def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None
     photos = photographs(15)
     job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
     turned = replace(job, test=replace(job.test, turned=True))
-    both = engine.Engine("cpu")
-    both.expect([job, turned])
-    upright, other = (both._cut(one, TEST) for one in (job, turned))
+    shared = Shared("cpu", Stopwatch())
+    upright, other = (shared.windows(one, TEST) for one in (job, turned))
     assert upright.photographs == other.photographs
     assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)
 
@@ -767,7 +767,7 @@ def test_scoring_some_images_at_a_time_changes_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = go(plan(score_at="image"), store)
-    monkeypatch.setattr(engine, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
+    monkeypatch.setattr(outcomes, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
     with Store(tmp_path / "other.db") as other:
         parts = go(plan(score_at="image"), other)
     assert [one.outcome.scores for one in whole] == [one.outcome.scores for one in parts]

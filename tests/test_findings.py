@@ -24,21 +24,22 @@ def rows(answer: Ran) -> Rows:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("network", "weights", "image_size"),
+    ("network", "weights", "image_size", "train_count"),
     [
-        ("tf_efficientnet_lite0", "pretrained", "224"),
-        ("tf_efficientnet_lite0", "random", "224"),
-        ("resnet18", "random", "224"),
-        ("vgg16", "random", "128"),
+        ("tf_efficientnet_lite0", "pretrained", "224", "256"),
+        ("tf_efficientnet_lite0", "random", "128", "256"),
+        ("resnet18", "random", "128", "256"),
+        ("vgg16", "random", "96", "128"),
     ],
 )
 def test_the_verdict_is_position_under_zeros_and_nothing_on_a_torus(
-    network: str, weights: str, image_size: str, posbench: Callable[..., Ran]
+    network: str, weights: str, image_size: str, train_count: str, posbench: Callable[..., Ran]
 ) -> None:
     # Under circular padding network and images look alike from everywhere: whatever is found is a leak.
     answer = posbench(
         *("run", "--backbones", network, "--paddings", "zero,circular", "--weights", weights),
-        *("--image-size", image_size, "--images", "leaves", "--test-count", "384", "--csv", "-"),
+        *("--image-size", image_size, "--train-count", train_count),
+        *("--images", "leaves", "--test-count", "384", "--csv", "-"),
     )
     found = rows(answer)
     for target in ("H", "V", "G", "HS", "VS"):

@@ -156,7 +156,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw a cell's mean predicted map beside its target, and tell how it was made."""
-    from posbench import boards, drawing, render
+    from posbench import boards, drawing, labels, render
     from posbench.leaderboard import columns, rows, write_whole
     from posbench.store import Store
     from posbench.verdict import verdicts
@@ -173,7 +173,7 @@ def show(
             raise UsageError(
                 f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
             )
-        write_whole(png, drawing.png(maps, boards.cell_title(values), f"value drawn for {values['target']}"))
+        write_whole(png, drawing.png(maps, labels.cell_title(values), f"value drawn for {values['target']}"))
     lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]
