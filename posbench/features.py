@@ -6,9 +6,10 @@ resized at once. So no feature is ever held at the grid's resolution that does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,9 @@ class Features:
     """The taps of n images.
 
     Attributes:
-        taps: one tensor a tap, [n, height, width, channels] (channels last, contiguous), float32 or bfloat16, from the
-            shallowest to the deepest; height and width are the tap's own, or the grid's if that is coarser. Large ones
-            are mapped from a file: see `posbench.spill`.
+        taps: one tensor a tap, [n, height, width, channels], float32 or bfloat16, from the shallowest to the deepest;
+            height and width are the tap's own, or the grid's if that is coarser. Channels lie last in memory, those of
+            taps of one size side by side. Large ones are mapped from a file: see `posbench.spill`.
         grid: the side of the square grid that taps are aligned to.
     """
 
@@ -54,7 +55,22 @@ class Features:
             numbers = slice(run.start, run.stop) if list(numbers) == list(run) else numbers
         if isinstance(numbers, slice):
             return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
-        return Features(tuple(_chosen(tap, numbers) for tap in self.taps), self.grid)
+        chosen = [(_chosen(_as_one(run), numbers), [tap.shape[3] for tap in run]) for run in self._runs()]
+        return Features(tuple(tap for wide, channels in chosen for tap in torch.split(wide, channels, 3)), self.grid)
+
+    def merged(self) -> Features:
+        """The same memory with fewer taps, wider ones: those that lie side by side are one."""
+        return Features(tuple(map(_as_one, self._runs())), self.grid)
+
+    def _runs(self) -> list[list[torch.Tensor]]:
+        """Taps that lie side by side, together."""
+        runs: list[list[torch.Tensor]] = []
+        for tap in self.taps:
+            if runs and _beside(runs[-1][-1], tap):
+                runs[-1].append(tap)
+            else:
+                runs.append([tap])
+        return runs
 
     def batches(self, size: int) -> Iterator[Features]:
         """All images, `size` at a time."""
@@ -64,6 +80,34 @@ class Features:
     def aligned(self) -> torch.Tensor:
         """All taps resized to the grid, float32 [n, channels, grid, grid]: large, so ask a few images at a time."""
         return torch.cat([align(tap.permute(0, 3, 1, 2).float(), self.grid) for tap in self.taps], dim=1)
+
+
+def rooms(shapes: Iterable[Sequence[int]], dtype: torch.dtype, device: torch.device) -> list[torch.Tensor]:
+    """Taps [n, height, width, channels] without values; those of one size that follow each other lie side by side.
+
+    Few wide products take less time than many narrow ones.
+
+    Raises:
+        UsageError: if the disk has no room for them.
+    """
+    made: list[torch.Tensor] = []
+    for size, alike in groupby(shapes, key=lambda shape: tuple(shape[:3])):
+        channels = [shape[3] for shape in alike]
+        made.extend(torch.split(empty((*size, sum(channels)), dtype, device), channels, dim=3))
+    return made
+
+
+def _beside(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether the channels of a tap go on where those of another end."""
+    place = one.untyped_storage().data_ptr(), one.storage_offset() + one.shape[3]
+    there = other.untyped_storage().data_ptr(), other.storage_offset()
+    return place == there and one.shape[:3] == other.shape[:3] and one.stride() == other.stride()
+
+
+def _as_one(run: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Taps that lie side by side as one."""
+    channels = sum(tap.shape[3] for tap in run)
+    return run[0].as_strided((*run[0].shape[:3], channels), run[0].stride(), run[0].storage_offset())
 
 
 def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
@@ -122,7 +166,8 @@ def extract(
         cells = _cells(run, taps, grid)
         del taps
         if not stored:
-            stored = [empty((len(windows), *tap.shape[1:]), tap.dtype, tap.device) for tap in cells]
+            shapes = [(len(windows), *tap.shape[1:]) for tap in cells]
+            stored = rooms(shapes, cells[0].dtype, cells[0].device)
         first, last = int(numbers[0]), int(numbers[-1])
         # All threads copy to a slice, and one to chosen places.
         together = last - first + 1 == len(numbers)

@@ -1,17 +1,15 @@
-"""A convolution on aligned taps, computed at each tap's own resolution.
+"""A convolution on aligned taps, computed at each tap's own resolution, and its adjoint.
 
 Mixing channels and resizing commute: rather than resize hundreds of channels and then mix them, the few results are
-resized. Throughout, `q` stands for the k·k·targets results of mixing, ordered so: for every offset within the kernel
-and every target, a map of what that offset's weights make of the channels. While they are made they stand last, as the
-channels do, which lets processors take many at once; then the maps come first and the images after them, which makes
-reading at an offset quick.
+resized. For every offset within the kernel and every target, mixing makes a map of what that offset's weights make of
+the channels; resizing, reading each map at its offset and summing are one matrix along rows and one along columns, for
+all taps together. Maps of a k×k kernel are kept in k groups, by the column of their offset, so that the cells of a row
+at all columns of the kernel lie one after the other: what the matrix along columns takes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache, reduce
-from itertools import product
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +17,12 @@ from torch.nn.grad import conv2d_weight
 
 from posbench.features import Features
 
-#: What processors compute at once: with fewer results of mixing, some of it would lie idle.
+#: Maps of a group are filled up to a multiple of this: of other numbers, processors leave some lanes idle.
 LANES = 16
 
 
 def by_tap(weight: torch.Tensor, features: Features) -> tuple[torch.Tensor, ...]:
-    """A tensor [C, q] over the channels of all taps, one part a tap."""
+    """A tensor [C, …] over the channels of all taps, one part a tap."""
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
 
@@ -52,58 +50,86 @@ def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
     return (rows @ wide.reshape(n, h, -1)).view(n, len(rows), len(columns), channels)
 
 
-def mix(features: Features, weight: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
-    """The channels of all taps mixed and summed on the grid: float32 [q, n, grid, grid].
+def convolve(
+    features: Features, weight: torch.Tensor, kernel: int, padding: int, *, rounded: bool = False
+) -> torch.Tensor:
+    """The k×k convolution of aligned taps: float32 [targets, n, side, side] with side = grid + 2·padding − k + 1.
 
     Args:
         features: of n images.
-        weight: float32 [C, q], C being the channels of all taps.
+        weight: float32 [C, k·k·targets], C being the channels of all taps: an offset's row first, then its column,
+            then the target.
+        kernel: k.
+        padding: cells of zeros around the aligned features.
         rounded: whether weights and products may be rounded to the precision of the features, which takes half as long
             where that is bfloat16 and the machine has it.
     """
-    q = weight.shape[1]
-    parts = by_tap(F.pad(weight, (0, -q % LANES)), features)
-    mixed = [_mixed(tap, part, rounded) for tap, part in zip(features.taps, parts, strict=True)]
-    return _summed(mixed, features.grid)[..., :q].permute(3, 0, 1, 2).contiguous()
+    wide, n = features.merged(), len(features)
+    targets = weight.shape[1] // kernel**2
+    groups = _filled(weight.view(-1, kernel, kernel, targets).transpose(1, 2).flatten(2)).flatten(1)
+    mixed: dict[tuple[int, int], torch.Tensor] = {}
+    for tap, part in zip(wide.taps, by_tap(groups, wide), strict=True):
+        maps, size = _mixed(tap, part, rounded), _size(tap)
+        mixed[size] = mixed[size].add_(maps) if size in mixed else maps
+    read = []
+    for (height, width), maps in mixed.items():
+        columns = _columns(width, features.grid, kernel, padding, maps.device)
+        found = (columns @ maps.view(n * height, width * kernel, -1)).view(n, height, len(columns), -1)
+        by_row = found[..., : kernel * targets].view(*found.shape[:3], kernel, targets).permute(0, 3, 1, 2, 4)
+        read.append(by_row.reshape(n, kernel * height, -1))
+    rows = _rows(tuple(height for height, _ in mixed), features.grid, kernel, padding, weight.device)
+    drawn = rows @ torch.cat(read, dim=1)
+    return drawn.view(n, len(rows), -1, targets).permute(3, 0, 1, 2).contiguous()
 
 
-def unmix(features: Features, maps: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
-    """The adjoint of `mix`: from [q, n, grid, grid], one row a channel of all taps: [channels, q]."""
-    q = len(maps)
-    maps = maps.expand(-1, len(features), -1, -1).permute(1, 2, 3, 0)
-    maps = F.pad(maps, (0, -q % LANES)).contiguous()
-    shared = _shared(maps, [tap.shape[1:3] for tap in features.taps])
-    parts = [_unmixed(tap, part, rounded)[:q] for tap, part in zip(features.taps, shared, strict=True)]
-    return torch.cat(parts, dim=1).T.contiguous()
+def adjoint(
+    features: Features, drawn: torch.Tensor, kernel: int, padding: int, *, rounded: bool = False
+) -> torch.Tensor:
+    """The adjoint of `convolve`: from [targets, n or 1 for all alike, side, side], float32 [C, k·k·targets]."""
+    wide, n = features.merged(), len(features)
+    targets, _, side, _ = drawn.shape
+    sizes = list(dict.fromkeys(map(_size, wide.taps)))
+    rows = _rows(tuple(height for height, _ in sizes), features.grid, kernel, padding, drawn.device)
+    by_row = rows.T @ drawn.expand(-1, n, -1, -1).permute(1, 2, 3, 0).reshape(n, side, -1)
+    mixed = {}
+    by_size = torch.split(by_row, [kernel * height for height, _ in sizes], 1)
+    for (height, width), part in zip(sizes, by_size, strict=True):
+        columns = _columns(width, features.grid, kernel, padding, drawn.device)
+        found = part.view(n, kernel, height, side, targets).permute(0, 2, 3, 1, 4).reshape(n * height, side, -1)
+        mixed[height, width] = (columns.T @ _filled(found)).view(n, height, width, -1)
+    parts = [_unmixed(tap, mixed[_size(tap)], rounded) for tap in wide.taps]
+    groups = torch.cat(parts, dim=1).view(kernel, -1, features.channels)
+    return groups[:, : kernel * targets].view(kernel, kernel, targets, -1).permute(3, 1, 0, 2).flatten(1)
 
 
-def _summed(maps: Sequence[torch.Tensor], grid: int) -> torch.Tensor:
-    """The sum of maps [n, h, w, q] of several sizes on the grid: [n, grid, grid, q]."""
-    aligned = [one for one in maps if one.shape[1:3] == (grid, grid)]
-    coarse = [one for one in maps if one.shape[1:3] != (grid, grid)]
-    n, q = len(maps[0]), maps[0].shape[3]
-    total = reduce(torch.Tensor.add_, aligned) if aligned else maps[0].new_zeros(n, grid, grid, q)
-    if coarse:
-        # Columns of each, and then the rows of all by one matrix.
-        wide = torch.cat([resizer(one.shape[2], grid, one.device) @ one for one in coarse], dim=1)
-        rows = torch.cat([resizer(one.shape[1], grid, one.device) for one in coarse], dim=1)
-        total.view(n, grid, -1).baddbmm_(rows.expand(n, -1, -1), wide.flatten(2))
-    return total
+def _filled(groups: torch.Tensor) -> torch.Tensor:
+    """The last dimension filled up with zeros to a multiple of `LANES`."""
+    return F.pad(groups, (0, -groups.shape[-1] % LANES))
 
 
-def _shared(maps: torch.Tensor, sizes: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
-    """The adjoint of `_summed`: from [n, grid, grid, q], maps of each of the sizes."""
-    n, grid, *_ = maps.shape
-    coarse = [resizer(height, grid, maps.device) for height, width in sizes if (height, width) != (grid, grid)]
-    rows = torch.cat(coarse, dim=1).T if coarse else maps.new_empty(0, grid)
-    wide = (rows @ maps.flatten(2)).view(n, -1, *maps.shape[2:])
-    first = 0
-    for height, width in sizes:
-        if (height, width) == (grid, grid):
-            yield maps
-        else:
-            yield resizer(width, grid, maps.device).T @ wide[:, first : first + height]
-            first += height
+def _size(tap: torch.Tensor) -> tuple[int, int]:
+    return tap.shape[1], tap.shape[2]
+
+
+def _readings(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """For each offset, the matrix that resizes a row to the grid and reads it there: [kernel, side, length]."""
+    padded = F.pad(resizer(length, grid, device), (0, 0, padding, padding))
+    return padded.unfold(0, len(padded) - kernel + 1, 1).mT
+
+
+@cache
+def _columns(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """What is read at all columns of the kernel, from the cells of a row with k values each: [side, length · k]."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _readings(length, grid, kernel, padding, device).permute(1, 2, 0).flatten(1)
+
+
+@cache
+def _rows(lengths: tuple[int, ...], grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """What is read at all rows of the kernel, from maps of several heights below each other: [side, Σ k · length]."""
+    with torch.inference_mode(False), torch.no_grad():
+        read = [_readings(length, grid, kernel, padding, device).transpose(0, 1).flatten(1) for length in lengths]
+        return torch.cat(read, dim=1)
 
 
 def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:
@@ -126,25 +152,3 @@ def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tens
     taken, drawn = (one.permute(0, 3, 1, 2) for one in (tap.float(), maps))
     weight: torch.Tensor = conv2d_weight(taken, shape, drawn)  # type: ignore[no-untyped-call]
     return weight[..., 0, 0]
-
-
-def gather(mixed: torch.Tensor, kernel: int, padding: int) -> torch.Tensor:
-    """The convolution's result [targets, n, side, side]: each offset's mixtures, read at that offset."""
-    if padding:
-        mixed = F.pad(mixed, [padding] * 4)
-    side = mixed.shape[-1] - kernel + 1
-    offsets = mixed.view(kernel, kernel, -1, *mixed.shape[1:])
-    total = mixed.new_zeros(*offsets.shape[2:4], side, side)
-    for y, x in product(range(kernel), repeat=2):
-        total += offsets[y, x, ..., y : y + side, x : x + side]
-    return total
-
-
-def scatter(drawn: torch.Tensor, kernel: int, grid: int, padding: int) -> torch.Tensor:
-    """The adjoint of `gather`: [q, n, grid, grid]."""
-    targets, n, side, _ = drawn.shape
-    padded = grid + 2 * padding
-    offsets = drawn.new_zeros(kernel, kernel, targets, n, padded, padded)
-    for y, x in product(range(kernel), repeat=2):
-        offsets[y, x, ..., y : y + side, x : x + side] = drawn
-    return offsets.flatten(0, 2)[..., padding : padding + grid, padding : padding + grid]

@@ -13,7 +13,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from posbench.mixing import mix
+from posbench.mixing import convolve
 from posbench.standardising import Standardised
 
 #: Mixtures of channels whose content is told apart, and what of the mean image is: more cost more and help less.
@@ -75,7 +75,7 @@ class Preconditioner:
 
     def _neighbours(self, mixtures: torch.Tensor) -> torch.Tensor:
         """How the k² cells under the kernel vary together in mixtures [C, count] of channels: [count, k², k²]."""
-        maps = mix(self._some, mixtures * self._found.scale[:, None])
+        maps = convolve(self._some, mixtures * self._found.scale[:, None], 1, 0)
         side = self._some.grid - self._kernel + 1
         offsets = product(range(self._kernel), repeat=2)
         patches = torch.stack([maps[..., y : y + side, x : x + side].flatten(1) for y, x in offsets], dim=1)

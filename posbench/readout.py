@@ -2,7 +2,7 @@
 
 The readout is a k×k convolution over all taps, aligned to one grid, without padding unless it is asked for. Its Gram
 matrix would have (k²C)² entries and cost many times the network itself; here it is only ever multiplied by, as
-`posbench.mixing` does it. `q` stands for the k·k·targets maps that are mixed there.
+`posbench.mixing` does it. `q` stands for k·k·targets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from posbench.errors import PosbenchError
 from posbench.features import Features
-from posbench.mixing import gather, mix, scatter, unmix
+from posbench.mixing import adjoint, convolve
 from posbench.preconditioner import Preconditioner
 from posbench.standardising import pieces, standardise
 
@@ -47,7 +47,7 @@ class LinearReadout:
 
     def predict(self, features: Features) -> torch.Tensor:
         """The drawn maps, float32 [n, targets, side, side] with side = grid + 2·padding − k + 1."""
-        maps = [gather(mix(batch, self.weight), self.kernel, self.padding) for batch in pieces(features)]
+        maps = [convolve(batch, self.weight, self.kernel, self.padding) for batch in pieces(features)]
         return torch.cat(maps, dim=1).transpose(0, 1) + self.bias[:, None, None]
 
 
@@ -81,7 +81,7 @@ def fit_ridge(
     problem = _Problem(features, targets, kernel, penalty, padding)
     solution, steps = _conjugate_gradients(problem)
     weight = problem.unscaled(solution)
-    drawn = problem.asked_mean(gather(mix(problem.found.mean, weight), kernel, padding))
+    drawn = problem.asked_mean(convolve(problem.found.mean, weight, kernel, padding))
     return LinearReadout(weight, targets.nanmean(dim=(1, 2)) - drawn.flatten(), kernel, padding, steps)
 
 
@@ -151,11 +151,11 @@ class _Problem:
         return self._scaled(total)
 
     def _read(self, features: Features, own: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
-        return gather(mix(features, own, rounded=rounded), self.kernel, self.padding)
+        return convolve(features, own, self.kernel, self.padding, rounded=rounded)
 
     def _written(self, features: Features, drawn: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
         """The adjoint of `_read`."""
-        return unmix(features, scatter(drawn, self.kernel, features.grid, self.padding), rounded=rounded)
+        return adjoint(features, drawn, self.kernel, self.padding, rounded=rounded)
 
     def _scaled(self, gradient: torch.Tensor) -> torch.Tensor:
         return (gradient * self.found.scale[:, None]).view(len(gradient), self.kernel**2, -1)

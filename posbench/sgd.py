@@ -18,7 +18,7 @@ from torch import nn
 from posbench.errors import PosbenchError
 from posbench.features import Features
 from posbench.maps import resize
-from posbench.mixing import gather, mix, scatter, unmix
+from posbench.mixing import adjoint, convolve
 from posbench.training import Training
 
 EPOCHS = 15
@@ -154,12 +154,12 @@ class _Mixed(torch.autograd.Function):
     def forward(ctx: Any, weight: torch.Tensor, features: Features, kernel: int, padding: int) -> torch.Tensor:
         """From weights [channels, q] to [targets, n, side, side]."""
         ctx.given = features, kernel, padding
-        return gather(mix(features, weight), kernel, padding)
+        return convolve(features, weight, kernel, padding)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         features, kernel, padding = ctx.given
-        return unmix(features, scatter(gradient, kernel, features.grid, padding)), None, None, None
+        return adjoint(features, gradient, kernel, padding), None, None, None
 
 
 def _draw(stacks: Sequence[nn.Sequential], features: Features) -> torch.Tensor:

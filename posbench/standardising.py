@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 
-from posbench.features import Features
+from posbench.features import Features, rooms
 from posbench.mixing import resize_maps, resized, resizer
 from posbench.spill import fits
 
@@ -142,21 +141,14 @@ def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
 
 
 def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) -> Features | None:
-    """Departures in bfloat16, to be kept from visit to visit, unless they are too many.
-
-    Taps of one size are one tap there, since few wide products take less time than many narrow ones.
-    """
+    """Departures in bfloat16, to be kept from visit to visit, unless they are too many."""
     if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
-    wide, rooms = [], list[torch.Tensor]()
-    for size, alike in groupby(features.taps, key=lambda tap: tap.shape[:3]):
-        channels = [tap.shape[3] for tap in alike]
-        wide.append(features.taps[0].new_empty(*size, sum(channels), dtype=torch.bfloat16))
-        rooms.extend(torch.split(wide[-1], channels, dim=3))
-    for tap, less, mean, room in zip(features.taps, level, image.taps, rooms, strict=True):
+    kept = rooms([tap.shape for tap in features.taps], torch.bfloat16, features.taps[0].device)
+    for tap, less, mean, room in zip(features.taps, level, image.taps, kept, strict=True):
         for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
             room[numbers] = tap[numbers].float() - less - mean
-    return Features(tuple(wide), features.grid)
+    return Features(tuple(kept), features.grid)
 
 
 def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) -> torch.Tensor:

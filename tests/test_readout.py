@@ -19,9 +19,9 @@ from posbench import readout, spill, standardising
 from posbench.builtin.metrics import spc
 from posbench.components import Backbone, Target
 from posbench.errors import PosbenchError
-from posbench.features import Features, extract
+from posbench.features import Features, extract, rooms
 from posbench.maps import pattern, resize
-from posbench.mixing import by_tap, gather, mix, scatter, unmix
+from posbench.mixing import adjoint, by_tap, convolve
 from posbench.networks import build
 from posbench.passes import Pass
 from posbench.readout import fit_ridge
@@ -317,58 +317,65 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> float:
 side_and_channels = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
-    shapes=st.lists(side_and_channels, min_size=1, max_size=3),
-    grid=st.integers(2, 7),
-    mixtures=st.integers(1, 4),
-    images=st.integers(1, 3),
-    seed=st.integers(0, 2**16),
-)
-def test_mixing_and_unmixing_are_adjoint(
-    shapes: list[tuple[int, int, int]], grid: int, mixtures: int, images: int, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    features = Features(tuple(torch.randn(images, *shape, generator=generator) for shape in shapes), grid)
-    weight = torch.randn(features.channels, mixtures, generator=generator)
-    maps = torch.randn(mixtures, images, grid, grid, generator=generator)
-    there, back = mix(features, weight), unmix(features, maps)
-    assert there.shape == maps.shape
-    assert dot(there, maps) == pytest.approx(dot(weight, back), rel=1e-4, abs=1e-3)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
+    shapes=st.lists(side_and_channels, min_size=1, max_size=4),
     grid=st.integers(5, 8),
     kernel=st.sampled_from([1, 3, 5]),
-    drawn=st.integers(1, 3),
+    drawn=st.integers(1, 4),
     images=st.integers(1, 3),
     padding=st.integers(0, 2),
     seed=st.integers(0, 2**16),
 )
-def test_gathering_and_scattering_are_adjoint(
-    grid: int, kernel: int, drawn: int, images: int, padding: int, seed: int
+def test_it_is_aligning_and_then_a_convolution_and_its_adjoint(
+    shapes: list[tuple[int, int, int]], grid: int, kernel: int, drawn: int, images: int, padding: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    side = grid + 2 * padding - kernel + 1
-    mixed = torch.randn(kernel**2 * drawn, images, grid, grid, generator=generator, dtype=torch.float64)
-    maps = torch.randn(drawn, images, side, side, generator=generator, dtype=torch.float64)
-    assert gather(mixed, kernel, padding).shape == maps.shape
-    assert dot(gather(mixed, kernel, padding), maps) == pytest.approx(
-        dot(mixed, scatter(maps, kernel, grid, padding)), abs=1e-9
-    )
+    features = Features(tuple(torch.randn(images, *shape, generator=generator) for shape in shapes), grid)
+    weight = torch.randn(features.channels, kernel**2 * drawn, generator=generator)
+    kernels = weight.view(-1, kernel, kernel, drawn).permute(3, 0, 1, 2).double()
+    aligned = torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2)
+    expected = F.conv2d(aligned, kernels, padding=padding).transpose(0, 1)
+    there = convolve(features, weight, kernel, padding)
+    torch.testing.assert_close(there.double(), expected, rtol=1e-4, atol=1e-3)
+    maps = torch.randn(there.shape, generator=generator)
+    back = adjoint(features, maps, kernel, padding)
+    assert dot(there, maps) == pytest.approx(dot(weight, back), rel=1e-4, abs=1e-2)
+    one = torch.randn(drawn, 1, *there.shape[2:], generator=generator)
+    alike = adjoint(features, one.expand_as(there).contiguous(), kernel, padding)
+    assert torch.equal(adjoint(features, one, kernel, padding), alike)
 
 
-def test_mixing_is_aligning_and_then_a_convolution() -> None:
+def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
+    apart = noise(3, 20, [(8, 3), (8, 5), (4, 6), (8, 2)], 8)
+    beside = Features(tuple(rooms([tap.shape for tap in apart.taps], torch.float32, torch.device("cpu"))), 8)
+    for room, tap in zip(beside.taps, apart.taps, strict=True):
+        room.copy_(tap)
+    assert [tap.shape[3] for tap in beside.merged().taps] == [8, 6, 2]
+    assert [tap.shape[3] for tap in apart.merged().taps] == [3, 5, 6, 2]
+    weight = torch.randn(apart.channels, 9 * 2)
+    for numbers in (slice(2, 9), [3, 4, 5], [11, 2, 7]):
+        one, other = (features.of_images(numbers) for features in (beside, apart))
+        assert all(map(torch.equal, one.taps, other.taps))
+        assert [tap.shape[3] for tap in one.merged().taps] == [8, 6, 2]
+        torch.testing.assert_close(convolve(one, weight, 3, 0), convolve(other, weight, 3, 0), rtol=1e-4, atol=1e-2)
+    # Taps that are left out between two are no part of what is read.
+    for taps in ([0], [1, 2], [0, 2, 3], [0, 3]):
+        one, other = (features.of_taps(taps) for features in (beside, apart))
+        some = torch.randn(one.channels, 9 * 2)
+        torch.testing.assert_close(convolve(one, some, 3, 0), convolve(other, some, 3, 0), rtol=1e-4, atol=1e-2)
+        maps = torch.randn(2, 20, 6, 6)
+        torch.testing.assert_close(adjoint(one, maps, 3, 0), adjoint(other, maps, 3, 0), rtol=1e-4, atol=1e-1)
+
+
+def test_without_the_library_for_convolutions_it_is_the_same() -> None:
     features = noise(3, 20, [*SHAPES, (8, 2)], 8)
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(features.channels, 9 * 2, generator=generator)
-    kernels = weight.view(-1, 3, 3, 2).permute(3, 0, 1, 2).double()
-    expected = F.conv2d(torch.from_numpy(aligned64(features)).permute(0, 3, 1, 2), kernels).transpose(0, 1)
-    torch.testing.assert_close(gather(mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
-    # Where torch was built without its library for convolutions, these lay their results out otherwise.
+    weight, maps = torch.randn(features.channels, 9 * 2), torch.randn(2, 20, 6, 6)
+    there, back = convolve(features, weight, 3, 0), adjoint(features, maps, 3, 0)
+    # Where torch was built without it, convolutions lay their results out otherwise.
     with torch.backends.mkldnn.flags(enabled=False):
-        torch.testing.assert_close(gather(mix(features, weight), 3, 0).double(), expected, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(convolve(features, weight, 3, 0), there, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(adjoint(features, maps, 3, 0), back, rtol=1e-4, atol=1e-1)
 
 
 @pytest.mark.parametrize("images", [1, 3])
