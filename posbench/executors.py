@@ -112,15 +112,15 @@ def run(
         fail_fast: stop after the first job that fails.
         metrics, since, forced: as `Store.remaining` takes them; `since` is the store's last run when the tasks were
             chosen, by default what it is now.
-        apart: runs, after the others, jobs that were in hand when a process died, or that `engine.check` warns of; by
-            default, the pool does.
-        limit: as `engine.check` takes it.
+        apart: runs, after the others, jobs that were in hand when a process died, or that `preflight.check` warns of;
+            by default, the pool does.
+        limit: as `preflight.check` takes it.
 
     Yields:
         Each computed job, once it is stored.
 
     Raises:
-        UsageError, MissingError: as `engine.check` does, before any job runs; or if the store cannot be written.
+        UsageError, MissingError: as `preflight.check` does, before any job runs; or if the store cannot be written.
     """
     warned_of = check([task.job for task in tasks], limit)
     since = store.last_run() if since is None else since

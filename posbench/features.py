@@ -28,8 +28,9 @@ class Features:
 
     Attributes:
         taps: one tensor a tap, [n, height, width, channels], float32 or bfloat16, from the shallowest to the deepest;
-            height and width are the tap's own, or the grid's if that is coarser. Channels lie last in memory, those of
-            taps of one size side by side. Large ones are mapped from a file: see `posbench.spill`.
+            height and width are the tap's own, or the grid's if that is coarser. As extracted, those of one size and
+            dtype that follow each other lie side by side in memory, so a tap need not be contiguous; large ones are
+            mapped from a file: see `posbench.spill`.
         grid: the side of the square grid that taps are aligned to.
     """
 
@@ -50,7 +51,7 @@ class Features:
 
     def of_images(self, numbers: slice | Sequence[int]) -> Features:
         """The images of these numbers; those that stand together share their memory."""
-        if not isinstance(numbers, slice) and len(numbers):
+        if not isinstance(numbers, slice) and len(numbers) and numbers[0] >= 0:
             run = range(numbers[0], numbers[0] + len(numbers))
             numbers = slice(run.start, run.stop) if list(numbers) == list(run) else numbers
         if isinstance(numbers, slice):
@@ -82,17 +83,17 @@ class Features:
         return torch.cat([align(tap.permute(0, 3, 1, 2).float(), self.grid) for tap in self.taps], dim=1)
 
 
-def rooms(shapes: Iterable[Sequence[int]], dtype: torch.dtype, device: torch.device) -> list[torch.Tensor]:
-    """Taps [n, height, width, channels] without values; those of one size that follow each other lie side by side.
-
-    Few wide products take less time than many narrow ones.
+def rooms(shapes: Iterable[Sequence[int]], dtypes: Iterable[torch.dtype], device: torch.device) -> list[torch.Tensor]:
+    """Taps [n, height, width, channels] without values; those alike but for their channels lie side by side if they
+    follow each other, since few wide products take less time than many narrow ones.
 
     Raises:
         UsageError: if the disk has no room for them.
     """
     made: list[torch.Tensor] = []
-    for size, alike in groupby(shapes, key=lambda shape: tuple(shape[:3])):
-        channels = [shape[3] for shape in alike]
+    asked = zip(shapes, dtypes, strict=True)
+    for (size, dtype), alike in groupby(asked, key=lambda one: (tuple(one[0][:3]), one[1])):
+        channels = [shape[3] for shape, _ in alike]
         made.extend(torch.split(empty((*size, sum(channels)), dtype, device), channels, dim=3))
     return made
 
@@ -101,7 +102,8 @@ def _beside(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether the channels of a tap go on where those of another end."""
     place = one.untyped_storage().data_ptr(), one.storage_offset() + one.shape[3]
     there = other.untyped_storage().data_ptr(), other.storage_offset()
-    return place == there and one.shape[:3] == other.shape[:3] and one.stride() == other.stride()
+    alike = (one.dtype, one.shape[:3], one.stride()) == (other.dtype, other.shape[:3], other.stride())
+    return alike and one.stride(3) == 1 and place == there
 
 
 def _as_one(run: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -167,7 +169,7 @@ def extract(
         del taps
         if not stored:
             shapes = [(len(windows), *tap.shape[1:]) for tap in cells]
-            stored = rooms(shapes, cells[0].dtype, cells[0].device)
+            stored = rooms(shapes, [tap.dtype for tap in cells], cells[0].device)
         first, last = int(numbers[0]), int(numbers[-1])
         # All threads copy to a slice, and one to chosen places.
         together = last - first + 1 == len(numbers)

@@ -3,8 +3,9 @@
 Mixing channels and resizing commute: rather than resize hundreds of channels and then mix them, the few results are
 resized. For every offset within the kernel and every target, mixing makes a map of what that offset's weights make of
 the channels; resizing, reading each map at its offset and summing are one matrix along rows and one along columns, for
-all taps together. Maps of a k×k kernel are kept in k groups, by the column of their offset, so that the cells of a row
-at all columns of the kernel lie one after the other: what the matrix along columns takes in.
+all taps together. The maps of a k×k kernel are kept in k groups, by the column of their offset, so that the cells of a
+row at all columns of the kernel lie one after the other: what the matrix along columns takes in. `m` stands for the
+maps of all groups, filled up as `LANES` says.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _rows(lengths: tuple[int, ...], grid: int, kernel: int, padding: int, device
 
 
 def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """A tap [n, h, w, channels] mixed by [channels, q] at its own resolution: float32 [n, h, w, q]."""
+    """A tap [n, h, w, channels] mixed by [channels, m] at its own resolution: float32 [n, h, w, m]."""
     if rounded and tap.dtype == torch.bfloat16:
         return (tap @ part.bfloat16()).float()
     if tap.is_cuda:
@@ -143,7 +144,7 @@ def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor
 
 
 def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """The adjoint of `_mixed`: from [n, h, w, q], float32 [q, channels]."""
+    """The adjoint of `_mixed`: from [n, h, w, m], float32 [m, channels]."""
     if rounded and tap.dtype == torch.bfloat16:
         return (maps.bfloat16().flatten(0, 2).T @ tap.flatten(0, 2)).float()
     if tap.is_cuda:

@@ -31,8 +31,8 @@ def scored(
     metrics: Sequence[Metric],
     test: Windows,
     *,
-    remark: str = "",
-    mutual: bool = False,
+    remark: str,
+    mutual: bool,
 ) -> Outcome:
     """What becomes of a cell whose readout has drawn. A metric that fails takes no other with it.
 

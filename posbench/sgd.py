@@ -152,7 +152,7 @@ class _Mixed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, features: Features, kernel: int, padding: int) -> torch.Tensor:
-        """From weights [channels, q] to [targets, n, side, side]."""
+        """From weights [channels, k·k·targets] to [targets, n, side, side]."""
         ctx.given = features, kernel, padding
         return convolve(features, weight, kernel, padding)
 

@@ -144,8 +144,9 @@ def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) ->
     """Departures in bfloat16, to be kept from visit to visit, unless they are too many."""
     if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
-    kept = rooms([tap.shape for tap in features.taps], torch.bfloat16, features.taps[0].device)
-    for tap, less, mean, room in zip(features.taps, level, image.taps, kept, strict=True):
+    taps = features.taps
+    kept = rooms([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
+    for tap, less, mean, room in zip(taps, level, image.taps, kept, strict=True):
         for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
             room[numbers] = tap[numbers].float() - less - mean
     return Features(tuple(kept), features.grid)

@@ -101,6 +101,17 @@ def test_pixels_are_normalised_per_channel() -> None:
     assert got.tolist() == pytest.approx(expected, rel=1e-6)
 
 
+def test_each_tap_keeps_the_precision_that_the_network_gives_it() -> None:
+    def mixed(x: torch.Tensor) -> list[torch.Tensor]:
+        tap = F.avg_pool2d(x, 8)
+        return [tap.bfloat16(), tap + 1, tap + 2, F.avg_pool2d(tap, 2).bfloat16()]
+
+    got = passed(Taps(mixed), some(5), 4)
+    assert [tap.dtype for tap in got.taps] == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
+    assert [tap.shape[3] for tap in got.merged().taps] == [3, 6, 3]
+    torch.testing.assert_close(got.taps[2], got.taps[1] + 1)
+
+
 def test_a_finer_tap_is_resized_corner_on_corner() -> None:
     ramp = torch.arange(15.0).expand(1, 1, 15, 15)
     got = passed(Taps(lambda x: [ramp]), some(1, 15)).taps[0][0, :, :, 0]

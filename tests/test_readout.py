@@ -348,7 +348,7 @@ def test_it_is_aligning_and_then_a_convolution_and_its_adjoint(
 
 def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
     apart = noise(3, 20, [(8, 3), (8, 5), (4, 6), (8, 2)], 8)
-    beside = Features(tuple(rooms([tap.shape for tap in apart.taps], torch.float32, torch.device("cpu"))), 8)
+    beside = Features(tuple(rooms([tap.shape for tap in apart.taps], [torch.float32] * 4, torch.device("cpu"))), 8)
     for room, tap in zip(beside.taps, apart.taps, strict=True):
         room.copy_(tap)
     assert [tap.shape[3] for tap in beside.merged().taps] == [8, 6, 2]
@@ -359,6 +359,13 @@ def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
         assert all(map(torch.equal, one.taps, other.taps))
         assert [tap.shape[3] for tap in one.merged().taps] == [8, 6, 2]
         torch.testing.assert_close(convolve(one, weight, 3, 0), convolve(other, weight, 3, 0), rtol=1e-4, atol=1e-2)
+    # What looks like a neighbour, and is none.
+    some = torch.randn(20, 8, 8, 16)
+    half = some[..., :4]
+    for taps in ((some[..., 0:8:2], some[..., 4:12:2]), (half, some[..., 8:12]), (half, some[..., 2:6]), (half, half)):
+        features = Features(taps, 8)
+        assert len(features.merged().taps) == 2
+        assert all(map(torch.equal, features.of_images([3, 1]).taps, (tap[[3, 1]] for tap in taps)))
     # Taps that are left out between two are no part of what is read.
     for taps in ([0], [1, 2], [0, 2, 3], [0, 3]):
         one, other = (features.of_taps(taps) for features in (beside, apart))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from posbench.components import Backbone, Readout
-from posbench.features import Features
+from posbench.features import Features, rooms
 from posbench.guests import settled
 from posbench.testing.expecting import expect, twice
 from posbench.training import Training
@@ -69,15 +69,18 @@ def _built(backbone: Backbone) -> nn.Module:
 def check_readout(readout: Readout, *, grid: int = 12) -> None:
     """Prove that a readout fits, and draws the maps that its record promises.
 
-    On twelve images with taps of two resolutions and three targets: it draws float32 [12, 3, side, side] with the side
-    that `grid` says, finite; leaves features and targets as they were; draws the same when fitted again with the
-    same seed; and what it draws of a target does not depend on the others.
+    On twelve images with three taps of two resolutions, laid out as in a run, and three targets: it draws float32
+    [12, 3, side, side] with the side that `grid` says, finite; leaves features and targets as they were; draws the same
+    when fitted again with the same seed; and what it draws of a target does not depend on the others.
 
     Raises:
         AssertionError: naming what was broken.
     """
     where, generator = readout.name, torch.Generator().manual_seed(0)
-    taps = tuple(torch.randn(12, side, side, 6, generator=generator) for side in (grid, grid // 2))
+    sides = (grid, grid, grid // 2)
+    taps = tuple(rooms([(12, side, side, 4) for side in sides], [torch.float32] * len(sides), torch.device("cpu")))
+    for tap in taps:
+        tap.normal_(generator=generator)
     axis = torch.linspace(0, 1, 256)
     patterns = torch.stack([axis.expand(256, 256), axis.expand(256, 256).T, axis[:, None] * axis])
     photographs = [f"photo-{i // 2}" for i in range(12)]
