@@ -4,9 +4,10 @@
 
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
-second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes and jobs take
-turns, and a job is held against the mean of the passes before and after it, since a machine's speed drifts; the median
-of these ratios counts, and seconds are of the job next to it.
+second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes are of as many
+images at a time as is usual, and of as many as the job takes. They and jobs take turns, and a job is held against the
+mean of the passes before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds
+are of the job next to the first.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 
+from posbench import passes
 from posbench.components import Backbone, Metric, Target
 from posbench.engine import Engine, JobResult
 from posbench.ingredients import gather
@@ -36,6 +39,7 @@ from posbench.store import Store
 from posbench.windows import cut
 
 REGISTRY = load_registry()
+#: Images to a plain pass.
 BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
 
@@ -125,13 +129,13 @@ class Bench:
         return Measured(seconds - result.seconds.get("network", 0.0), result)
 
     @torch.inference_mode()
-    def forward(self, model: torch.nn.Module) -> float:
-        """Seconds of a plain pass over the same images."""
+    def forward(self, model: torch.nn.Module, batch_size: int) -> float:
+        """Seconds of a plain pass over the same images, so many at a time."""
         pixels = np.concatenate([one.pixels for one in self.windows])
         start = time.perf_counter()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            for first in range(0, len(pixels), BATCH[self.device]):
-                batch = torch.from_numpy(pixels[first : first + BATCH[self.device]]).to(self.device)
+            for first in range(0, len(pixels), batch_size):
+                batch = torch.from_numpy(pixels[first : first + batch_size]).to(self.device)
                 model(normalise(batch, self.backbone))
         if self.device == "cuda":
             torch.cuda.synchronize()
@@ -181,22 +185,28 @@ def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, e
     """The entries of one network."""
     bench = Bench(backbone, train, test, precision)
     model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
+    sizes = (BATCH[bench.device], passes.BATCH[bench.device])
+
+    def plain() -> list[float]:
+        return [bench.forward(model, size) for size in sizes]
+
     bench.job()
-    bench.forward(model)
-    passes, ratios = [bench.forward(model)], []
+    plain()
+    jobs, floors = [], [plain()]
     for _ in range(rounds):
-        job = bench.job()
-        passes.append(bench.forward(model))
-        floor = sum(passes[-2:]) / 2
-        ratios.append((job.total / floor, floor, job))
-    ratio = statistics.median(one[0] for one in ratios)
-    _, floor, job = min(ratios, key=lambda one: abs(one[0] - ratio))
+        jobs.append(bench.job())
+        floors.append(plain())
+    between = [[sum(pair) / 2 for pair in zip(*two, strict=True)] for two in pairwise(floors)]
+    ratios = [[job.total / floor for floor in both] for job, both in zip(jobs, between, strict=True)]
+    medians = [statistics.median(column) for column in zip(*ratios, strict=True)]
+    number = min(range(rounds), key=lambda i: abs(ratios[i][0] - medians[0]))
+    job = jobs[number]
     shares = _shares(bench, job) if extras else ["–"] * 3
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in job.result.seconds.items())
     return [
         f"{backbone}, {bench.precision}",
-        f"{1000 * floor / (train + test):.1f} ms",
-        f"**{ratio:.2f}**",
+        *(f"{1000 * floor / (train + test):.1f} ms" for floor in between[number]),
+        *(f"**{median:.2f}**" for median in medians),
         *shares,
         f"{job.total:.1f} s: {stages}",
     ]
@@ -212,9 +222,11 @@ def main() -> None:
     parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
-    headings = ("network", "plain pass, an image", "job over plain pass", "five more targets", "a tenth metric")
+    sizes = [size[resolve_device("auto")] for size in (BATCH, passes.BATCH)]
+    headings = ["network", *(f"plain pass of {size}, an image" for size in sizes)]
+    headings += [*(f"job over plain pass of {size}" for size in sizes), "five more targets", "a tenth metric"]
     print("| " + " | ".join([*headings, "a second seed of `sgd`", "the job, by stage"]) + " |")
-    print("|---|" + "---:|" * 5 + "---|")
+    print("|---|" + "---:|" * 7 + "---|")
     for backbone in options.backbones.split(","):
         entries = line(
             *(backbone, options.train, options.test, options.rounds, options.precision), extras=options.extras

@@ -27,9 +27,10 @@ from posbench.padding import apply, padded_operations
 from posbench.receptive import Following, View
 from posbench.windows import Pixels, Windows, centre, margin
 
-#: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that VGG-16's
-#: first maps stay below half a gigabyte, or two. Of larger images there are fewer, by their area.
-BATCH = {"cpu": 32, "cuda": 128}
+#: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that most maps
+#: of a pass are in memory that it has just used, which takes a tenth to a quarter less time than memory that the system
+#: must first clear. Of larger images there are fewer, by their area.
+BATCH = {"cpu": 8, "cuda": 128}
 #: How far free cells may differ between two paddings, of the greatest value of their tap: rounding alone.
 ROUNDING = 1e-3
 #: Of the images in which every tap should have free cells, the largest that is tried, in pixels, and how many are.
