@@ -6,12 +6,12 @@ do by themselves. By itself it takes as long as reading and writing the whole ma
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,8 +19,14 @@ from torch.utils._pytree import tree_leaves
 
 from posbench.operations import Watch
 
-#: What is known to be a normalisation of channels and, in timm's case, a drop and an activation, and nothing else.
-NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+
+def _norms() -> tuple[type[nn.Module], ...]:
+    """What is known to be a normalisation of channels and, in timm's case, a drop and an activation, and nothing else.
+
+    Importing timm takes longer than torch does, and a network has timm's layers only if somebody has imported it.
+    """
+    layers = sys.modules.get("timm.layers")
+    return (nn.BatchNorm2d, layers.BatchNormAct2d) if layers else (nn.BatchNorm2d,)
 
 
 class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -30,6 +36,7 @@ class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._modules = dict(network.named_modules())
         self._watch = watch
+        self._norms = _norms()
         self._calls = Counter[str]()
         self._readers = Counter[int]()
         #: By what the convolution made: its layer; and by that of the normalisation: what it read.
@@ -51,7 +58,7 @@ class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # Some layers compute the weights that they convolve with.
             if args[1] is module.weight and args[2] is module.bias:
                 self._made[id(made)] = layer
-        elif "batch_norm" in func.__name__ and type(module) in NORMS:
+        elif "batch_norm" in func.__name__ and type(module) in self._norms:
             self._calls[layer] += 1
             self._read[layer] = id(args[0])
         return made
@@ -87,7 +94,8 @@ def fold_norms(network: nn.Module, image: torch.Tensor) -> None:
         network: in evaluation mode, on the device of the image. It runs once.
         image: float32 [1, 3, height, width], as the network takes it.
     """
-    if not any(type(module) in NORMS for module in network.modules()):
+    norms = _norms()
+    if not any(type(module) in norms for module in network.modules()):
         return
     with Watch(network) as watch, _Pairs(network, watch) as pairs:
         taps = network(image)
@@ -101,5 +109,9 @@ def fold_norms(network: nn.Module, image: torch.Tensor) -> None:
             *(convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps),
             *(norm.weight, norm.bias),
         )
-        rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        rest = (
+            nn.Identity()
+            if type(norm) is nn.BatchNorm2d
+            else nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))
+        )
         network.set_submodule(normalising, rest)

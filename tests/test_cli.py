@@ -533,7 +533,7 @@ def build():
         def forward(self, x):
             if x.device.type != "meta":
                 Slow.calls += 1
-                if Slow.calls == 3 and "BLOCK" in os.environ:  # after the training and test images of the first job
+                if Slow.calls == 4 and "BLOCK" in os.environ:  # 12 training images are two batches, 6 test images one
                     Path(os.environ["BLOCK"]).touch()
                     time.sleep(120)
             return [self.one(x).relu()]

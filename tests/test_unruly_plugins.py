@@ -207,7 +207,7 @@ def test_paddings(posbench: Posbench) -> None:
     expected = {
         "raises": ": ValueError: out of order",
         "exits": ": SystemExit: 3",
-        "crops": " returned torch.float32 (12, 3, 64, 64) on cpu at one; expected torch.float32 (12, 3, 66, 66) on cpu",
+        "crops": " returned torch.float32 (8, 3, 64, 64) on cpu at one; expected torch.float32 (8, 3, 66, 66) on cpu",
         "halves": " returned torch.float16",
         "elsewhere": " on meta at one",
         "nothing": " returned no tensor at one",
