@@ -209,7 +209,8 @@ def _calibration_images() -> torch.Tensor:
 
 def normalise(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
     """What the backbone expects, from uint8 [n, height, width, 3]: float32 [n, 3, height, width], channels last."""
-    mean, std = (torch.tensor(values, device=pixels.device) for values in (backbone.mean, backbone.std))
+    # Said outright, since a padding may have set another default meanwhile.
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=pixels.device) for v in (backbone.mean, backbone.std))
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
