@@ -116,12 +116,12 @@ def test_workers_give_the_same_table(posbench: Posbench) -> None:
 def test_a_job_that_hangs_or_takes_its_process_down_fails_alone(posbench: Posbench, install: Install) -> None:
     install("posbench-unruly", UNRULY)
     wanted = ("run", "--backbones", "tiny", "--paddings", "sleeps,leaves,talks,zero", *SMALL)
-    ran = posbench(*wanted, "--jobs", "2", "--time-limit", "20", "--csv", "-")
+    ran = posbench(*wanted, "--jobs", "2", "--time-limit", "12", "--csv", "-")
     assert ran.code == 1, ran.err
     found = {row["padding"]: row for row in rows(ran)}
     assert found["talks"]["status"] == found["zero"]["status"] == "ok"
     assert found["sleeps"]["reason"] == (
-        "it took longer than --time-limit 20 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
+        "it took longer than --time-limit 12 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
     )
     assert found["leaves"]["reason"] == "its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0"
     assert found["talks"]["spc"] == found["zero"]["spc"]

@@ -5,24 +5,36 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from posbench.registry import KINDS
 from tests.conftest import Ran
+from tests.forked import Forks, forks
 
 COMPONENTS = list(KINDS)
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[Forks]:
+    with forks() as made:
+        yield made
+
+
+def with_site(site: Path) -> str:
+    """PYTHONPATH, so that a site is all that is added to this environment."""
+    return os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+
+
 def python(*arguments: str, site: Path, folder: Path) -> str:
-    """What a Python of its own prints, in which a site is all that is added to this environment."""
+    """What a Python of its own prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
+        env={**os.environ, "PYTHONPATH": with_site(site)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -34,7 +46,7 @@ def python(*arguments: str, site: Path, folder: Path) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", COMPONENTS)
 def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
-    kind: str, tmp_path: Path, posbench: Callable[..., Ran]
+    kind: str, tmp_path: Path, posbench: Callable[..., Ran], started: Forks
 ) -> None:
     name, site = f"my-own-{kind}", tmp_path / "site"
     made = posbench("new-plugin", kind, name, "--into", str(tmp_path))
@@ -45,8 +57,13 @@ def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
     assert "3 passed" in python("-m", "pytest", "-p", "no:cacheprovider", site=site, folder=folder)
     python("-m", "ruff", "check", "--no-cache", ".", site=site, folder=folder)
     python("-m", "ruff", "format", "--no-cache", "--check", ".", site=site, folder=folder)
-    command = ("-c", "from posbench.cli import main; main()")
-    listed = python(*command, "list", kind if kind == "images" else f"{kind}s", site=site, folder=tmp_path)
+
+    def command(*words: str) -> str:
+        code, out, err = started.run(tmp_path, *words, site=site, PYTHONPATH=with_site(site))
+        assert code == 0, err
+        return out
+
+    listed = command("list", kind if kind == "images" else f"{kind}s")
     assert f"{name} 0.1.0" in " ".join(listed.replace("│", " ").split())
     # The last line that `new-plugin` prints, on few and small crops.
     *_, shown = made.out.strip().splitlines()
@@ -54,7 +71,7 @@ def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
     small = ("--image-size", "64", "--train-count", "8", "--test-count", "4", "--quiet", "--json")
     if kind != "images":
         small = (*small, "--images", "leaves")
-    ran = python(*command, *words, *small, site=site, folder=tmp_path)
+    ran = command(*words, *small)
     assert '"status": "ok"' in ran
     assert '"status": "failed"' not in ran
     # Where a cell was computed is not part of it.
