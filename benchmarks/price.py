@@ -7,7 +7,7 @@ timm's plain forward pass on the same images in memory, in the same precision an
 second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes are of as many
 images at a time as is usual, and of as many as the job takes. They and jobs take turns, and a job is held against the
 mean of the passes before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds
-are of the job next to the first.
+are of the round whose first ratio is next to its median.
 """
 
 from __future__ import annotations
@@ -181,11 +181,16 @@ def _shares(bench: Bench, job: Measured) -> list[str]:
     return [f"{100 * share:+.1f} %" for share in shares] + ["–"] * (3 - len(shares))
 
 
+def batch_sizes(device: str) -> list[int]:
+    """Images to a plain pass: as usual, and as many as a job takes at a time."""
+    return list(dict.fromkeys([BATCH[device], passes.BATCH[device]]))
+
+
 def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, extras: bool) -> list[str]:
     """The entries of one network."""
     bench = Bench(backbone, train, test, precision)
     model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
-    sizes = (BATCH[bench.device], passes.BATCH[bench.device])
+    sizes = batch_sizes(bench.device)
 
     def plain() -> list[float]:
         return [bench.forward(model, size) for size in sizes]
@@ -222,11 +227,11 @@ def main() -> None:
     parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
-    sizes = [size[resolve_device("auto")] for size in (BATCH, passes.BATCH)]
+    sizes = batch_sizes(resolve_device("auto"))
     headings = ["network", *(f"plain pass of {size}, an image" for size in sizes)]
     headings += [*(f"job over plain pass of {size}" for size in sizes), "five more targets", "a tenth metric"]
     print("| " + " | ".join([*headings, "a second seed of `sgd`", "the job, by stage"]) + " |")
-    print("|---|" + "---:|" * 7 + "---|")
+    print("|---|" + "---:|" * (3 + 2 * len(sizes)) + "---|")
     for backbone in options.backbones.split(","):
         entries = line(
             *(backbone, options.train, options.test, options.rounds, options.precision), extras=options.extras

@@ -41,7 +41,7 @@ PHOTOGRAPHS = (15, 64)
 #: The side of the map that each cell keeps.
 SIDE = 26
 #: Seconds of a job: the median, and how many times that one in six takes at least. From the README's table.
-MEDIAN, SPREAD = 17.0, 2.5
+MEDIAN, SPREAD = 5.8, 2.5
 #: Of so many jobs one fails, and one is skipped.
 FAILS, SKIPPED = 100, 50
 

@@ -166,6 +166,8 @@ class Padding(Component):
         border: what becomes of cells that depend on padding: `keep` them; `drop` them; or `surround` the image with
             more of the photograph that it is from, so that the network sees what is there, and padding begins further
             out.
+        stochastic: whether it draws from torch's own generators. These then begin each batch of images with a seed that
+            the images' pixels alone decide: it is noise of each image's own, and the same in every run on a device.
 
     Raises:
         ValueError: if both functions are given, or the border is none of the three.
@@ -176,6 +178,7 @@ class Padding(Component):
     pad: Callable[[torch.Tensor, Sides], torch.Tensor] | None = None
     operate: Callable[[Operation], torch.Tensor] | None = None
     border: str = "keep"
+    stochastic: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import lcm
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ from posbench.receptive import Following, View
 from posbench.windows import Pixels, Windows, centre, margin
 
 #: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that most maps
-#: of a pass are in memory that it has just used, which takes a tenth to a quarter less time than memory that the system
-#: must first clear. Of larger images there are fewer, by their area.
+#: of a pass are in memory that it has just used, rather than in memory that the system must first clear. Of larger
+#: images there are fewer, by their area.
 BATCH = {"cpu": 8, "cuda": 128}
 #: How far free cells may differ between two paddings, of the greatest value of their tap: rounding alone.
 ROUNDING = 1e-3
@@ -116,7 +117,9 @@ class Pass:
         """All cells of all taps, checked to be what the backbone's record promises; followed, if asked for."""
         # In inference mode torch does not count writes, which a plugin's padding is held to account for.
         counted = self.padding is not None and self.padding.foreign
+        drawn = self.padding is not None and self.padding.stochastic
         with (
+            _seeded_by(pixels, self.device) if drawn else nullcontext(),
             torch.inference_mode(mode=not counted),
             torch.no_grad(),
             torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"),
@@ -271,6 +274,17 @@ class Pass:
         shapes = [(tap.shape[-2], tap.shape[-1]) for tap in taps]
         everywhere = [layer for layer, *_ in following.reductions] + following.mixtures
         return Layout(image.shape[1], self._views(following, taps), shapes, everywhere)
+
+
+@contextmanager
+def _seeded_by(pixels: Pixels, device: str) -> Iterator[None]:
+    """A context in which torch's generators begin with a seed that images decide, and then are what they were.
+
+    Were it always the same seed, one batch after the other would have the same noise, by which a readout knows places.
+    """
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(crc32(pixels.tobytes()))
+        yield
 
 
 @dataclass(frozen=True)

@@ -195,9 +195,9 @@ def _compute(
                 states[result.status] += 1
     except KeyboardInterrupt:
         # The store knows: an interruption may fall between storing a job and counting it.
-        left = sum(bool(store.remaining(task, since, plan.metrics, forced=selection.force)) for task in tasks)
+        stored = len(store.jobs_after(since) & {task.job.id for task in tasks})
         raise Interrupted(
-            f"interrupted after {len(tasks) - left} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
+            f"interrupted after {stored} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
             "and the same command goes on from there"
         ) from None
     stopped = selection.fail_fast and states["failed"] > 0

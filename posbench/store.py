@@ -293,6 +293,12 @@ class Store(Database):
             (number,) = self._connection.execute("SELECT coalesce(max(run_id), 0) FROM runs").fetchone()
         return int(number)
 
+    def jobs_after(self, run: int) -> set[str]:
+        """The ids of the jobs that were computed after this one, whatever came of them."""
+        with self._explained():
+            found = self._connection.execute("SELECT DISTINCT job_id FROM runs WHERE run_id > ?", (run,)).fetchall()
+        return {job_id for (job_id,) in found}
+
     def knows(self, job_id: str) -> bool:
         """Whether a job was ever computed."""
         with self._explained():

@@ -492,6 +492,14 @@ def test_no_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path, monkey
     assert ran.stdout
 
 
+def test_a_run_without_a_network_of_timm_does_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = in_process(
+        ("run", "--backbones", "none", *SMALL), "assert 'torch' in sys.modules and 'timm' not in sys.modules"
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_untrained_networks_are_announced_once(posbench: Posbench) -> None:
     ran = posbench("run", "--dry-run", "--backbones", "vgg16,resnet50", "--paddings", "zero,circular")
     assert ran.code == 0

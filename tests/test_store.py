@@ -149,7 +149,9 @@ def test_a_result_is_not_replaced_by_a_failure_to_compute_it_again(status: str, 
     with Store(path) as store:
         save(store, made)
         before = store.records()
+        since = store.last_run()
         store.save(job, cells, [Outcome(cell.identity(), status, "boom") for cell in cells], {})
+        assert (store.jobs_after(since), store.jobs_after(store.last_run())) == ({job.id}, set())
         assert store.records() == before
 
 

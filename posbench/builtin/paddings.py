@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     Lines = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-#: Of the generator of the noise that `random` takes, and at how many places an image's share of it may begin.
-SEED, PLACES = 0, 2**12
-
 
 def reflect(x: torch.Tensor, sides: Sides) -> torch.Tensor:
     """Mirrored at the edge, which is not repeated: c b | a b c | b a. Any float dtype; borders below the map's size.
@@ -141,34 +138,20 @@ def mean(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
 
 def random(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Added cells are normal, with their channel's mean and spread over the map. Any float dtype.
+    """Added cells are normal, with their channel's mean and spread over the map, drawn anew. Any float dtype.
 
-    Each image has noise of its own, which depends on nothing but its map: were it the same in several images, a readout
-    could know them by it. Gradients pass to the map's own cells; its mean and spread count as constants.
+    Gradients pass to the map's own cells; its mean and spread count as constants.
     """
     import torch
 
     average, spread = _moments(x)
-    places = _places(average, spread)
-    generator = torch.Generator().manual_seed(SEED)
 
     def fill(lines: Lines, dim: int) -> None:
         for cells in (lines[0], lines[2]):
-            count = cells[0].numel()
-            noise = torch.randn(PLACES + count, generator=generator).to(x.device)
-            own = noise.unfold(0, count, 1)[places].view(cells.shape)
-            cells[:] = own * spread + average
+            noise = torch.randn(cells.shape, dtype=torch.float32, device=x.device)
+            cells[:] = noise * spread + average
 
     return _extend(x, sides, fill)
-
-
-def _places(average: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
-    """Where the noise of each image begins: int64 [n], far from each other for images that differ at all.
-
-    Told from the fourth digit of a ratio, which is the same on all processors, or nearly always.
-    """
-    ratio = average.mean(dim=(1, 2, 3)) / spread.mean(dim=(1, 2, 3))
-    return (10_000 * ratio).nan_to_num().clamp(-1e9, 1e9).round().long() * 7919 % PLACES
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,12 +212,19 @@ def posbench_paddings() -> Iterable[Padding]:
         ("symmetric", "mirrored at the edge, which is repeated", "half-sample symmetric extension", symmetric),
         ("replicate", "the edge, repeated", islam, replicate),
         ("mean", "each channel's mean over the map", nguyen, mean),
-        ("random", "normal, with each channel's mean and spread, seeded", nguyen, random),
         ("extrapolate", "the line through the last two cells", "smooth extension of wavelet transforms", extrapolate),
     )
     yield from (
-        Padding(name=name, summary=summary, version="2" if pad is random else "1", source=source, pad=pad)
+        Padding(name=name, summary=summary, version="1", source=source, pad=pad)
         for name, summary, source, pad in strategies
+    )
+    yield Padding(
+        name="random",
+        summary="normal, with each channel's mean and spread, seeded by the images",
+        version="2",
+        source=nguyen,
+        pad=random,
+        stochastic=True,
     )
     yield Padding(
         name="partial",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import ParamSpec
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from posbench.padding import apply
 from posbench.receptive import Following
 from posbench.testing.expecting import expect
 
+P = ParamSpec("P")
+
 _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1, 3), (0, 0, 0, 0))
 
 
@@ -22,10 +25,11 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
 
     For borders of 0 to 3 cells, even and uneven: the result has the right size, the dtype, device and memory format of
     the map, its values in the interior, and finite ones beyond; the input is left as it was; the same input gives the
-    same result whatever torch's random state is, which stays undisturbed; and gradients reach the input where they are
-    asked for. A strategy that answers whole operations is given convolutions and poolings instead: the result has the
-    size, dtype and device of the native one, and its values wherever the window does not touch padding; the rest as
-    above. A strategy with neither function has nothing to check.
+    same result whatever torch's random state is, which stays undisturbed, or if the strategy is `stochastic`, from the
+    same random state; and gradients reach the input where they are asked for. A strategy that answers whole operations
+    is given convolutions and poolings instead: the result has the size, dtype and device of the native one, and its
+    values wherever the window does not touch padding; the rest as above. A strategy with neither function has nothing
+    to check.
 
     Raises:
         AssertionError: naming what was broken, and for which map and borders.
@@ -36,16 +40,28 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
             _check_operation(padding, layer.to(device, dtype), dtype, device)
     if padding.pad is None:
         return
+    pad = _settled(padding.pad) if padding.stochastic else padding.pad
     layouts = (torch.contiguous_format, torch.channels_last)
     for dtype, layout, sides in product((torch.float32, torch.bfloat16, torch.float64), layouts, _SIDES):
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, 5, 8, 9, generator=generator).to(device, dtype).contiguous(memory_format=layout)
-        _check_pad(padding.pad, x, sides, f"{padding.name}: {dtype}, {layout}, sides {sides}")
+        _check_pad(pad, x, sides, f"{padding.name}: {dtype}, {layout}, sides {sides}")
     tiny = torch.randn(1, 2, 1, 1, device=device)
     try:
-        padding.pad(tiny, (1, 1, 1, 1))
+        pad(tiny, (1, 1, 1, 1))
     except Inapplicable:
         return  # refusing a map too small is part of the contract; any other exception is not
+
+
+def _settled(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
+    """The same function, always from the same random state."""
+
+    def settled(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return function(*args, **kwargs)
+
+    return settled
 
 
 def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
@@ -85,7 +101,7 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
         with apply(padding, network):
             return network(x)  # type: ignore[no-any-return]
 
-    made = _check_function(answered, x, where)
+    made = _check_function(_settled(answered) if padding.stochastic else answered, x, where)
     with Following(network, size) as following:
         native = network(following.mark(x.clone()))
     view = following.view(native)
