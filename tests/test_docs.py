@@ -44,7 +44,7 @@ SMALL = {
     "python -m benchmarks.simulate_scale": "--backbones 2",
     "python benchmarks/many_images.py": "--backbone tiny --crops 20",
     "python benchmarks/null_jobs.py": "--jobs 2",
-    "python benchmarks/padding_cost.py": "--backbones tiny --rounds 1 --images 2",
+    "python benchmarks/padding_cost.py": "--backbones tiny --paddings circular --rounds 1 --images 2",
     "python benchmarks/position_modes.py": "--backbone tiny --counts 4,8",
 }
 #: Programs that a page may name; those that no function below carries out make a test fail.
