@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import lcm
 from zlib import crc32
@@ -22,7 +22,7 @@ from torch import nn
 
 from posbench.components import Backbone, Padding, Sides
 from posbench.errors import ComponentError, Inapplicable
-from posbench.guests import told
+from posbench.guests import settled, told
 from posbench.networks import normalise
 from posbench.padding import apply, padded_operations
 from posbench.receptive import Following, View
@@ -119,7 +119,8 @@ class Pass:
         counted = self.padding is not None and self.padding.foreign
         drawn = self.padding is not None and self.padding.stochastic
         with (
-            _seeded_by(pixels, self.device) if drawn else nullcontext(),
+            # Were it always the same seed, all batches would have the same noise, by which a readout knows places.
+            settled(str(crc32(pixels.tobytes()))) if drawn else nullcontext(),
             torch.inference_mode(mode=not counted),
             torch.no_grad(),
             torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"),
@@ -274,17 +275,6 @@ class Pass:
         shapes = [(tap.shape[-2], tap.shape[-1]) for tap in taps]
         everywhere = [layer for layer, *_ in following.reductions] + following.mixtures
         return Layout(image.shape[1], self._views(following, taps), shapes, everywhere)
-
-
-@contextmanager
-def _seeded_by(pixels: Pixels, device: str) -> Iterator[None]:
-    """A context in which torch's generators begin with a seed that images decide, and then are what they were.
-
-    Were it always the same seed, one batch after the other would have the same noise, by which a readout knows places.
-    """
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.manual_seed(crc32(pixels.tobytes()))
-        yield
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 from posbench.components import Padding, Sides
 from posbench.errors import Inapplicable
+from posbench.guests import settled
 from posbench.padding import apply
 from posbench.receptive import Following
 from posbench.testing.expecting import expect
@@ -56,12 +57,11 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
 def _settled(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
     """The same function, always from the same random state."""
 
-    def settled(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+    def from_it(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
+        with settled("check"):
             return function(*args, **kwargs)
 
-    return settled
+    return from_it
 
 
 def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
