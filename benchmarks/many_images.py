@@ -38,7 +38,7 @@ def watched(process: subprocess.Popen[bytes]) -> tuple[int, int]:
 def line(backbone: str, crops: int, precision: str, folder: str) -> str:
     """One row of the table."""
     test = crops // 5
-    command = [sys.executable, "-c", "from posbench.cli import main; main()", "run", "--quiet"]
+    command = [sys.executable, "-c", "from posbench.cli import script; script()", "run", "--quiet"]
     command += ["--backbones", backbone, "--paddings", "zero", "--precision", precision]
     command += ["--train-count", str(crops - test), "--test-count", str(test), "--store", f"{folder}/{crops}.db"]
     start, before = time.perf_counter(), os.times()

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 
 import torch
 
+from posbench.allocation import keep_freed_memory
 from posbench.components import Backbone, Padding
 from posbench.errors import Inapplicable
 from posbench.machine import resolve_device
@@ -44,6 +45,7 @@ def seconds(run: Pass, windows: Windows) -> float:
 
 def turns(backbone: str, precision: str, name: str, rounds: int, images: int) -> tuple[float, float] | None:
     """Milliseconds an image under `zero` and under a strategy, or nothing if that cannot be applied."""
+    keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)
     leaves = REGISTRY.images("leaves")

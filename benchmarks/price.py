@@ -5,9 +5,10 @@
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
 second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes are of as many
-images at a time as is usual, and of as many as the job takes. They and jobs take turns, and a job is held against the
-mean of the passes before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds
-are of the round whose first ratio is next to its median.
+images at a time as is usual, and of as many as the job takes, in a process that handles its memory as any other does,
+while jobs keep it (`posbench.allocation`). They and jobs take turns, and a job is held against the mean of the passes
+before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds are of the round
+whose first ratio is next to its median.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,7 @@ import timm
 import torch
 
 from posbench import passes
+from posbench.allocation import keep_freed_memory
 from posbench.components import Backbone, Metric, Target
 from posbench.engine import Engine, JobResult
 from posbench.ingredients import gather
@@ -128,18 +133,32 @@ class Bench:
             raise RuntimeError(result.failures[0])
         return Measured(seconds - result.seconds.get("network", 0.0), result)
 
-    @torch.inference_mode()
-    def forward(self, model: torch.nn.Module, batch_size: int) -> float:
-        """Seconds of a plain pass over the same images, so many at a time."""
-        pixels = np.concatenate([one.pixels for one in self.windows])
-        start = time.perf_counter()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            for first in range(0, len(pixels), batch_size):
-                batch = torch.from_numpy(pixels[first : first + batch_size]).to(self.device)
-                model(normalise(batch, self.backbone))
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+
+def elsewhere() -> ProcessPoolExecutor:
+    """A process for what is not posbench's."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+@cache
+def _bare(backbone: str, train: int, test: int, precision: str) -> tuple[Bench, torch.nn.Module, np.ndarray]:
+    """A network as timm makes it, and what it is to see."""
+    bench = Bench(backbone, train, test, precision)
+    model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
+    return bench, model, np.concatenate([one.pixels for one in bench.windows])
+
+
+@torch.inference_mode()
+def plain(backbone: str, train: int, test: int, precision: str, batch_size: int) -> float:
+    """Seconds of a plain pass over the images of a job, so many at a time."""
+    bench, model, pixels = _bare(backbone, train, test, precision)
+    start = time.perf_counter()
+    with torch.autocast(bench.device, torch.bfloat16, enabled=bench.precision == "bf16"):
+        for first in range(0, len(pixels), batch_size):
+            batch = torch.from_numpy(pixels[first : first + batch_size]).to(bench.device)
+            model(normalise(batch, bench.backbone))
+    if bench.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def five_more() -> list[Target]:
@@ -189,18 +208,18 @@ def batch_sizes(device: str) -> list[int]:
 def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, extras: bool) -> list[str]:
     """The entries of one network."""
     bench = Bench(backbone, train, test, precision)
-    model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
     sizes = batch_sizes(bench.device)
+    with elsewhere() as other:
 
-    def plain() -> list[float]:
-        return [bench.forward(model, size) for size in sizes]
+        def floor() -> list[float]:
+            return [other.submit(plain, backbone, train, test, precision, size).result() for size in sizes]
 
-    bench.job()
-    plain()
-    jobs, floors = [], [plain()]
-    for _ in range(rounds):
-        jobs.append(bench.job())
-        floors.append(plain())
+        bench.job()
+        floor()
+        jobs, floors = [], [floor()]
+        for _ in range(rounds):
+            jobs.append(bench.job())
+            floors.append(floor())
     between = [[sum(pair) / 2 for pair in zip(*two, strict=True)] for two in pairwise(floors)]
     ratios = [[job.total / floor for floor in both] for job, both in zip(jobs, between, strict=True)]
     medians = [statistics.median(column) for column in zip(*ratios, strict=True)]
@@ -226,6 +245,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
     sizes = batch_sizes(resolve_device("auto"))
     headings = ["network", *(f"plain pass of {size}, an image" for size in sizes)]

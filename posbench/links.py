@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from posbench.allocation import keep_freed_memory
 from posbench.errors import PosbenchError
 from posbench.guests import ROOM, announce_on
 from posbench.plan import TaskIds
@@ -124,6 +125,7 @@ class _Teller:
 def _work(connection: Connection, board: Any, selection: Selection, threads: int) -> None:
     """The life of a worker: groups of tasks come in, what becomes of each goes out."""
     end_with_parent()
+    keep_freed_memory()
     announce_on(board)
     # Standard output is for tables: what a plugin prints goes elsewhere.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -4,12 +4,14 @@ import os
 import sys
 import threading
 
+from posbench.allocation import keep_freed_memory
 from posbench.errors import Interrupted
 from posbench.processes import interruptible
 
 
 def script() -> None:
     """What the command `posbench` runs: `main`, and then the end, also where a plugin has left a thread behind."""
+    keep_freed_memory()
     try:
         main()
     except SystemExit as stop:
