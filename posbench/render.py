@@ -11,12 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column as BarsColumn
 from rich.text import Text
 
-from posbench.boards import Board, Entry, Reach, entry_text
+from posbench.boards import Board, Entry, entry_text
 from posbench.comparison import METRICS, Comparison, headings
 from posbench.differences import Differences
 from posbench.labels import number_text
 from posbench.legible import ascii_form, printable
 from posbench.plan import Job
+from posbench.reaches import Reach
 from posbench.tables import Cell, Column, Sheet
 from posbench.verdict import ERROR, RELEVANT, Verdict
 

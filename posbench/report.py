@@ -12,7 +12,6 @@ from typing import Any
 
 from posbench import __version__, boards, labels, markup
 from posbench.answers import Answer, answers, difference_text, mean_text
-from posbench.boards import Reach
 from posbench.comparison import Comparison, compare, headings
 from posbench.components import Metric, Target
 from posbench.content_error import content_errors
@@ -24,6 +23,7 @@ from posbench.leaderboard import Row, job_row, rows
 from posbench.pictures import svg_uri
 from posbench.plan import ALL
 from posbench.published import every_table
+from posbench.reaches import Reach, reaches
 from posbench.reproduction import commands
 from posbench.store import Run, Store
 from posbench.tap_scores import TapScores, svg, tap_scores
@@ -131,7 +131,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         contents=contents,
         photographs={uri: number for number, uri in enumerate(photographs)},
         tap_charts=[_chart(one) for one in tap_scores(table)],
-        reaches=boards.reaches(table),
+        reaches=reaches(table),
         comparisons=_comparisons(table),
         headings=headings,
         missing=_missing([row for row in (*table, *of_jobs) if row["status"] != "ok"]),

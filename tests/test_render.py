@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from posbench import render
-from posbench.boards import Board, Entry, Reach
+from posbench.boards import Board, Entry
+from posbench.reaches import Reach
 from tests.made import plan
 
 

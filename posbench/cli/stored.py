@@ -68,9 +68,10 @@ def leaderboard(
     beside = published_table(published) if published else None
     output.publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
     if reach and not json and "-" not in (csv, markdown):
-        from posbench import boards, render
+        from posbench import render
+        from posbench.reaches import reaches
 
-        out.print(render.reaches(boards.reaches(rows)))
+        out.print(render.reaches(reaches(rows)))
 
 
 @app.command()
