@@ -4,11 +4,11 @@
 
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
-second seed of the readout and a tenth metric add. The job includes cutting its images. Plain passes are of as many
-images at a time as is usual, and of as many as the job takes, in a process that handles its memory as any other does,
-while jobs keep it (`posbench.allocation`). They and jobs take turns, and a job is held against the mean of the passes
-before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds are of the round
-whose first ratio is next to its median.
+second seed of the readout and a tenth metric add. The job includes cutting its images. There are two plain passes: as
+is usual, of 32 images at a time; and as jobs do it, of as many as they take, in a process that keeps freed memory. Each
+has a process of its own. They and jobs take turns, and a job is held against the mean of the passes before and after
+it, since a machine's speed drifts; the median of these ratios counts, and seconds are of the round whose first ratio is
+next to its median.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from posbench.store import Store
 from posbench.windows import cut
 
 REGISTRY = load_registry()
-#: Images to a plain pass.
+SIZE = 224
+#: Images to a plain pass, as is usual.
 BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
 
@@ -91,7 +92,7 @@ class Bench:
     def __init__(self, backbone: str, train: int, test: int, precision: str = "fp32") -> None:
         self.device = resolve_device("auto")
         self.precision = resolve_precision(precision, self.device)
-        self.image_size = 224
+        self.image_size = SIZE
         self.backbone = REGISTRY.get(Backbone, backbone)
         self._selection = Selection(
             backbones=(backbone,), paddings=("zero",), train_count=train, test_count=test, precision=self.precision
@@ -134,29 +135,30 @@ class Bench:
         return Measured(seconds - result.seconds.get("network", 0.0), result)
 
 
-def elsewhere() -> ProcessPoolExecutor:
-    """A process for what is not posbench's."""
-    return ProcessPoolExecutor(1, get_context("spawn"))
+def elsewhere(*, keeping: bool = False) -> ProcessPoolExecutor:
+    """One other process, in which freed memory goes back to the system, as in most, or is kept, as where jobs run."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=keep_freed_memory if keeping else None)
 
 
 @cache
-def _bare(backbone: str, train: int, test: int, precision: str) -> tuple[Bench, torch.nn.Module, np.ndarray]:
-    """A network as timm makes it, and what it is to see."""
-    bench = Bench(backbone, train, test, precision)
-    model = timm.create_model(backbone).eval().to(bench.device, memory_format=torch.channels_last)
-    return bench, model, np.concatenate([one.pixels for one in bench.windows])
+def _bare(backbone: str, train: int, test: int) -> tuple[torch.nn.Module, Backbone, np.ndarray]:
+    """A network as timm makes it, and the images of a job."""
+    photos = REGISTRY.images("photos")
+    pixels = np.concatenate([one.pixels for one in cut(photos, photos, train, test, SIZE)])
+    model = timm.create_model(backbone).eval().to(resolve_device("auto"), memory_format=torch.channels_last)
+    return model, REGISTRY.get(Backbone, backbone), pixels
 
 
 @torch.inference_mode()
 def plain(backbone: str, train: int, test: int, precision: str, batch_size: int) -> float:
     """Seconds of a plain pass over the images of a job, so many at a time."""
-    bench, model, pixels = _bare(backbone, train, test, precision)
+    model, record, pixels = _bare(backbone, train, test)
+    device = resolve_device("auto")
     start = time.perf_counter()
-    with torch.autocast(bench.device, torch.bfloat16, enabled=bench.precision == "bf16"):
+    with torch.autocast(device, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16"):
         for first in range(0, len(pixels), batch_size):
-            batch = torch.from_numpy(pixels[first : first + batch_size]).to(bench.device)
-            model(normalise(batch, bench.backbone))
-    if bench.device == "cuda":
+            model(normalise(torch.from_numpy(pixels[first : first + batch_size]).to(device), record))
+    if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
@@ -200,19 +202,14 @@ def _shares(bench: Bench, job: Measured) -> list[str]:
     return [f"{100 * share:+.1f} %" for share in shares] + ["–"] * (3 - len(shares))
 
 
-def batch_sizes(device: str) -> list[int]:
-    """Images to a plain pass: as usual, and as many as a job takes at a time."""
-    return list(dict.fromkeys([BATCH[device], passes.BATCH[device]]))
-
-
 def line(backbone: str, train: int, test: int, rounds: int, precision: str, *, extras: bool) -> list[str]:
     """The entries of one network."""
     bench = Bench(backbone, train, test, precision)
-    sizes = batch_sizes(bench.device)
-    with elsewhere() as other:
+    with elsewhere() as usual, elsewhere(keeping=True) as keeping:
+        turns = [(usual, BATCH[bench.device]), (keeping, passes.BATCH[bench.device])]
 
         def floor() -> list[float]:
-            return [other.submit(plain, backbone, train, test, precision, size).result() for size in sizes]
+            return [at.submit(plain, backbone, train, test, precision, size).result() for at, size in turns]
 
         bench.job()
         floor()
@@ -247,11 +244,15 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()  # as the command line does
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
-    sizes = batch_sizes(resolve_device("auto"))
-    headings = ["network", *(f"plain pass of {size}, an image" for size in sizes)]
-    headings += [*(f"job over plain pass of {size}" for size in sizes), "five more targets", "a tenth metric"]
-    print("| " + " | ".join([*headings, "a second seed of `sgd`", "the job, by stage"]) + " |")
-    print("|---|" + "---:|" * (3 + 2 * len(sizes)) + "---|")
+    headings = [
+        "network",
+        "plain pass as usual, an image",
+        "as jobs do it",
+        "job over plain pass as usual",
+        "as jobs do it",
+    ]
+    headings += ["five more targets", "a tenth metric", "a second seed of `sgd`", "the job, by stage"]
+    print("| " + " | ".join(headings) + " |\n|---|" + "---:|" * 7 + "---|")
     for backbone in options.backbones.split(","):
         entries = line(
             *(backbone, options.train, options.test, options.rounds, options.precision), extras=options.extras

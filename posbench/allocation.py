@@ -1,28 +1,44 @@
-"""How a process that computes jobs gets its memory from the C library."""
+"""How a process that computes jobs gets its memory from the C library, and when it gives it back."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from functools import cache
 
 # mallopt's parameters (malloc.h of the GNU C library).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-#: The environment's names for them.
-NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_")
-#: Bytes of freed memory at the end of the heap that the process may keep.
-KEPT = 2**31 - 1
+#: So many bytes free at the heap's end are given back after all; mallopt takes no more.
+MOST = 2**31 - 1
+#: With these in an environment the user has chosen; the second stand for names in GLIBC_TUNABLES.
+NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
+TUNABLES = ("glibc.malloc.trim", "glibc.malloc.mmap")
 
 
-def keep_freed_memory() -> bool:
-    """Have the C library keep what is freed, up to `KEPT` bytes, for what is asked for next; says whether it does.
+def keep_freed_memory() -> None:
+    """Have the C library keep what this process frees for what it asks for next, until `give_back`.
 
-    As a rule, large blocks come from the system and go back to it when freed, and a network's activations are such
+    As a rule large blocks come from the system and go back to it when freed, and a network's activations are such
     blocks: each batch has the system clear gigabytes anew. It holds for the whole process, so it is called where the
-    process is posbench's own. Does nothing with another C library than GNU's, or where the environment has either of
-    `NAMES`: the user has chosen, then.
+    process is posbench's own. Does nothing with a C library that is not GNU's, or where the user has chosen how it is
+    to be.
     """
-    if sys.platform != "linux" or any(name in os.environ for name in NAMES):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(*pair) for pair in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, KEPT)))
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    chosen = any(name in os.environ for name in NAMES) or any(name in tunables for name in TUNABLES)
+    if (libc := _gnu()) and not chosen:
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, MOST)
+
+
+def give_back() -> None:
+    """Give the system what is free, since what comes next asks for other blocks."""
+    if libc := _gnu():
+        libc.malloc_trim(0)
+
+
+@cache
+def _gnu() -> ctypes.CDLL | None:
+    """The C library, if it is GNU's."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

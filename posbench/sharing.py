@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from posbench.allocation import give_back
 from posbench.components import Fitted
 from posbench.features import Features, extract
 from posbench.folding import fold_norms
@@ -104,6 +105,7 @@ class Shared:
         key = (job.backbone.name, job.weights.label, job.weights.digest)
         if self._network is None or self._network[0] != key:
             self._network = None  # let go of the last one before the next takes its memory
+            give_back()
             with self._stopwatch.timed("network"):
                 network = build(job.backbone, job.weights).to(self._device)
                 with visit(job.backbone):

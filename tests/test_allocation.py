@@ -1,47 +1,99 @@
-"""Freed memory stays with a process that computes jobs, and comes from there again."""
+"""Freed memory stays with processes that compute jobs, until another network comes."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from posbench import sharing
 from posbench.allocation import NAMES
+from tests.conftest import Ran
+from tests.test_cli import SMALL, rows
 
-#: Prints what `keep_freed_memory` says, and how many pages the system gives for four blocks, one after the other.
-BLOCKS = """
-import resource, sys
-from posbench.allocation import keep_freed_memory
-kept = keep_freed_memory()
-size = int(sys.argv[1])
-def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-bytearray(b"x") * size
-before = faults()
-for _ in range(4): bytearray(b"x") * size
-print(kept, (faults() - before) * resource.getpagesize())
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
+
+#: Whether a block of 100 MB stays in memory when it is freed.
+STAYS = """
+import resource
+from pathlib import Path
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+def stays():
+    block = bytearray(b"x") * 10**8
+    before = resident()
+    del block
+    return resident() > before - 5 * 10**7
 """
+METRIC = (
+    STAYS
+    + """
+from posbench import Metric, hookimpl
+
+def score(predictions, target):
+    return predictions.mean((1, 2)) * 0 + stays()
+
+@hookimpl
+def posbench_metrics():
+    return [Metric(name="stays", summary="", version="1", score=score)]
+"""
+)
 
 
-def given(size: int, **environment: str) -> tuple[bool, int]:
-    """Whether memory is kept, and the bytes that four blocks of a size got from the system after a first one."""
-    env = {name: value for name, value in os.environ.items() if name not in NAMES} | environment
-    command = [sys.executable, "-c", BLOCKS, str(size)]
-    kept, found = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.split()
-    return kept == "True", int(found)
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*NAMES, "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="of the GNU C library")
-def test_blocks_come_from_what_was_freed() -> None:
-    size = 100_000_000
-    kept, found = given(size)
-    assert kept
-    assert found < size / 10
+def said(code: str, **environment: str) -> list[str]:
+    """What code prints that can ask whether freed memory stays."""
+    command = [sys.executable, "-c", "from posbench.allocation import *\n" + STAYS + code]
+    env = os.environ | environment
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.split()
 
 
-def test_who_chose_otherwise_is_left_alone() -> None:
-    size = 100_000_000
-    kept, found = given(size, MALLOC_MMAP_MAX_="65536")
-    assert not kept
-    assert found > 3 * size
+def test_what_is_freed_stays_once_it_is_to() -> None:
+    assert said("print(stays()); keep_freed_memory(); print(stays())") == ["False", "True"]
+
+
+def test_it_is_given_back_when_asked_for() -> None:
+    code = "keep_freed_memory(); stays(); before = resident(); give_back(); print(resident() < before - 9 * 10**7)"
+    assert said(code) == ["True"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"MALLOC_MMAP_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}],
+)
+def test_who_chose_otherwise_is_left_alone(chosen: dict[str, str]) -> None:
+    assert said("keep_freed_memory(); print(stays())", **chosen) == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "more", "kept"), [("script", [], 1.0), ("main", [], 0.0), ("main", ["--jobs", "2"], 1.0)]
+)
+def test_the_command_and_workers_keep_it(
+    entry: str, more: list[str], kept: float, tiny: str, install: Callable[..., None], posbench: Callable[..., Ran]
+) -> None:
+    install("posbench-stays", METRIC)
+    command = [sys.executable, "-c", f"from posbench.cli import {entry}; {entry}()", "run", *SMALL, "--quiet"]
+    command += ["--backbones", tiny, "--paddings", "zero,circular", "--metrics", "stays", "--csv", "-", *more]
+    found = rows(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert {float(row["stays"]) for row in found} == {kept}
+
+
+def test_each_network_begins_with_what_the_last_one_had(
+    tiny: str, posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[None] = []
+    monkeypatch.setattr(sharing, "give_back", lambda: given.append(None))
+    both = ("--weights", "random", "--seeds", "0,1")
+    assert posbench("run", "--backbones", tiny, "--paddings", "zero,circular", *SMALL, *both).code == 0
+    assert len(given) == 2
