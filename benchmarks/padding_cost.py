@@ -3,9 +3,9 @@
     python benchmarks/padding_cost.py [--backbones A,B] [--paddings A,B] [--precisions fp32,bf16] [--rounds N]
 
 Prints a Markdown table of the fastest pass under each strategy over the fastest under `zero`. The two take turns on the
-same 224-pixel images, in a process of their own, since what other strategies did to its memory would count, too:
-channels-last order, features thrown away. `surround` runs larger images and is not expected near 1; a strategy that
-cannot be applied at this size has no entry.
+same 224-pixel images, in a process of their own that keeps freed memory, as those do where jobs run; in channels-last
+order, features thrown away. `surround` runs larger images and is not expected near 1; a strategy that cannot be applied
+at this size has no entry.
 """
 
 from __future__ import annotations

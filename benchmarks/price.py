@@ -5,10 +5,10 @@
 Prints a Markdown table, a network a line: a bare job (five targets, every metric of a cell, intervals, stored) over
 timm's plain forward pass on the same images in memory, in the same precision and layout; and what five more targets, a
 second seed of the readout and a tenth metric add. The job includes cutting its images. There are two plain passes: as
-is usual, of 32 images at a time; and as jobs do it, of as many as they take, in a process that keeps freed memory. Each
-has a process of its own. They and jobs take turns, and a job is held against the mean of the passes before and after
-it, since a machine's speed drifts; the median of these ratios counts, and seconds are of the round whose first ratio is
-next to its median.
+is usual, of 32 images at a time (128 on a GPU); and as jobs do it, of as many as they take, in a process that keeps
+freed memory. Each has a process of its own. They and jobs take turns, and a job is held against the mean of the passes
+before and after it, since a machine's speed drifts; the median of these ratios counts, and seconds are of the round
+whose first ratio is next to its median.
 """
 
 from __future__ import annotations
@@ -244,13 +244,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()  # as the command line does
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
-    headings = [
-        "network",
-        "plain pass as usual, an image",
-        "as jobs do it",
-        "job over plain pass as usual",
-        "as jobs do it",
-    ]
+    kinds = ("plain pass as usual", "plain pass as jobs do it")
+    headings = ["network", *(f"{kind}, an image" for kind in kinds), *(f"job over {kind}" for kind in kinds)]
     headings += ["five more targets", "a tenth metric", "a second seed of `sgd`", "the job, by stage"]
     print("| " + " | ".join(headings) + " |\n|---|" + "---:|" * 7 + "---|")
     for backbone in options.backbones.split(","):

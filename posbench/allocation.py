@@ -9,11 +9,14 @@ from functools import cache
 
 # mallopt's parameters (malloc.h of the GNU C library).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-#: So many bytes free at the heap's end are given back after all; mallopt takes no more.
+#: Once more bytes are free at the heap's end, these are given back at once; mallopt takes no larger number.
 MOST = 2**31 - 1
 #: With these in an environment the user has chosen; the second stand for names in GLIBC_TUNABLES.
 NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
 TUNABLES = ("glibc.malloc.trim", "glibc.malloc.mmap")
+
+#: Whether freed memory is kept.
+_keeps = False
 
 
 def keep_freed_memory() -> None:
@@ -26,14 +29,16 @@ def keep_freed_memory() -> None:
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     chosen = any(name in os.environ for name in NAMES) or any(name in tunables for name in TUNABLES)
+    global _keeps
     if (libc := _gnu()) and not chosen:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, MOST)
+        _keeps = True
 
 
 def give_back() -> None:
-    """Give the system what is free, since what comes next asks for other blocks."""
-    if libc := _gnu():
+    """Give the system what is kept, since what comes next asks for other blocks."""
+    if _keeps and (libc := _gnu()):
         libc.malloc_trim(0)
 
 

@@ -6,12 +6,16 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 
 import pytest
+from torch import nn
 
-from posbench import sharing
+from posbench import networks, sharing
 from posbench.allocation import NAMES
+from posbench.components import Backbone
+from posbench.weights import Weights
 from tests.conftest import Ran
 from tests.test_cli import SMALL, rows
 
@@ -89,11 +93,19 @@ def test_the_command_and_workers_keep_it(
     assert {float(row["stays"]) for row in found} == {kept}
 
 
-def test_each_network_begins_with_what_the_last_one_had(
+def test_it_is_given_back_between_networks(
     tiny: str, posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[None] = []
-    monkeypatch.setattr(sharing, "give_back", lambda: given.append(None))
+    built: list[weakref.ref[nn.Module]] = []
+    gone: list[bool] = []
+
+    def build(backbone: Backbone, weights: Weights) -> nn.Module:
+        network = networks.build(backbone, weights)
+        built.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(sharing, "build", build)
+    monkeypatch.setattr(sharing, "give_back", lambda: gone.append(all(one() is None for one in built)))
     both = ("--weights", "random", "--seeds", "0,1")
     assert posbench("run", "--backbones", tiny, "--paddings", "zero,circular", *SMALL, *both).code == 0
-    assert len(given) == 2
+    assert gone == [True, True]

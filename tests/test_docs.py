@@ -132,7 +132,8 @@ class Shell:
         threads = torch.get_num_threads()
         try:
             if arguments[0] == "-m":
-                runpy.run_module(name, run_name="__main__")
+                # In place of pytest's own: processes that it starts look functions up there.
+                runpy.run_module(name, run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(TOP / name), run_name="__main__")
         finally:

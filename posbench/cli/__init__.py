@@ -10,7 +10,10 @@ from posbench.processes import interruptible
 
 
 def script() -> None:
-    """What the command `posbench` runs: `main`, and then the end, also where a plugin has left a thread behind."""
+    """What the command `posbench` runs: `main`, and then the end, also where a plugin has left a thread behind.
+
+    The process is posbench's own, so it keeps freed memory, which `main` leaves as it is.
+    """
     keep_freed_memory()
     try:
         main()
