@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from posbench.labels import apart, network_name, setting_parts
 from posbench.leaderboard import Row
-from posbench.reach import ceiling
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def reaches(rows: Sequence[Row]) -> list[Reach]:
             row["padding"],
             row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}",
             row["reach"],
-            ceiling(row["image_size"]),
+            row["image_size"] / 2,
             setting,
         )
         for row, setting in zip(with_one, apart([_but_taps(row) for row in with_one]), strict=True)
