@@ -15,12 +15,12 @@ import argparse
 import torch
 
 from benchmarks.price import REGISTRY, Bench, about
-from posbench import readout
-from posbench.builtin.metrics import r2, spc
-from posbench.components import Padding
-from posbench.features import Features, extract
-from posbench.maps import pattern, resize
-from posbench.passes import Pass
+from posbench.bench.targets import pattern, resize
+from posbench.builtin.metrics.scores import r2, spc
+from posbench.builtin.readouts import ridge as readout
+from posbench.network.forward import Pass
+from posbench.plugin.components import Padding
+from posbench.plugin.features import Features, extract
 
 CONVERGED = 1e-7
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from posbench.components import Metric, Target
-from posbench.features import Features
-from posbench.maps import pattern, resize
-from posbench.readout import fit_ridge
-from posbench.registry import load_registry
-from posbench.scoring import flatten_degenerate, summarised, values
-from posbench.statistics import MUTUAL
-from posbench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide
+from posbench.bench.scoring import flatten_degenerate, summarised, values
+from posbench.bench.targets import pattern, resize
+from posbench.bench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.core.statistics import MUTUAL
+from posbench.plugin.components import Metric, Target
+from posbench.plugin.features import Features
+from posbench.plugin.registry import load_registry
 
 #: The grid, the side of the noise before it is resized to the grid, and its channels; few of each, for speed.
 GRID, NOISE, CHANNELS, TRAINING = 12, 4, 8, 32

@@ -19,15 +19,15 @@ from multiprocessing import get_context
 
 import torch
 
-from posbench.allocation import keep_freed_memory
-from posbench.components import Backbone, Padding
-from posbench.errors import Inapplicable
-from posbench.machine import resolve_device
-from posbench.networks import build
-from posbench.passes import Pass
-from posbench.registry import load_registry
-from posbench.weights import Weights
-from posbench.windows import Windows, cut
+from posbench.core.device import resolve_device
+from posbench.core.errors import Inapplicable
+from posbench.core.malloc import keep_freed_memory
+from posbench.data.crops import Windows, cut
+from posbench.network.build import build
+from posbench.network.forward import Pass
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.registry import load_registry
 
 SIZE = 224
 REGISTRY = load_registry()

@@ -22,8 +22,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from benchmarks.price import Bench, Measured, about, elsewhere
-from posbench.allocation import keep_freed_memory
-from posbench.networks import normalise
+from posbench.core.malloc import keep_freed_memory
+from posbench.network.build import normalise
 
 EPOCHS, BATCH, GRID = 15, 32, 28
 

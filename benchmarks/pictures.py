@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import posbench
-from posbench.maps import pattern, resize
-from posbench.registry import load_registry
+from posbench.bench.targets import pattern, resize
+from posbench.plugin.registry import load_registry
 
 mpl.use("Agg")
 

@@ -12,16 +12,16 @@ import argparse
 
 import torch
 
-from posbench.components import Backbone, Padding
-from posbench.features import Features, extract
-from posbench.modes import fit_modes
-from posbench.networks import build
-from posbench.passes import Pass
-from posbench.plan import grid_side
-from posbench.registry import load_registry
-from posbench.statistics import interval
-from posbench.weights import Request, resolve
-from posbench.windows import cut
+from posbench.bench.plan import grid_side
+from posbench.builtin.metrics.modes import fit_modes
+from posbench.core.statistics import interval
+from posbench.data.crops import cut
+from posbench.network.build import build
+from posbench.network.forward import Pass
+from posbench.network.weights import Request, resolve
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.features import Features, extract
+from posbench.plugin.registry import load_registry
 
 SIZE, TESTED = 224, 64
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)

@@ -30,18 +30,18 @@ import numpy as np
 import timm
 import torch
 
-from posbench import passes
-from posbench.allocation import keep_freed_memory
-from posbench.components import Backbone, Metric, Target
-from posbench.engine import Engine, JobResult
-from posbench.ingredients import gather
-from posbench.machine import resolve_device, resolve_precision
-from posbench.networks import build, normalise
-from posbench.plan import Job, Plan, make_plan
-from posbench.registry import load_registry
-from posbench.selection import Selection
-from posbench.store import Store
-from posbench.windows import cut
+from posbench.bench.config import Selection
+from posbench.bench.engine import Engine, JobResult
+from posbench.bench.plan import Job, Plan, make_plan
+from posbench.bench.resolve import gather
+from posbench.core.device import resolve_device, resolve_precision
+from posbench.core.malloc import keep_freed_memory
+from posbench.data.crops import cut
+from posbench.network import forward as passes
+from posbench.network.build import build, normalise
+from posbench.plugin.components import Backbone, Metric, Target
+from posbench.plugin.registry import load_registry
+from posbench.store.store import Store
 
 REGISTRY = load_registry()
 SIZE = 224

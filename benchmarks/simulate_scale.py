@@ -24,17 +24,17 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
-from posbench.engine import JobResult, Observer
-from posbench.errors import PosbenchError
-from posbench.examples import EXAMPLES
-from posbench.examples import SIDE as THUMBNAIL
-from posbench.executors import Claim, run
-from posbench.plan import Cell, Ingredients, Plan, Source, Task, groups, make_plan
-from posbench.registry import load_registry
-from posbench.running import Nobody
-from posbench.store import Example, Outcome, Store, StoredScore
-from posbench.weights import Weights
+from posbench.bench.engine import JobResult, Observer
+from posbench.bench.examples import EXAMPLES
+from posbench.bench.examples import SIDE as THUMBNAIL
+from posbench.bench.plan import Cell, Ingredients, Plan, Source, Task, groups, make_plan
+from posbench.core.errors import PosbenchError
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.registry import load_registry
+from posbench.runner.jobs import Claim, run
+from posbench.runner.session import Nobody
+from posbench.store.store import Example, Outcome, Store, StoredScore
 
 #: Of how many photographs each cell keeps a score, as `photos` and `leaves` have.
 PHOTOGRAPHS = (15, 64)

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from benchmarks.price import Bench
-from posbench.components import Backbone, Metric, Padding, Target
-from posbench.features import Features, extract
-from posbench.maps import pattern, resize
-from posbench.networks import build, normalise
-from posbench.passes import Pass
-from posbench.readout import fit_ridge
-from posbench.registry import load_registry
-from posbench.scoring import flatten_degenerate, score
-from posbench.weights import Request, resolve
-from posbench.windows import Windows, cut
+from posbench.bench.scoring import flatten_degenerate, score
+from posbench.bench.targets import pattern, resize
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.data.crops import Windows, cut
+from posbench.network.build import build, normalise
+from posbench.network.forward import Pass
+from posbench.network.weights import Request, resolve
+from posbench.plugin.components import Backbone, Metric, Padding, Target
+from posbench.plugin.features import Features, extract
+from posbench.plugin.registry import load_registry
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -7,7 +7,8 @@ imports no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from posbench.components import (
+from posbench.core.errors import Inapplicable, MissingError, UsageError
+from posbench.plugin.components import (
     Backbone,
     Checkpoint,
     Component,
@@ -20,28 +21,27 @@ from posbench.components import (
     Sides,
     Target,
 )
-from posbench.errors import Inapplicable, MissingError, UsageError
-from posbench.hookspecs import hookimpl
+from posbench.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from posbench.clusters import start_ray
-    from posbench.engine import JobResult, struck
-    from posbench.leaves import dead_leaves
-    from posbench.modes import fit_modes
-    from posbench.modules import backbone
-    from posbench.notebook import run
-    from posbench.observation import Observation, Reading
-    from posbench.operations import Operation
-    from posbench.penalty import fit_ridge_cv
-    from posbench.pixels import images
-    from posbench.plan import groups
-    from posbench.ppp import patterns as ppp_patterns
-    from posbench.readout import fit_ridge
-    from posbench.results import Results
-    from posbench.sgd import fit_sgd
-    from posbench.training import Training
-    from posbench.workers import start_local
-    from posbench.working import Worker
+    from posbench.bench.engine import JobResult, struck
+    from posbench.bench.plan import groups
+    from posbench.builtin.metrics.modes import fit_modes
+    from posbench.builtin.metrics.ppp import patterns as ppp_patterns
+    from posbench.builtin.readouts.penalty import fit_ridge_cv
+    from posbench.builtin.readouts.ridge import fit_ridge
+    from posbench.builtin.readouts.sgd import fit_sgd
+    from posbench.data.dead_leaves import dead_leaves
+    from posbench.data.in_memory import images
+    from posbench.network.tracing import Operation
+    from posbench.network.user_module import backbone
+    from posbench.plugin.observation import Observation, Reading
+    from posbench.plugin.training import Training
+    from posbench.runner.api import run
+    from posbench.runner.local import start_local
+    from posbench.runner.ray import start_ray
+    from posbench.runner.results import Results
+    from posbench.runner.worker import Worker
 
     __version__: str
 
@@ -86,26 +86,26 @@ __all__ = [
 
 
 _LAZY = {
-    "JobResult": "posbench.engine",
-    "Observation": "posbench.observation",
-    "Operation": "posbench.operations",
-    "Reading": "posbench.observation",
-    "Results": "posbench.results",
-    "Training": "posbench.training",
-    "Worker": "posbench.working",
-    "backbone": "posbench.modules",
-    "dead_leaves": "posbench.leaves",
-    "fit_modes": "posbench.modes",
-    "fit_ridge": "posbench.readout",
-    "fit_ridge_cv": "posbench.penalty",
-    "fit_sgd": "posbench.sgd",
-    "groups": "posbench.plan",
-    "images": "posbench.pixels",
-    "ppp_patterns": "posbench.ppp:patterns",
-    "run": "posbench.notebook",
-    "start_local": "posbench.workers",
-    "start_ray": "posbench.clusters",
-    "struck": "posbench.engine",
+    "JobResult": "posbench.bench.engine",
+    "Observation": "posbench.plugin.observation",
+    "Operation": "posbench.network.tracing",
+    "Reading": "posbench.plugin.observation",
+    "Results": "posbench.runner.results",
+    "Training": "posbench.plugin.training",
+    "Worker": "posbench.runner.worker",
+    "backbone": "posbench.network.user_module",
+    "dead_leaves": "posbench.data.dead_leaves",
+    "fit_modes": "posbench.builtin.metrics.modes",
+    "fit_ridge": "posbench.builtin.readouts.ridge",
+    "fit_ridge_cv": "posbench.builtin.readouts.penalty",
+    "fit_sgd": "posbench.builtin.readouts.sgd",
+    "groups": "posbench.bench.plan",
+    "images": "posbench.data.in_memory",
+    "ppp_patterns": "posbench.builtin.metrics.ppp:patterns",
+    "run": "posbench.runner.api",
+    "start_local": "posbench.runner.local",
+    "start_ray": "posbench.runner.ray",
+    "struck": "posbench.bench.engine",
 }
 
 

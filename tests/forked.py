@@ -19,7 +19,10 @@ from typing import Any
 _PARENT = """
 import ctypes, json, os, resource, sys, traceback
 import timm, torch
-from posbench import engine, ingredients, leaderboard, render
+from posbench.bench import engine
+from posbench.bench import resolve as ingredients
+from posbench.report import rows as leaderboard
+from posbench.report import terminal as render
 from posbench.cli import main
 
 

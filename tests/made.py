@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from posbench.components import Backbone, Images, Metric, Padding, Readout, Target
-from posbench.plan import Cell, Ingredients, Plan, Source, make_plan
-from posbench.store import Outcome, StoredScore
-from posbench.weights import NONE, Weights
+from posbench.bench.plan import Cell, Ingredients, Plan, Source, make_plan
+from posbench.network.weights import NONE, Weights
+from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.store.store import Outcome, StoredScore
 
 PHOTO_HASH = "ab" * 32
 FILE_HASH = "cd" * 32

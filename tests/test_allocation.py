@@ -12,10 +12,11 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from posbench import networks, sharing
-from posbench.allocation import NAMES
-from posbench.components import Backbone
-from posbench.weights import Weights
+from posbench.bench import cache as sharing
+from posbench.core.malloc import NAMES
+from posbench.network import build as networks
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone
 from tests.conftest import Ran
 from tests.test_cli import SMALL, rows
 

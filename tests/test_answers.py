@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from posbench.answers import answers, difference_text, mean_text
-from posbench.statistics import Difference, Mean
+from posbench.core.statistics import Difference, Mean
+from posbench.report.ranking import answers, difference_text, mean_text
 
 PHOTOGRAPHS = ("a", "b", "c", "d")
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from posbench.audit import even_sizes, operations
-from posbench.components import Backbone
-from posbench.errors import PosbenchError, UsageError
-from posbench.padding import padded_operations
-from posbench.registry import load_registry
+from posbench.core.errors import PosbenchError, UsageError
+from posbench.network.audit import even_sizes, operations
+from posbench.network.padding import padded_operations
+from posbench.plugin.components import Backbone
+from posbench.plugin.registry import load_registry
 from tests.conftest import Ran
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from posbench.report import page
-from posbench.store import Example, Store
+from posbench.report.html import page
+from posbench.store.store import Example, Store
 from tests import made
 from tests.conftest import Ran
 

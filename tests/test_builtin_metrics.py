@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posbench.builtin.metrics import mae, r2, ranks, spc
-from posbench.components import Metric
-from posbench.registry import load_registry
+from posbench.builtin.metrics.scores import mae, r2, ranks, spc
+from posbench.plugin.components import Metric
+from posbench.plugin.registry import load_registry
 
 TARGET = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
 #: Few values, so that ties are the rule.

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posbench.components import Padding, Sides
-from posbench.errors import Inapplicable
-from posbench.registry import load_registry
+from posbench.core.errors import Inapplicable
+from posbench.plugin.components import Padding, Sides
+from posbench.plugin.registry import load_registry
 from posbench.testing import check_padding
 
 PADDINGS = [entry.component for entry in load_registry().entries("padding")]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from posbench.claims import Claims, tidy
-from posbench.errors import UsageError
+from posbench.core.errors import UsageError
+from posbench.store.locks import Claims, tidy
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
 
@@ -19,7 +19,7 @@ FIRST, SECOND = "ab" * 32, "cd" * 32
 OTHER = """
 import sys
 from pathlib import Path
-from posbench.claims import Claims
+from posbench.store.locks import Claims
 
 with Claims(Path(sys.argv[1])) as claims:
     print("ready", flush=True)
@@ -124,7 +124,7 @@ def test_what_went_wrong_first_is_what_is_told(
     def ended() -> None:
         with Claims(tmp_path / "s.db") as claims:
             claims.take(FIRST)
-            monkeypatch.setattr("posbench.claims.os.write", full)
+            monkeypatch.setattr("posbench.store.locks.os.write", full)
             if error:
                 raise error
 

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from posbench import __version__
-from posbench.store import Store
+from posbench.store.store import Store
 from tests.conftest import TINY, Ran
 from tests.made import plan, scored, target
 

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from posbench.clusters import RayCrew, _room
-from posbench.errors import UsageError
-from posbench.executors import run
-from posbench.ingredients import gather
-from posbench.registry import load_registry
-from posbench.scheduling import Workers
-from posbench.selection import select
-from posbench.store import Store
+from posbench.bench.config import select
+from posbench.bench.resolve import gather
+from posbench.core.errors import UsageError
+from posbench.plugin.registry import load_registry
+from posbench.runner.jobs import run
+from posbench.runner.ray import RayCrew, _room
+from posbench.runner.scheduler import Workers
+from posbench.store.store import Store
 from tests.conftest import TINY, Ran
 from tests.test_cli import RUN, SMALL
 from tests.test_engine import Log

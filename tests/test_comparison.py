@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from posbench.comparison import compare, headings, to_markdown
-from posbench.published import published
+from posbench.report.literature import compare, headings, to_markdown
+from posbench.report.published import published
 
 TABLE = published("islam2020-table1")
 ROW: dict[str, Any] = {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import Checkpoint, Images, Metric, Target
+from posbench.plugin.components import Checkpoint, Images, Metric, Target
 from tests.made import never, target
 
 FIRST = string.ascii_letters + string.digits

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from posbench import guests, scheduling
-from posbench.components import Padding
-from posbench.errors import ComponentError, UsageError
-from posbench.guests import tried
-from posbench.processes import interruptible
+from posbench.core.errors import ComponentError, UsageError
+from posbench.core.processes import interruptible
+from posbench.plugin import sandbox as guests
+from posbench.plugin.components import Padding
+from posbench.plugin.sandbox import tried
+from posbench.runner import scheduler as scheduling
 from tests.conftest import Ran
 from tests.test_cli import SMALL
 from tests.test_cli import told as said
@@ -34,7 +35,7 @@ WORSE = """
 import os, time
 from pathlib import Path
 from posbench import Backbone, Checkpoint, Images, MissingError, Padding, Readout, Target, UsageError, hookimpl
-from posbench.errors import ComponentError
+from posbench.core.errors import ComponentError
 
 
 def zeros(x, sides):

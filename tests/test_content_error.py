@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posbench.content_error import content_errors
-from posbench.galleries import Gallery
-from posbench.leaderboard import rows
-from posbench.store import Example, Store
+from posbench.report.content_error import content_errors
+from posbench.report.galleries import Gallery
+from posbench.report.rows import rows
+from posbench.store.store import Example, Store
 from tests import made
 from tests.test_pictures import pixels
 

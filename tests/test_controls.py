@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from posbench.bench.controls import CONTROLS, NULL_TEST_IMAGES, Surroundings, chosen, with_controls
+from posbench.bench.plan import Cell, Plan, Source
+from posbench.bench.targets import pattern, resize
 from posbench.builtin import targets
-from posbench.components import Images, Target
-from posbench.controls import CONTROLS, NULL_TEST_IMAGES, Surroundings, chosen, with_controls
-from posbench.errors import UsageError
-from posbench.maps import pattern, resize
-from posbench.plan import Cell, Plan, Source
+from posbench.core.errors import UsageError
+from posbench.plugin.components import Images, Target
 from tests.made import CONTROL, NET, TRAINED, UNTRAINED, control, folder, never, padding, plan, readout
 
 LEAVES = Source(Images(name="leaves", summary="", version="1", draw=never, torus=True))

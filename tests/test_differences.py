@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from posbench.components import Padding
-from posbench.controls import chosen, with_controls
-from posbench.differences import Side, compare, side, to_json
-from posbench.errors import UsageError
-from posbench.importing import from_csv
-from posbench.leaderboard import row, rows, to_csv
-from posbench.plan import Cell
-from posbench.statistics import interval
-from posbench.store import Outcome, Store, StoredScore
+from posbench.bench.controls import chosen, with_controls
+from posbench.bench.plan import Cell
+from posbench.core.errors import UsageError
+from posbench.core.statistics import interval
+from posbench.plugin.components import Padding
+from posbench.report.compare import Side, compare, side, to_json
+from posbench.report.read_csv import from_csv
+from posbench.report.rows import row, rows, to_csv
+from posbench.store.store import Outcome, Store, StoredScore
 from tests.made import padding, plan, target
 from tests.test_controls import GIVEN
 

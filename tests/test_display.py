@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from posbench.display import Display
-from posbench.engine import JobResult
-from posbench.plan import Plan
-from posbench.results import Results, Spent
-from posbench.store import Outcome
+from posbench.bench.engine import JobResult
+from posbench.bench.plan import Plan
+from posbench.runner.progress import Display
+from posbench.runner.results import Results, Spent
+from posbench.store.store import Outcome
 from tests.made import plan
 
 

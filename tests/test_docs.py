@@ -26,7 +26,7 @@ import typer
 from PIL import Image
 
 from posbench.cli.commands import app
-from posbench.store import Store
+from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.test_hookspecs import HOOKS, example
 

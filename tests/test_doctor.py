@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from posbench import doctor
+from posbench.cli import doctor
 from tests.conftest import Ran
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posbench.drawing import Drawing, Map, brightness, png, reduced
-from posbench.errors import MissingError
+from posbench.core.errors import MissingError
+from posbench.report.images import Drawing, Map, brightness, png, reduced
 from tests.test_render import printed
 
 RISING: Map = [[0.0, 0.25], [0.75, 1.0]]

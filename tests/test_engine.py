@@ -13,26 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from posbench import controls, outcomes
+from posbench.bench import controls, outcomes
+from posbench.bench.cache import Shared, Stopwatch
+from posbench.bench.engine import JobResult
+from posbench.bench.plan import Ingredients, Job, Plan, Source, make_plan
+from posbench.bench.targets import pattern, resize
 from posbench.builtin import metrics, targets
-from posbench.builtin.readouts import ridge
-from posbench.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
-from posbench.engine import JobResult
-from posbench.errors import Inapplicable, MissingError, UsageError
-from posbench.executors import run
-from posbench.folders import folder_images
-from posbench.leaderboard import row
-from posbench.maps import pattern, resize
-from posbench.observation import Observation, Reading
-from posbench.plan import Ingredients, Job, Plan, Source, make_plan
-from posbench.registry import load_registry
-from posbench.sharing import Shared, Stopwatch
-from posbench.statistics import interval
-from posbench.store import Record, Store
-from posbench.training import Training
-from posbench.weights import NONE, Weights
-from posbench.windows import TEST, Windows, folds
-from posbench.workers import Here
+from posbench.builtin.readouts.hooks import ridge
+from posbench.core.errors import Inapplicable, MissingError, UsageError
+from posbench.core.files import folder_images
+from posbench.core.statistics import interval
+from posbench.data.crops import TEST, Windows, folds
+from posbench.network.weights import NONE, Weights
+from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
+from posbench.plugin.observation import Observation, Reading
+from posbench.plugin.registry import load_registry
+from posbench.plugin.training import Training
+from posbench.report.rows import row
+from posbench.runner.jobs import run
+from posbench.runner.local import Here
+from posbench.store.store import Record, Store
 
 #: The images of every forward pass of the network below since the test began.
 passes: list[int] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from posbench.examples import EXAMPLES, SIDE, examples
-from posbench.windows import Windows
+from posbench.bench.examples import EXAMPLES, SIDE, examples
+from posbench.data.crops import Windows
 
 
 def test_the_first_image_of_each_of_the_first_photographs() -> None:

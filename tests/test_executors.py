@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from posbench.components import Executor
-from posbench.engine import JobResult, Observer
-from posbench.errors import ComponentError, PosbenchError
-from posbench.executors import Claim, Started, run
-from posbench.plan import Plan, Task
-from posbench.selection import Selection
-from posbench.store import Store
-from posbench.workers import Here
-from posbench.working import Worker
+from posbench.bench.config import Selection
+from posbench.bench.engine import JobResult, Observer
+from posbench.bench.plan import Plan, Task
+from posbench.core.errors import ComponentError, PosbenchError
+from posbench.plugin.components import Executor
+from posbench.runner.jobs import Claim, Started, run
+from posbench.runner.local import Here
+from posbench.runner.worker import Worker
+from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.test_cli import RUN, SMALL
 from tests.test_engine import CIRCULAR, ZERO, H, Log, plan

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from posbench import experiments
-from posbench.errors import UsageError
-from posbench.plan import make_plan
-from posbench.published import published
-from posbench.registry import load_registry
-from posbench.selection import Selection, select
+from posbench.bench import experiments
+from posbench.bench.config import Selection, select
+from posbench.bench.plan import make_plan
+from posbench.core.errors import UsageError
+from posbench.plugin.registry import load_registry
+from posbench.report.published import published
 from tests.conftest import Ran
 
 NAMES = ["islam2020-table1", "islam2020-table2a", "islam2020-table2b", "islam2020-table3", "islam2020-table4"]
@@ -32,7 +32,7 @@ def test_an_unknown_one_is_answered_with_the_nearest() -> None:
 
 def crossed(name: str) -> list[dict[str, str]]:
     """What the rows of an experiment will say of themselves, planned as the command line plans it."""
-    from posbench.ingredients import gather
+    from posbench.bench.resolve import gather
 
     selection = select(None, {"experiment": name, "weights": ["random"], "device": "cpu", "precision": "fp32"})
     plan = make_plan(gather(selection, load_registry(), download=False).ingredients)

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from posbench import passes
-from posbench.components import Backbone, Padding
-from posbench.errors import PosbenchError
-from posbench.features import Features, extract
-from posbench.networks import build
-from posbench.passes import Pass
-from posbench.registry import load_registry
-from posbench.weights import Weights
-from posbench.windows import Pixels, Windows
+from posbench.core.errors import PosbenchError
+from posbench.data.crops import Pixels, Windows
+from posbench.network import forward as passes
+from posbench.network.build import build
+from posbench.network.forward import Pass
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.features import Features, extract
+from posbench.plugin.registry import load_registry
 
 REGISTRY = load_registry()
 

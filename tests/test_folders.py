@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import NAME
-from posbench.errors import UsageError
-from posbench.folders import content_digest, content_hash, folder_images
+from posbench.core.errors import UsageError
+from posbench.core.files import content_digest, content_hash, folder_images
+from posbench.plugin.components import NAME
 
 
 def fill(folder: Path, files: dict[str, bytes]) -> Path:

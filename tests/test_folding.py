@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from posbench.components import Backbone
-from posbench.folding import fold_norms
-from posbench.networks import prepare_random
-from posbench.registry import load_registry
+from posbench.network.build import prepare_random
+from posbench.network.fold_batchnorm import fold_norms
+from posbench.plugin.components import Backbone
+from posbench.plugin.registry import load_registry
 
 
 class Net(nn.Module):

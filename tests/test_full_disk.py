@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from posbench import spill
-from posbench.claims import Claims
-from posbench.errors import UsageError
+from posbench.core import offload as spill
+from posbench.core.errors import UsageError
+from posbench.store.locks import Claims
 from tests.forked import Forks, forks
 from tests.test_cli import SMALL
 

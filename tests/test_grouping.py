@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from posbench.grouping import groups, in_common, whole
+from posbench.report.grouping import groups, in_common, whole
 from tests.test_answers import row
 
 

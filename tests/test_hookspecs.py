@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from posbench import hookspecs
-from posbench.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
-from posbench.features import Features
-from posbench.observation import Observation
-from posbench.registry import Registry, load_registry
+from posbench.data.crops import cut
+from posbench.plugin import hookspecs
+from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.features import Features
+from posbench.plugin.observation import Observation
+from posbench.plugin.registry import Registry, load_registry
+from posbench.plugin.training import Training
 from posbench.testing import check_executor
-from posbench.training import Training
-from posbench.windows import cut
 from tests.conftest import Ran
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("posbench_"))

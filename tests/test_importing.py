@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench import importing
-from posbench.errors import UsageError
-from posbench.importing import from_csv
-from posbench.leaderboard import FORMULA, Row, columns, rows, to_csv
-from posbench.store import Store
+from posbench.core.errors import UsageError
+from posbench.report import read_csv as importing
+from posbench.report.read_csv import from_csv
+from posbench.report.rows import FORMULA, Row, columns, rows, to_csv
+from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.made import plan, scored, target
 

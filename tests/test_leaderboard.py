@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.boards import Board, Entry, boards, entry_text
-from posbench.errors import UsageError
-from posbench.leaderboard import Row, columns, frame, row, to_csv, to_json, write_whole
-from posbench.plan import Cell
-from posbench.store import Outcome, Record, StoredScore
-from posbench.weights import Weights
+from posbench.bench.plan import Cell
+from posbench.core.errors import UsageError
+from posbench.network.weights import Weights
+from posbench.report.boards import Board, Entry, boards, entry_text
+from posbench.report.rows import Row, columns, frame, row, to_csv, to_json, write_whole
+from posbench.store.store import Outcome, Record, StoredScore
 from tests.made import NET, TRAINED, UNTRAINED, backbone, control, padding, plan, readout, scored, target
 
 BEGINS = (

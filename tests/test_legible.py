@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from posbench.errors import one_line
-from posbench.legible import ascii_form, has_unicode, printable, replaced
-from posbench.vetting import cleaned
+from posbench.core.errors import one_line
+from posbench.core.text import ascii_form, has_unicode, printable, replaced
+from posbench.store.validation import cleaned
 
 
 @pytest.mark.parametrize(

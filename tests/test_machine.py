@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from posbench import machine
-from posbench.errors import MissingError, UsageError
-from posbench.machine import cpu_has_bf16, gpu_generation, resolve_device, resolve_precision
+from posbench.core import device as machine
+from posbench.core.device import cpu_has_bf16, gpu_generation, resolve_device, resolve_precision
+from posbench.core.errors import MissingError, UsageError
 
 
 def test_the_driver_says_what_torch_says() -> None:

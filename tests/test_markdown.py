@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from posbench import markdown
-from posbench.boards import Board, Entry
+from posbench.report import markdown
+from posbench.report.boards import Board, Entry
 
 LIVE = "![x](https://example.org/x.png) **a** _b_ `c` [d](e) \\"
 EVIL = "<script>alert(1)</script>|<img src=x onerror=alert(1)> & more"

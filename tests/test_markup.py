@@ -1,7 +1,7 @@
 """Boards as HTML, worked out by hand."""
 
-from posbench import markup
-from posbench.boards import Board, Entry
+from posbench.report import markup
+from posbench.report.boards import Board, Entry
 
 
 def test_a_board_is_a_table_that_escapes_what_it_says() -> None:

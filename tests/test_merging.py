@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posbench.errors import UsageError
-from posbench.merging import Merged, merge
-from posbench.plan import Plan
-from posbench.store import CONFLICT, Example, Outcome, Store, StoredReading, StoredScore
+from posbench.bench.plan import Plan
+from posbench.core.errors import UsageError
+from posbench.store.merge import Merged, merge
+from posbench.store.store import CONFLICT, Example, Outcome, Store, StoredReading, StoredScore
 from tests.conftest import Ran
 from tests.made import metric, padding, plan, scored, target
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from posbench import modes, readout
-from posbench.features import Features
-from posbench.modes import PositionModes, fit_modes
-from posbench.readout import fit_ridge
+from posbench.builtin.metrics import modes
+from posbench.builtin.metrics.modes import PositionModes, fit_modes
+from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.plugin.features import Features
 
 GRID = 6
 #: Sides and channels of three taps: as fine as the grid, between, and coarse.

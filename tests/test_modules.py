@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import posbench
-from posbench.errors import Inapplicable, UsageError
-from posbench.modules import state_digest
-from posbench.networks import build, normalise, smallest_size
-from posbench.weights import Request, Weights, resolve
+from posbench.core.errors import Inapplicable, UsageError
+from posbench.network.build import build, normalise, smallest_size
+from posbench.network.user_module import state_digest
+from posbench.network.weights import Request, Weights, resolve
 
 
 class Net(nn.Module):

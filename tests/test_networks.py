@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from posbench import dead_leaves
-from posbench.components import Backbone, Checkpoint
-from posbench.errors import MissingError
-from posbench.networks import build, needed, smallest_size
-from posbench.registry import load_registry
-from posbench.weights import Weights
+from posbench.core.errors import MissingError
+from posbench.network.build import build, needed, smallest_size
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone, Checkpoint
+from posbench.plugin.registry import load_registry
 
 REGISTRY = load_registry()
 State = dict[str, torch.Tensor]

@@ -18,15 +18,16 @@ from PIL import Image
 from torch import nn
 
 import posbench as api
-from posbench import running, selection
+from posbench.bench import config as selection
+from posbench.bench.config import Selection
 from posbench.cli import running as command
-from posbench.errors import Interrupted, MissingError, PosbenchError, UsageError
-from posbench.leaderboard import to_csv
-from posbench.networks import build
-from posbench.registry import load_registry
-from posbench.results import Results
-from posbench.selection import Selection
-from posbench.weights import Weights
+from posbench.core.errors import Interrupted, MissingError, PosbenchError, UsageError
+from posbench.network.build import build
+from posbench.network.weights import Weights
+from posbench.plugin.registry import load_registry
+from posbench.report.rows import to_csv
+from posbench.runner import session as running
+from posbench.runner.results import Results
 from tests.conftest import Ran
 from tests.test_cli import RUN
 

@@ -18,10 +18,10 @@ from timm.layers import AvgPool2dSame, BlurPool2d, Conv2dSame, EcaModule
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
-from posbench.components import Backbone, Padding, Sides
-from posbench.errors import Inapplicable, PosbenchError
-from posbench.padding import apply, padded_operations
-from posbench.registry import load_registry
+from posbench.core.errors import Inapplicable, PosbenchError
+from posbench.network.padding import apply, padded_operations
+from posbench.plugin.components import Backbone, Padding, Sides
+from posbench.plugin.registry import load_registry
 
 Map = NDArray[np.float64]
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from posbench.components import Backbone, Images, Padding
-from posbench.errors import Inapplicable
-from posbench.networks import build, normalise
-from posbench.padding import apply
-from posbench.passes import Pass
-from posbench.receptive import Following
-from posbench.registry import load_registry
-from posbench.weights import Weights
-from posbench.windows import Pixels, Windows, centre, cut
+from posbench.core.errors import Inapplicable
+from posbench.data.crops import Pixels, Windows, centre, cut
+from posbench.network.build import build, normalise
+from posbench.network.forward import Pass
+from posbench.network.padding import apply
+from posbench.network.receptive_field import Following
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone, Images, Padding
+from posbench.plugin.registry import load_registry
 
 REGISTRY = load_registry()
 VALID, SURROUND = (REGISTRY.get(Padding, name) for name in ("valid", "surround"))
@@ -353,7 +353,7 @@ def test_images_that_end_at_the_window_have_no_surroundings() -> None:
 
 
 def test_small_photographs_keep_what_margin_they_have(tmp_path: Any) -> None:
-    from posbench.folders import folder_images
+    from posbench.core.files import folder_images
 
     for i, (width, height) in enumerate([(300, 80), (74, 74), (200, 200)]):
         Image.fromarray(some(1, 300, i)[0][:height, :width]).save(tmp_path / f"{i}.png")

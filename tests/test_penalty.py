@@ -9,12 +9,12 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from posbench import readout
-from posbench.errors import Inapplicable
-from posbench.features import Features
-from posbench.penalty import PENALTIES, fit_ridge_cv
-from posbench.readout import fit_ridge
-from posbench.training import Training
+from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts.penalty import PENALTIES, fit_ridge_cv
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.core.errors import Inapplicable
+from posbench.plugin.features import Features
+from posbench.plugin.training import Training
 
 GRID = 6
 

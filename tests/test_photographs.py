@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from posbench.errors import UsageError
-from posbench.photographs import read
-from posbench.store import Store
+from posbench.core.errors import UsageError
+from posbench.data.photographs import read
+from posbench.store.store import Store
 from tests.conftest import Ran
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from posbench.pictures import data_uri
+from posbench.report.pictures import data_uri
 
 
 def pixels(uri: str) -> list[tuple[int, ...]]:

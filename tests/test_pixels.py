@@ -14,8 +14,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import posbench
-from posbench.errors import UsageError
-from posbench.windows import read
+from posbench.core.errors import UsageError
+from posbench.data.crops import read
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
 TENSOR = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)

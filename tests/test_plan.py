@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.components import Checkpoint, Images, Metric
-from posbench.errors import UsageError
-from posbench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, passes, tap_numbers
-from posbench.weights import NONE, Weights
+from posbench.bench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, passes, tap_numbers
+from posbench.core.errors import UsageError
+from posbench.network.weights import NONE, Weights
+from posbench.plugin.components import Checkpoint, Images, Metric
 from tests.made import (
     FILE_HASH,
     NET,

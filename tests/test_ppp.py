@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from posbench.components import Backbone, Padding
-from posbench.errors import Inapplicable
-from posbench.features import Features, extract
-from posbench.passes import Pass
-from posbench.ppp import patterns
-from posbench.registry import load_registry
-from posbench.windows import cut
+from posbench.builtin.metrics.ppp import patterns
+from posbench.core.errors import Inapplicable
+from posbench.data.crops import cut
+from posbench.network.forward import Pass
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.features import Features, extract
+from posbench.plugin.registry import load_registry
 
 NAMES = ["a", "b", "c"]
 

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posbench import preconditioner
-from posbench.features import Features
-from posbench.preconditioner import Preconditioner, leading
-from posbench.readout import fit_ridge
-from posbench.standardising import standardise
+from posbench.builtin.readouts import preconditioner
+from posbench.builtin.readouts.preconditioner import Preconditioner, leading
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.builtin.readouts.standardize import standardise
+from posbench.plugin.features import Features
 
 
 def features(seed: int, images: int = 6, channels: tuple[int, ...] = (5, 4), grid: int = 6) -> Features:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench import publication
-from posbench.errors import UsageError
-from posbench.leaderboard import rows
-from posbench.store import Outcome, Store, StoredReading, StoredScore
+from posbench.core.errors import UsageError
+from posbench.report.rows import rows
+from posbench.store import bundle as publication
+from posbench.store.store import Outcome, Store, StoredReading, StoredScore
 from tests.conftest import Ran
 from tests.made import metric, padding, plan, target
 

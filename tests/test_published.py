@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from posbench.errors import UsageError
-from posbench.published import published
+from posbench.core.errors import UsageError
+from posbench.report.published import published
 
 
 def found(table: str, **changes: Any) -> dict[str, float]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from posbench.bench.reach import ceiling, curve, reach
 from posbench.builtin import targets
-from posbench.published import published
-from posbench.reach import ceiling, curve, reach
+from posbench.report.published import published
 
 H, G, HS = (draw(256) for draw in (targets.horizontal, targets.gaussian, targets.horizontal_stripes))
 

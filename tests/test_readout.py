@@ -15,20 +15,22 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from posbench import readout, spill, standardising
-from posbench.builtin.metrics import spc
-from posbench.components import Backbone, Target
-from posbench.errors import PosbenchError
-from posbench.features import Features, extract, rooms
-from posbench.maps import pattern, resize
-from posbench.mixing import adjoint, by_tap, convolve
-from posbench.networks import build
-from posbench.passes import Pass
-from posbench.readout import fit_ridge
-from posbench.registry import load_registry
-from posbench.standardising import standardise
-from posbench.weights import Request, resolve
-from posbench.windows import cut
+from posbench.bench.targets import pattern, resize
+from posbench.builtin.metrics.scores import spc
+from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts import standardize as standardising
+from posbench.builtin.readouts.aligned_conv import adjoint, by_tap, convolve
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.builtin.readouts.standardize import standardise
+from posbench.core import offload as spill
+from posbench.core.errors import PosbenchError
+from posbench.data.crops import cut
+from posbench.network.build import build
+from posbench.network.forward import Pass
+from posbench.network.weights import Request, resolve
+from posbench.plugin.components import Backbone, Target
+from posbench.plugin.features import Features, extract, rooms
+from posbench.plugin.registry import load_registry
 
 REGISTRY = load_registry()
 TARGETS = ["H", "V", "G", "HS", "VS"]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from posbench.components import Backbone
-from posbench.errors import Inapplicable
-from posbench.receptive import Following, Span, View
-from posbench.registry import load_registry
+from posbench.core.errors import Inapplicable
+from posbench.network.receptive_field import Following, Span, View
+from posbench.plugin.components import Backbone
+from posbench.plugin.registry import load_registry
 
 REGISTRY = load_registry()
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from posbench import publication
-from posbench.importing import from_csv
-from posbench.leaderboard import rows
-from posbench.store import Store
+from posbench.report.read_csv import from_csv
+from posbench.report.rows import rows
+from posbench.store import bundle as publication
+from posbench.store.store import Store
 from tests.conftest import Ran
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from posbench.components import Backbone, Padding, Target
-from posbench.errors import PosbenchError, UsageError
-from posbench.registry import load_registry
+from posbench.core.errors import PosbenchError, UsageError
+from posbench.plugin.components import Backbone, Padding, Target
+from posbench.plugin.registry import load_registry
 from tests.conftest import Ran
 
 ONE_PADDING = """

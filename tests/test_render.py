@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from posbench import render
-from posbench.boards import Board, Entry
-from posbench.reaches import Reach
+from posbench.report import terminal as render
+from posbench.report.boards import Board, Entry
+from posbench.report.reaches import Reach
 from tests.made import plan
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posbench.report import page
-from posbench.store import Example, Store
+from posbench.report.html import page
+from posbench.store.store import Example, Store
 from tests import made
 from tests.conftest import Ran
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from posbench.reproduction import Commands, commands
-from posbench.store import Store
+from posbench.report.commands import Commands, commands
+from posbench.store.store import Store
 from tests import made
 from tests.conftest import Ran
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 import posbench as api
-from posbench.errors import UsageError
-from posbench.leaderboard import columns
-from posbench.store import Store
+from posbench.core.errors import UsageError
+from posbench.report.rows import columns
+from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.test_cli import RUN, flat
 from tests.test_notebook import SMALL

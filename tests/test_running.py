@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from posbench import running
-from posbench.engine import JobResult
-from posbench.errors import UsageError
-from posbench.plan import Job
-from posbench.registry import load_registry
-from posbench.results import Results
-from posbench.running import Nobody
-from posbench.selection import Selection, select
+from posbench.bench.config import Selection, select
+from posbench.bench.engine import JobResult
+from posbench.bench.plan import Job
+from posbench.core.errors import UsageError
+from posbench.plugin.registry import load_registry
+from posbench.runner import session as running
+from posbench.runner.results import Results
+from posbench.runner.session import Nobody
 from tests.conftest import Ran
 
 SMALL = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posbench.registry import KINDS
+from posbench.plugin.registry import KINDS
 from tests.conftest import Ran
 from tests.forked import Forks, forks
 

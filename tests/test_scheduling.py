@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from posbench.engine import JobResult, struck
-from posbench.errors import PosbenchError
-from posbench.links import Gone, Message
-from posbench.plan import Task, TaskIds
-from posbench.scheduling import Workers
+from posbench.bench.engine import JobResult, struck
+from posbench.bench.plan import Task, TaskIds
+from posbench.core.errors import PosbenchError
+from posbench.runner.scheduler import Workers
+from posbench.runner.transport import Gone, Message
 from tests.test_engine import CIRCULAR, ZERO, H, Log, plan
 
 TASKS = plan(paddings=[ZERO, CIRCULAR], targets=[H]).tasks()
@@ -93,7 +93,7 @@ def test_workers_that_die_before_they_have_a_plan_end_the_run(monkeypatch: pytes
     assert reasons(Crew([("hired",), DIES], [*START, *DONE, *DONE])) == [["as told"]] * 2
     with pytest.raises(PosbenchError, match=r"^workers do not start \(exit 7 in padding 'edge'\): "):
         reasons(Crew([("hired",), DIES], [DIES]))
-    monkeypatch.setattr("posbench.scheduling.PLANNING", 0.1)
+    monkeypatch.setattr("posbench.runner.scheduler.PLANNING", 0.1)
     with pytest.raises(PosbenchError, match=r"^workers do not start \(their plan takes longer than 0\.1 s in padding"):
         reasons(Crew([("hired",)], [("hired",)]), 0.01)
     with pytest.raises(PosbenchError, match=r"^workers do not start"):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posbench.builtin.metrics import spc
-from posbench.components import Metric
-from posbench.errors import PosbenchError
-from posbench.scoring import flatten_degenerate, interval, score
+from posbench.bench.scoring import flatten_degenerate, interval, score
+from posbench.builtin.metrics.scores import spc
+from posbench.core.errors import PosbenchError
+from posbench.plugin.components import Metric
 
 TARGET = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
 

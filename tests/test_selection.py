@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench.errors import UsageError
-from posbench.selection import LARGEST, Selection, select
+from posbench.bench.config import LARGEST, Selection, select
+from posbench.core.errors import UsageError
 from tests.conftest import Ran
 
 KEYS = [field.name for field in dataclasses.fields(Selection)]
@@ -300,7 +300,7 @@ def test_what_is_no_file_is_not_waited_for(posbench: Callable[..., Ran]) -> None
 def test_crops_that_no_memory_holds_are_refused_before_anything(
     posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posbench.selection.memory", lambda: 2**30)
+    monkeypatch.setattr("posbench.bench.config.memory", lambda: 2**30)
     options = ("--train-count", "7000", "--test-count", "200", "--backbones", "none", "--images", "leaves", "--quiet")
     assert posbench("run", *options) == Ran(
         2,

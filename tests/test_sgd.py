@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from posbench import sgd
+from posbench.builtin.readouts import sgd
+from posbench.builtin.readouts.sgd import fit_sgd
 from posbench.builtin.targets import gaussian, horizontal, horizontal_stripes
-from posbench.errors import PosbenchError
-from posbench.features import Features
-from posbench.sgd import fit_sgd
-from posbench.training import Training
+from posbench.core.errors import PosbenchError
+from posbench.plugin.features import Features
+from posbench.plugin.training import Training
 
 GRID, IMAGE = 8, 64
 PATTERNS = torch.stack([torch.from_numpy(draw(256)).float() for draw in (horizontal, gaussian, horizontal_stripes)])

@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch import nn
 
-from posbench import spill
-from posbench.allocation import keep_freed_memory
-from posbench.components import Backbone
-from posbench.errors import UsageError
-from posbench.executors import run
-from posbench.features import Features
-from posbench.readout import fit_ridge
-from posbench.spill import empty
-from posbench.store import Store
-from posbench.weights import Weights
-from posbench.workers import Here
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.core import offload as spill
+from posbench.core.errors import UsageError
+from posbench.core.malloc import keep_freed_memory
+from posbench.core.offload import empty
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone
+from posbench.plugin.features import Features
+from posbench.runner.jobs import run
+from posbench.runner.local import Here
+from posbench.store.store import Store
 from tests.test_engine import Log, plan
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posbench.statistics import (
+from posbench.core.statistics import (
     DRAWN,
     ENUMERATED,
     FEWEST_FOR_P,

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posbench import __version__
-from posbench.errors import UsageError
-from posbench.leaderboard import row
-from posbench.plan import Plan, identify
-from posbench.schema import SCHEMA_VERSION
-from posbench.store import Example, Outcome, Store, StoredReading, StoredScore
+from posbench.bench.plan import Plan, identify
+from posbench.core.errors import UsageError
+from posbench.report.rows import row
+from posbench.store.schema import SCHEMA_VERSION
+from posbench.store.store import Example, Outcome, Store, StoredReading, StoredScore
 from tests.conftest import Ran
 from tests.made import NET, TRAINED, UNTRAINED, control, metric, padding, plan, readout, scored, target
 

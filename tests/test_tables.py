@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from posbench.tables import Column, Sheet, blocks, fitted
-from posbench.wrapping import pieces
+from posbench.report.tables import Column, Sheet, blocks, fitted
+from posbench.report.wrapping import pieces
 from tests.test_render import printed
 
 NETWORKS = [f"resnet{n}\nimagenet:timm/resnet{n}.a1_in1k" for n in (18, 34, 50, 101)]

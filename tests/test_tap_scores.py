@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-from posbench.leaderboard import rows
-from posbench.store import Store
-from posbench.tap_scores import TapScores, svg, tap_scores
+from posbench.report.rows import rows
+from posbench.report.taps import TapScores, svg, tap_scores
+from posbench.store.store import Store
 from tests import made
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from posbench.bench.targets import pattern, resize
 from posbench.builtin import targets
-from posbench.components import Target
-from posbench.maps import pattern, resize
-from posbench.registry import load_registry
+from posbench.plugin.components import Target
+from posbench.plugin.registry import load_registry
 
 
 def test_gradients_at_four_pixels() -> None:

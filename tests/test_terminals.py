@@ -16,8 +16,8 @@ from PIL import Image
 from rich.cells import cell_len
 
 from posbench.cli.commands import app
-from posbench.legible import ascii_form
-from posbench.wrapping import pieces
+from posbench.core.text import ascii_form
+from posbench.report.wrapping import pieces
 from tests.conftest import TINY, Ran
 from tests.test_cli import SIZES, rows, told
 
@@ -71,7 +71,7 @@ def cell(posbench: Posbench, install: Callable[..., None], monkeypatch: pytest.M
     ran = posbench(*RUN, "--csv", "-")
     assert ran.code == 0, ran.err
     # Others write to the disk, too, and the hub may answer now and not then.
-    monkeypatch.setattr("posbench.doctor.hub_answers", lambda: False)
+    monkeypatch.setattr("posbench.cli.doctor.hub_answers", lambda: False)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**33))
     return rows(ran.out)[0]["cell_id"][:12]
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from posbench.components import Backbone, Checkpoint, Images, Metric, Readout, Target
-from posbench.observation import Reading
-from posbench.registry import load_registry
+from posbench.plugin.components import Backbone, Checkpoint, Images, Metric, Readout, Target
+from posbench.plugin.observation import Reading
+from posbench.plugin.registry import load_registry
 from posbench.testing import check_backbone, check_images, check_metric, check_readout, check_target
 from tests.test_hookspecs import example
 

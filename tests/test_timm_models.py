@@ -12,9 +12,9 @@ from torch import nn
 
 from posbench.builtin import timm_models
 from posbench.builtin.backbones import build_timm, timm_backbone
-from posbench.components import NAME, Backbone
-from posbench.errors import Inapplicable
-from posbench.registry import load_registry
+from posbench.core.errors import Inapplicable
+from posbench.plugin.components import NAME, Backbone
+from posbench.plugin.registry import load_registry
 
 PACKAGED = {row.name: row for row in timm_models.read()}
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from posbench.bench.plan import Cell
+from posbench.bench.targets import pattern, resize
+from posbench.bench.treatments import TREATMENTS, judged, noise, with_targets
 from posbench.builtin import targets
-from posbench.builtin.readouts import ridge, ridge_cv, sgd
-from posbench.components import Fitted, Target
-from posbench.features import Features
-from posbench.maps import pattern, resize
-from posbench.plan import Cell
-from posbench.readout import fit_ridge
-from posbench.training import Training, held_out
-from posbench.treatments import TREATMENTS, judged, noise, with_targets
-from posbench.windows import TEST, TRAIN
+from posbench.builtin.readouts.hooks import ridge, ridge_cv, sgd
+from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.data.crops import TEST, TRAIN
+from posbench.plugin.components import Fitted, Target
+from posbench.plugin.features import Features
+from posbench.plugin.training import Training, held_out
 from tests.made import plan, readout
 
 GRID = 12
@@ -144,6 +144,6 @@ def test_a_larger_image_is_scored_at_its_border_or_at_its_pixels() -> None:
 
 
 def test_every_treatment_names_a_control() -> None:
-    from posbench.controls import CONTROLS
+    from posbench.bench.controls import CONTROLS
 
     assert all(any(name.startswith(control) for control in CONTROLS) for name in TREATMENTS)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from posbench.components import Metric, Padding
-from posbench.errors import ComponentError, Inapplicable
-from posbench.executors import run
-from posbench.guests import settled, told
-from posbench.observation import Observation, Reading
-from posbench.store import Store
-from posbench.workers import Here
+from posbench.core.errors import ComponentError, Inapplicable
+from posbench.plugin.components import Metric, Padding
+from posbench.plugin.observation import Observation, Reading
+from posbench.plugin.sandbox import settled, told
+from posbench.runner.jobs import run
+from posbench.runner.local import Here
+from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.test_cli import SMALL
 from tests.test_cli import told as said

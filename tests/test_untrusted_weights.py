@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from posbench.store import Store
+from posbench.store.store import Store
 from tests.conftest import TINY, Ran
 
 SMALL = (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from posbench.boards import entry_text, verdict_boards
-from posbench.statistics import interval
-from posbench.verdict import DOES_NOT, ENCODES, SEAM, UNDECIDED, decide, verdicts
+from posbench.bench.verdict import DOES_NOT, ENCODES, SEAM, UNDECIDED, decide, verdicts
+from posbench.core.statistics import interval
+from posbench.report.boards import entry_text, verdict_boards
 
 BASE: dict[str, Any] = {
     "backbone": "net",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from posbench.store import Example, Store, StoredReading
+from posbench.store.store import Example, Store, StoredReading
 from tests.conftest import Ran
 from tests.made import padding, plan, scored, target
 

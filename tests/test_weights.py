@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from posbench import weights
-from posbench.components import Backbone, Checkpoint
-from posbench.errors import MissingError, UsageError
-from posbench.networks import build
-from posbench.registry import load_registry
-from posbench.weights import NONE, Request, Weights, hub_answers, resolve
+from posbench.core.errors import MissingError, UsageError
+from posbench.network import weights
+from posbench.network.build import build
+from posbench.network.weights import NONE, Request, Weights, hub_answers, resolve
+from posbench.plugin.components import Backbone, Checkpoint
+from posbench.plugin.registry import load_registry
 from tests.made import CONTROL, backbone
 
 SMALL = "test_resnet.r160_in1k"
@@ -359,9 +359,9 @@ def fetched(hub: Hub, home: Path) -> dict[str, Any]:
     """What a fresh process, with the hub's client as it is, makes of this hub."""
     code = """
 import json, sys
-from posbench.components import Backbone
-from posbench.registry import load_registry
-from posbench.weights import Request, resolve
+from posbench.plugin.components import Backbone
+from posbench.plugin.registry import load_registry
+from posbench.network.weights import Request, resolve
 [found], problem = resolve(load_registry().get(Backbone, sys.argv[1]), Request(), [0], download=True)
 print(json.dumps([found.label, found.digest, problem]))
 """

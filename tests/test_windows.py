@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from posbench.components import Images
-from posbench.errors import ComponentError, UsageError
-from posbench.folders import folder_images
-from posbench.registry import load_registry
-from posbench.windows import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, windows
+from posbench.core.errors import ComponentError, UsageError
+from posbench.core.files import folder_images
+from posbench.data.crops import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, windows
+from posbench.plugin.components import Images
+from posbench.plugin.registry import load_registry
 
 
 def fill(folder: Path, count: int, first: int = 0, side: int = 24) -> Images:

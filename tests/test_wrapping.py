@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from posbench.wrapping import pieces, wrap
+from posbench.report.wrapping import pieces, wrap
 
 
 def test_words_are_broken_at_marks_but_numbers_and_dates_are_not() -> None:

@@ -4,9 +4,9 @@ import os
 import sys
 import threading
 
-from posbench.allocation import keep_freed_memory
-from posbench.errors import Interrupted
-from posbench.processes import interruptible
+from posbench.core.errors import Interrupted
+from posbench.core.malloc import keep_freed_memory
+from posbench.core.processes import interruptible
 
 
 def script() -> None:

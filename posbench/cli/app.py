@@ -11,9 +11,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from posbench import __version__
-from posbench.errors import Interrupted, PosbenchError, UsageError
-from posbench.legible import ascii_form, has_unicode, printable
-from posbench.registry import Registry, load_registry
+from posbench.core.errors import Interrupted, PosbenchError, UsageError
+from posbench.core.text import ascii_form, has_unicode, printable
+from posbench.plugin.registry import Registry, load_registry
 
 
 class Commands(TyperGroup):

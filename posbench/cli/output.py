@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from posbench.cli.app import out, write
-from posbench.components import Metric
-from posbench.errors import UsageError
-from posbench.leaderboard import check_destinations
-from posbench.published import Published
+from posbench.core.errors import UsageError
+from posbench.plugin.components import Metric
+from posbench.report.published import Published
+from posbench.report.rows import check_destinations
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
@@ -30,8 +30,11 @@ def publish(
     of_jobs: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Rows as asked for: to files, and one form of them on standard output."""
-    from posbench import boards, comparison, leaderboard, render
-    from posbench.markdown import of_boards
+    from posbench.report import boards
+    from posbench.report import literature as comparison
+    from posbench.report import rows as leaderboard
+    from posbench.report import terminal as render
+    from posbench.report.markdown import of_boards
 
     shown = boards.job_boards(of_jobs)
     if metric and (beside is None or metric.name not in comparison.METRICS):

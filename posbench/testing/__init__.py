@@ -1,9 +1,9 @@
 """Checks that the author of a component runs on it: whether it keeps the contract that its record states."""
 
+from posbench.testing.backbones import check_backbone, check_readout
 from posbench.testing.executors import check_executor
-from posbench.testing.networks import check_backbone, check_readout
 from posbench.testing.paddings import check_padding
-from posbench.testing.pictures import check_images, check_metric, check_target
+from posbench.testing.sources import check_images, check_metric, check_target
 
 __all__ = [
     "check_backbone",

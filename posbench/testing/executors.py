@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from posbench.components import Executor
-from posbench.engine import JobResult
-from posbench.executors import Started
-from posbench.ingredients import gather
-from posbench.plan import Job, Task
-from posbench.registry import load_registry
-from posbench.selection import Selection
-from posbench.testing.expecting import expect
-from posbench.workers import Here
+from posbench.bench.config import Selection
+from posbench.bench.engine import JobResult
+from posbench.bench.plan import Job, Task
+from posbench.bench.resolve import gather
+from posbench.plugin.components import Executor
+from posbench.plugin.registry import load_registry
+from posbench.runner.jobs import Started
+from posbench.runner.local import Here
+from posbench.testing.assertions import expect
 
 #: How far scores may be from those of this process: threads share out sums in another order.
 CLOSE = 1e-4

@@ -9,12 +9,12 @@ from typing import ParamSpec
 import torch
 from torch import nn
 
-from posbench.components import Padding, Sides
-from posbench.errors import Inapplicable
-from posbench.guests import settled
-from posbench.padding import apply
-from posbench.receptive import Following
-from posbench.testing.expecting import expect
+from posbench.core.errors import Inapplicable
+from posbench.network.padding import apply
+from posbench.network.receptive_field import Following
+from posbench.plugin.components import Padding, Sides
+from posbench.plugin.sandbox import settled
+from posbench.testing.assertions import expect
 
 P = ParamSpec("P")
 

@@ -1,7 +1,7 @@
 import posbench_efficientnet_lite as plugin
 import pytest
 
-from posbench.registry import load_registry
+from posbench.plugin.registry import load_registry
 
 
 @pytest.mark.parametrize("variant", [1, 2])

@@ -1,6 +1,6 @@
 import posbench_pearson as plugin
 
-from posbench.registry import load_registry
+from posbench.plugin.registry import load_registry
 
 
 def test_posbench_offers_it_without_error() -> None:

@@ -1,0 +1,54 @@
+"""Finds out before any job runs what would end them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from posbench.bench.plan import Job
+from posbench.core.errors import ComponentError, UsageError
+from posbench.data.crops import deal
+from posbench.network.build import build, smallest_size
+from posbench.network.weights import Weights
+from posbench.plugin.components import Backbone
+from posbench.plugin.sandbox import tried
+
+
+def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
+    """Find out before any job runs what would end them all.
+
+    Args:
+        limit: seconds that a plugin's network may take to be built or to follow shapes, or None.
+
+    Returns:
+        The ids of jobs whose networks took down the process in which they were tried, or took too long: these had
+        better run in a process of their own.
+
+    Raises:
+        UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
+        MissingError: if a checkpoint that a user names does not fit.
+    """
+    deadly: set[Backbone] = set()
+    for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
+        try:
+            enough = tried(backbone, partial(smallest_size, backbone, size), limit)
+        except ComponentError:
+            deadly.add(backbone)
+            continue
+        if enough is not None and enough > size:
+            raise UsageError(
+                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
+            )
+    named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
+    for backbone, weights in named:
+        if backbone not in deadly:
+            with suppress(ComponentError):  # its jobs will tell
+                tried(backbone, partial(_fits, backbone, weights), limit)
+    for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
+        deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+    return {job.id for job in jobs if job.backbone in deadly}
+
+
+def _fits(backbone: Backbone, weights: Weights) -> None:
+    build(backbone, weights)

@@ -1,0 +1,39 @@
+"""Maps over the image plane: targets as they are drawn, and how maps are brought to another size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from posbench.core.errors import ComponentError
+from posbench.plugin.components import Target
+from posbench.plugin.sandbox import visit
+
+#: Targets are drawn at this side, as the paper's pictures are, and resized from there.
+DRAWN_AT = 256
+
+
+def pattern(target: Target) -> torch.Tensor:
+    """A target as it is drawn, float32 [256, 256].
+
+    Raises:
+        ComponentError: if the target raises, or draws something else than a finite [256, 256] array.
+    """
+    with visit(target):
+        drawn = torch.as_tensor(target.draw(DRAWN_AT))
+        real = drawn.dtype != torch.bool and not drawn.is_complex()
+        fits = drawn.shape == (DRAWN_AT, DRAWN_AT) and real and bool(drawn.isfinite().all())
+        drawn = drawn.detach().cpu().float()
+    if not fits:
+        raise ComponentError(f"{target.title} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
+    return drawn
+
+
+def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Maps [..., height, width] resized to [..., side, side], bilinear, not corner on corner.
+
+    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
+    """
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    resized = F.interpolate(flat, size=(side, side), mode="bilinear", align_corners=False)
+    return resized.view(*maps.shape[:-2], side, side)

@@ -1,0 +1,187 @@
+"""Calls that slide a window over a map, or enlarge one, in the one form that strategies and tracing look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from posbench.plugin.components import Sides
+
+NO_SIDES: Sides = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A convolution, a pooling or a pad, as a network called it on a map [n, channels, height, width].
+
+    Attributes:
+        kind: `convolution`, `max-pooling`, `average-pooling` or `pad`.
+        x: the map before padding.
+        kernel, stride, dilation: (vertical, horizontal).
+        sides: the cells that it adds at the (left, right, top, bottom).
+        constant: whether those cells hold a constant, as padding does, and not what the network computes from the map,
+            as blur pooling's reflection.
+        native: computes it as the network came.
+        unpadded: computes it on a map that was enlarged by `sides` already.
+        bias: of a convolution [channels out], where it has one.
+    """
+
+    kind: str
+    x: torch.Tensor
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    sides: Sides
+    constant: bool
+    native: Callable[[], torch.Tensor]
+    unpadded: Callable[[torch.Tensor], torch.Tensor]
+    bias: torch.Tensor | None = None
+
+
+def parse(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation | None:
+    """The operation that a call of a torch function is, or None for any other function."""
+    reader = _READERS.get(func)
+    return reader(func, *args, **kwargs) if reader else None
+
+
+def _convolution(
+    func: Any,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: str | int | tuple[int, ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+) -> Operation:
+    kernel = (weight.shape[-2], weight.shape[-1])
+    if isinstance(padding, str):
+        totals = [d * (k - 1) for k, d in zip(kernel, _pair(dilation), strict=True)]
+        (top, bottom), (left, right) = ((t // 2, t - t // 2) if padding == "same" else (0, 0) for t in totals)
+    else:
+        top, left = bottom, right = _pair(padding)
+    return Operation(
+        "convolution",
+        x,
+        kernel,
+        _pair(stride),
+        _pair(dilation),
+        (left, right, top, bottom),
+        True,
+        partial(func, x, weight, bias, stride, padding, dilation, groups),
+        lambda larger: func(larger, weight, bias, stride, 0, dilation, groups),
+        bias,
+    )
+
+
+def _pooling(
+    func: Any,
+    x: torch.Tensor,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None = None,
+    padding: int | tuple[int, ...] = 0,
+    *args: Any,
+    **kwargs: Any,
+) -> Operation:
+    rows, columns = _pair(padding)
+    down, across = _pair(stride or kernel_size)
+
+    def unpadded(larger: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = func(larger, kernel_size, stride, 0, *args, **kwargs)
+        # Where the size is rounded up (ceil_mode), no window may start beyond the map: natively its far padding is not
+        # part of it, here it is.
+        return pooled[..., : -(-(x.shape[-2] + rows) // down), : -(-(x.shape[-1] + columns) // across)]
+
+    return Operation(
+        "average-pooling" if func is F.avg_pool2d else "max-pooling",
+        x,
+        _pair(kernel_size),
+        (down, across),
+        _pair(args[0] if args and func is not F.avg_pool2d else kwargs.get("dilation", 1)),
+        (columns, columns, rows, rows),
+        True,
+        partial(func, x, kernel_size, stride, padding, *args, **kwargs),
+        unpadded,
+    )
+
+
+def _pad(
+    func: Any, x: torch.Tensor, pad: Iterable[int], mode: str = "constant", value: float | None = None
+) -> Operation | None:
+    sides = tuple(pad)
+    if x.ndim != 4 or len(sides) != 4 or min(sides) < 0:
+        return None
+    left, right, top, bottom = sides
+    return Operation(
+        "pad",
+        x,
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        (left, right, top, bottom),
+        mode == "constant",
+        partial(func, x, sides, mode=mode, value=value),
+        lambda larger: larger,
+    )
+
+
+_READERS: dict[Any, Callable[..., Operation | None]] = {
+    torch.conv2d: _convolution,
+    F.max_pool2d: _pooling,
+    torch.max_pool2d: _pooling,
+    F.avg_pool2d: _pooling,
+    F.pad: _pad,
+}
+
+
+def _pair(value: int | Iterable[int]) -> tuple[int, int]:
+    """(vertical, horizontal), from one number for both or from two, as torch's operations take them."""
+    if isinstance(value, int):
+        return value, value
+    numbers = tuple(value)
+    return (numbers[0], numbers[-1])
+
+
+class Watch(TorchFunctionMode):
+    """A context that sees every torch function that a network calls, and knows in which of its layers."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self._network = network
+        self._layers: list[str] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for name, module in self._network.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(partial(self._entered, name)))
+            self._hooks.append(module.register_forward_hook(self._left, always_call=True))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+    def _entered(self, name: str, *_: object) -> None:
+        self._layers.append(name)
+
+    def _left(self, *_: object) -> None:
+        self._layers.pop()
+
+    @property
+    def layer(self) -> str:
+        """The module whose forward runs; empty where the network itself does."""
+        return self._layers[-1] if self._layers else ""

@@ -1,0 +1,227 @@
+"""The hooks that a plugin may implement. Each returns component records; importing registers nothing.
+
+A plugin is a distribution whose metadata names a module under the entry-point group `posbench`:
+
+    [project.entry-points.posbench]
+    edge = "posbench_edge"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+
+PROJECT = "posbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def posbench_backbones() -> Iterable[Backbone]:
+    """Networks to probe.
+
+    Example:
+        ```python
+        from posbench import Backbone, hookimpl
+
+        def build():
+            from torch import nn
+
+            class TwoTaps(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.one = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+                    self.two = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+
+                def forward(self, x):
+                    first = self.one(x).relu()
+                    return [first, self.two(first).relu()]
+
+            return TwoTaps()
+
+        @hookimpl
+        def posbench_backbones():
+            return [Backbone(name="two-taps", summary="two convolutions", version="1", build=build, taps=2)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def posbench_find_backbone(name: str) -> Backbone | None:
+    """A backbone by a name that `posbench_backbones` did not list, or None; for families too large or open to list.
+
+    Asked only when nothing listed has the name, so it may be slow.
+
+    Example:
+        ```python
+        from posbench import Backbone, hookimpl
+
+        @hookimpl
+        def posbench_find_backbone(name):
+            if not name.startswith("plain-"):
+                return None
+
+            def build():
+                from torch import nn
+
+                class Plain(nn.Sequential):
+                    def forward(self, x):
+                        return [super().forward(x)]
+
+                return Plain(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(int(name.removeprefix("plain-")))))
+
+            return Backbone(name=name, summary="a stack of convolutions", version="1", build=build, taps=1)
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_paddings() -> Iterable[Padding]:
+    """Padding strategies.
+
+    Example:
+        ```python
+        import torch.nn.functional as F
+        from posbench import Padding, hookimpl
+
+        def pad(x, sides):
+            left, right, top, bottom = sides
+            return F.pad(x, (left, right, top, bottom), mode="replicate")
+
+        @hookimpl
+        def posbench_paddings():
+            return [Padding(name="edge", summary="repeat the edge", version="1", pad=pad)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_targets() -> Iterable[Target]:
+    """Patterns for the readout to draw.
+
+    Example:
+        ```python
+        import numpy as np
+        from posbench import Target, hookimpl
+
+        def diagonal(size):
+            axis = np.linspace(0, 1, size)
+            return (axis[:, None] + axis[None, :]) / 2
+
+        @hookimpl
+        def posbench_targets():
+            return [Target(name="diagonal", summary="from corner to corner", version="1", draw=diagonal)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_metrics() -> Iterable[Metric]:
+    """Scores of a predicted map against the target, or with `of_job` of a network's features as a whole.
+
+    Example:
+        ```python
+        from posbench import Metric, Reading, hookimpl
+
+        def rmse(prediction, target):
+            return (prediction - target).square().mean(dim=(-2, -1)).sqrt()
+
+        def dead(observation):
+            of_image = (observation.test.taps[-1] == 0).double().mean(dim=(1, 2, 3)).tolist()
+            shares = {}
+            for photograph, share in zip(observation.photographs, of_image, strict=True):
+                shares.setdefault(photograph, []).append(share)
+            return [Reading({name: sum(own) / len(own) for name, own in shares.items()})]
+
+        @hookimpl
+        def posbench_metrics():
+            return [
+                Metric(name="rmse", summary="root mean square", version="1", score=rmse, higher_is_better=False),
+                Metric(name="dead", summary="of a job: zeros in the last tap", version="1", of_job=dead),
+            ]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_images() -> Iterable[Images]:
+    """Sources of images.
+
+    Example:
+        ```python
+        import numpy as np
+        from posbench import Images, hookimpl
+
+        def draw(rng, size):
+            return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+        @hookimpl
+        def posbench_images():
+            return [Images(name="static", summary="uniform noise", version="1", draw=draw)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_readouts() -> Iterable[Readout]:
+    """Models that draw the targets from frozen features.
+
+    Example:
+        ```python
+        from posbench import Readout, hookimpl
+
+        class Constant:
+            def __init__(self, targets):
+                self.maps = targets.mean(dim=(-2, -1), keepdim=True).expand_as(targets)
+
+            def predict(self, features):
+                return self.maps.expand(len(features), *self.maps.shape)
+
+        def fit(training):
+            return Constant(training.targets(training.features.grid))
+
+        @hookimpl
+        def posbench_readouts():
+            return [Readout(name="constant", summary="constant", version="1", fit=fit, grid=lambda side: side)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_executors() -> Iterable[Executor]:
+    """Where jobs are computed.
+
+    Example:
+        ```python
+        from posbench import Executor, Worker, groups, hookimpl
+
+        class OneByOne:
+            def __init__(self, selection):
+                self.selection = selection
+
+            def results(self, tasks, observer, claim):
+                worker = Worker(self.selection)  # in a process of its own, or on another machine
+                for group in groups(tasks):
+                    mine = claim(group)  # others may have some of it in hand
+                    yield from zip(mine, worker.results([task.ids for task in mine], observer))
+
+        def start(selection, plan, device):
+            return OneByOne(selection)
+
+        @hookimpl
+        def posbench_executors():
+            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=start)]
+        ```
+    """
+    raise NotImplementedError

@@ -1,0 +1,180 @@
+"""The SQLite file of a store: made, checked, brought up to date and written to in transactions, or refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from posbench.core.errors import UsageError, one_line
+from posbench.store.schema import APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION
+
+
+class Database:
+    """An open file; use it as a context manager.
+
+    Args:
+        path: the file; created unless `must_exist`.
+        must_exist: it is only read, and stays as it is: one of an older schema is brought up to date in memory.
+
+    Raises:
+        UsageError: if it cannot be opened or written, is no store, is damaged, or was written by a newer posbench.
+    """
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        self.path = path
+        self._in_memory = False
+        if must_exist and not path.is_file():
+            raise UsageError(f"there is no store at {str(path)!r}: `posbench run` makes one, or name it with --store")
+        with self._explained():
+            # An absolute path, as SQLite would take `:memory:` for no file at all.
+            self._connection = _connect(path.absolute())
+            try:
+                # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
+                # It is said in the file, which is not ours to change where it is only read.
+                if not must_exist:
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
+                self._prepare(must_exist=must_exist)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def _prepare(self, *, must_exist: bool) -> None:
+        """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
+        # What a view or a trigger would do is not for whoever made the file to say.
+        if found := self._connection.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        ).fetchone():
+            raise UsageError(
+                f"{str(self.path)!r} holds {str(found[0])[:40]!r}, which is no table: posbench made no such store; "
+                "name another with --store"
+            )
+        version = self._version()
+        if version == SCHEMA_VERSION:
+            return  # so that a store can be read where nothing can be written
+        if must_exist and version:
+            self._leave_the_file()
+        elif must_exist:
+            raise self._no_store()
+        with self._transaction():
+            version = self._version()  # as another process may have seen to it meanwhile
+            if not version:
+                if self._one("SELECT count(*) FROM sqlite_master"):
+                    raise self._no_store()
+                for statement in SCHEMA:
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            elif version < SCHEMA_VERSION:
+                self.check()
+                for old in range(version, SCHEMA_VERSION):
+                    for statement in MIGRATIONS[old]:
+                        self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _no_store(self) -> UsageError:
+        return UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
+
+    def _version(self) -> int:
+        """The schema that the file has, or 0 if it is none of ours.
+
+        Raises:
+            UsageError: if it is newer than what can be read.
+        """
+        version = int(self._one("PRAGMA user_version")) if self._one("PRAGMA application_id") == APPLICATION_ID else 0
+        if version > SCHEMA_VERSION:
+            raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
+        return version if version in (*MIGRATIONS, SCHEMA_VERSION) else 0
+
+    def _leave_the_file(self) -> None:
+        """Go on with a copy in memory: reading changes nobody's file, and works where nothing can be written."""
+        memory = _connect(":memory:")
+        with closing(self._connection) as file:
+            self._connection = memory
+            file.backup(memory)
+        self._in_memory = True
+
+    def file(self, folder: Path) -> Path:
+        """A file of today's schema that holds what this one does: its own, or a copy in a folder."""
+        if not self._in_memory:
+            return self.path
+        with self._explained(), closing(sqlite3.connect(path := folder / self.path.name)) as copy:
+            self._connection.backup(copy)
+        return path
+
+    def check(self) -> None:
+        """Read all of the file, and hold its indices against its tables.
+
+        Raises:
+            UsageError: if it is damaged.
+        """
+        with self._explained():
+            problems = [str(problem) for (problem,) in self._connection.execute("PRAGMA integrity_check(1)").fetchall()]
+            if problems != ["ok"]:
+                # What SQLite says may go over several lines, of which the last is the particular one.
+                raise sqlite3.DatabaseError(f"malformed: {problems[0].splitlines()[-1]}")
+            if lost := self._connection.execute("PRAGMA foreign_key_check").fetchone():
+                raise sqlite3.DatabaseError(f"malformed: {lost[0]} of which there are no {lost[2]}")
+
+    def _one(self, statement: str, *values: object) -> Any:
+        """The first column of the first row."""
+        return self._connection.execute(statement, values).fetchone()[0]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what SQLite raises about the file into one line that names the fix."""
+        try:
+            yield
+        except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
+            raise UsageError(
+                f"store {str(self.path)!r} cannot be used ({one_line(error)}): check the folder, its rights and the "
+                "disk, or name another with --store"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            if "malformed" in str(error):
+                raise UsageError(
+                    f"store {str(self.path)!r} is damaged ({one_line(error)}): take a copy of it, or name another "
+                    "with --store"
+                ) from error
+            raise UsageError(
+                f"{str(self.path)!r} is not a posbench store ({one_line(error)}): name another with --store"
+            ) from error
+
+    @contextmanager
+    def _vetted(self) -> Iterator[None]:
+        """What is stored and cannot be is damage."""
+        with self._explained():
+            try:
+                yield
+            except (ValueError, TypeError) as error:
+                raise sqlite3.DatabaseError(f"malformed: {one_line(error)}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+
+def _connect(where: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(where, timeout=60, isolation_level=None)
+    for setting in ("foreign_keys = ON", "trusted_schema = OFF", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {setting}")
+    return connection
