@@ -15,12 +15,14 @@ import argparse
 import torch
 
 from benchmarks.price import REGISTRY, Bench, about
-from posbench.bench.targets import pattern, resize
+from posbench.bench.targets import pattern
 from posbench.builtin.metrics.scores import r2, spc
 from posbench.builtin.readouts import ridge as readout
+from posbench.network.extract import extract
 from posbench.network.forward import Pass
 from posbench.plugin.components import Padding
-from posbench.plugin.features import Features, extract
+from posbench.plugin.features import Features
+from posbench.plugin.resampling import resize
 
 CONVERGED = 1e-7
 

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 
 from posbench.bench.scoring import flatten_degenerate, summarised, values
-from posbench.bench.targets import pattern, resize
+from posbench.bench.targets import pattern
 from posbench.bench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide
 from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.core.statistics import MUTUAL
 from posbench.plugin.components import Metric, Target
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
+from posbench.plugin.resampling import resize
 
 #: The grid, the side of the noise before it is resized to the grid, and its channels; few of each, for speed.
 GRID, NOISE, CHANNELS, TRAINING = 12, 4, 8, 32

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import posbench
-from posbench.bench.targets import pattern, resize
+from posbench.bench.targets import pattern
 from posbench.plugin.registry import load_registry
+from posbench.plugin.resampling import resize
 
 mpl.use("Agg")
 

@@ -17,10 +17,11 @@ from posbench.builtin.metrics.modes import fit_modes
 from posbench.core.statistics import interval
 from posbench.data.crops import cut
 from posbench.network.build import build
+from posbench.network.extract import extract
 from posbench.network.forward import Pass
 from posbench.network.weights import Request, resolve
 from posbench.plugin.components import Backbone, Padding
-from posbench.plugin.features import Features, extract
+from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
 
 SIZE, TESTED = 224, 64

@@ -28,13 +28,14 @@ from posbench.bench.engine import JobResult, Observer
 from posbench.bench.examples import EXAMPLES
 from posbench.bench.examples import SIDE as THUMBNAIL
 from posbench.bench.plan import Cell, Ingredients, Plan, Source, Task, groups, make_plan
+from posbench.bench.records import Example, Outcome, StoredScore
 from posbench.core.errors import PosbenchError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import Claim, run
 from posbench.runner.session import Nobody
-from posbench.store.store import Example, Outcome, Store, StoredScore
+from posbench.store.store import Store
 
 #: Of how many photographs each cell keeps a score, as `photos` and `leaves` have.
 PHOTOGRAPHS = (15, 64)

@@ -14,15 +14,17 @@ import torch
 
 from benchmarks.price import Bench
 from posbench.bench.scoring import flatten_degenerate, score
-from posbench.bench.targets import pattern, resize
+from posbench.bench.targets import pattern
 from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.data.crops import Windows, cut
 from posbench.network.build import build, normalise
+from posbench.network.extract import extract
 from posbench.network.forward import Pass
 from posbench.network.weights import Request, resolve
 from posbench.plugin.components import Backbone, Metric, Padding, Target
-from posbench.plugin.features import Features, extract
+from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
+from posbench.plugin.resampling import resize
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from posbench.builtin.readouts.sgd import fit_sgd
     from posbench.data.dead_leaves import dead_leaves
     from posbench.data.in_memory import images
-    from posbench.network.tracing import Operation
     from posbench.network.user_module import backbone
     from posbench.plugin.observation import Observation, Reading
+    from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
     from posbench.runner.api import run
     from posbench.runner.local import start_local
@@ -88,7 +88,7 @@ __all__ = [
 _LAZY = {
     "JobResult": "posbench.bench.engine",
     "Observation": "posbench.plugin.observation",
-    "Operation": "posbench.network.tracing",
+    "Operation": "posbench.plugin.operation",
     "Reading": "posbench.plugin.observation",
     "Results": "posbench.runner.results",
     "Training": "posbench.plugin.training",
@@ -112,7 +112,7 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     # All of this costs time to import, most of it torch or NumPy: it is fetched when first asked for.
     if name == "__version__":
-        return import_module("importlib.metadata").version("posbench")
+        return import_module("posbench.core.version").__version__
     if name in _LAZY:
         module, _, attribute = _LAZY[name].partition(":")
         return getattr(import_module(module), attribute or name)

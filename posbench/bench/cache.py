@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from posbench.bench.plan import Job
+from posbench.core.errors import ComponentError
 from posbench.core.malloc import give_back
 from posbench.data.crops import TEST, TRAIN, Windows, deal, windows
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
+from posbench.network.extract import extract
 from posbench.network.fold_batchnorm import fold_norms
 from posbench.network.forward import Pass
-from posbench.plugin.components import Fitted
-from posbench.plugin.features import Features, extract
-from posbench.plugin.sandbox import settled, visit
+from posbench.plugin.components import Component, Fitted
+from posbench.plugin.features import Features
+from posbench.plugin.sandbox import settled, visit, writes_to
 
 #: Names a set of windows, by the photographs that they are cut from and how; or a network's features of them.
 Key = tuple[object, ...]
@@ -160,3 +162,24 @@ def _side(job: Job, role: int) -> int:
 def _surrounded(job: Job) -> bool:
     """Whether its images are seen within more of their photographs."""
     return job.padding is not None and job.padding.border == "surround"
+
+
+class SpoiltError(ComponentError):
+    """A component wrote into features, which others share: they have to be made again."""
+
+
+@contextmanager
+def unspoilt(component: Component, *features: Features) -> Iterator[None]:
+    """A context in which a component is given features that it must leave as they are.
+
+    torch counts how often each is written to; what is written past it shows in the first image, which is compared.
+
+    Raises:
+        SpoiltError: if it did not.
+    """
+    kept = [(tap, writes_to(tap), tap[:1].clone()) for one in features for tap in one.taps]
+    try:
+        yield
+    finally:
+        if any(writes_to(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
+            raise SpoiltError(f"{component.title} wrote into the features that it was given")

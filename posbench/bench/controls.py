@@ -130,7 +130,8 @@ def _permuted(cell: Cell, given: Surroundings) -> Iterator[Cell]:
         """The target's cells on the readout's grid in random order, each as a square of one value."""
         import numpy as np
 
-        from posbench.bench.targets import pattern, resize
+        from posbench.bench.targets import pattern
+        from posbench.plugin.resampling import resize
 
         cells = resize(pattern(cell.target), side).double().numpy()
         rng = np.random.default_rng(_seed(cell.target))

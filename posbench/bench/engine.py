@@ -15,19 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from posbench import __version__
 from posbench.bench import outcomes
-from posbench.bench.cache import Key, Shared, Stopwatch
+from posbench.bench.cache import Key, Shared, SpoiltError, Stopwatch, unspoilt
 from posbench.bench.plan import Cell, Job, Task, tap_numbers
 from posbench.bench.records import Outcome, StoredReading
 from posbench.bench.targets import pattern
 from posbench.bench.treatments import PLAIN, TREATMENTS
 from posbench.core.errors import ComponentError
+from posbench.core.version import __version__
 from posbench.data.crops import FOLDS, TEST, TRAIN, Windows, folds
 from posbench.data.photographs import sift
+from posbench.network.extract import extract
 from posbench.network.forward import Pass
 from posbench.plugin.components import Fitted, Metric, Padding
-from posbench.plugin.features import Features, SpoiltError, extract, unspoilt
+from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation, Split
 from posbench.plugin.sandbox import visit
 from posbench.plugin.training import Training

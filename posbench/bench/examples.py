@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from posbench.bench.records import Example
 from posbench.data.crops import Windows
-from posbench.store.store import Example
 
 #: Of how many photographs an example is kept.
 EXAMPLES = 3

@@ -13,7 +13,8 @@ from posbench.bench.plan import Ingredients, Plan, Source, grid_side, make_plan,
 from posbench.bench.verdict import METRIC as VERDICT_METRIC
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.errors import ComponentError, UsageError
-from posbench.core.files import content_digest, content_hash
+from posbench.core.files import content_digest, content_hash, user_path
+from posbench.data.folder import folder_images
 from posbench.network.weights import Request, Weights, resolve
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.plugin.registry import Registry
@@ -113,8 +114,8 @@ def gather(selection: Selection, registry: Registry, *, download: bool) -> Gathe
         tuple(checks),
         Surroundings(
             none=registry.get(Backbone, "none"),
-            leaves=_source(registry.images(LEAVES)),
-            photos=_source(registry.images("photos")) if needs_photos else None,
+            leaves=_source(registry.get(Images, LEAVES)),
+            photos=_source(registry.get(Images, "photos")) if needs_photos else None,
             seeds=selection.seeds,
         ),
     )
@@ -169,7 +170,7 @@ class _Search:
         return self._sound(names, look_up)
 
     def sources(self, names: Iterable[str]) -> dict[str, Source]:
-        return self._sound(names, lambda name: _source(self.registry.images(name), self.selection.time_limit))
+        return self._sound(names, lambda name: _source(find_images(self.registry, name), self.selection.time_limit))
 
     def readouts(self) -> dict[str, Readout]:
         """Those that can say which side their maps have."""
@@ -193,6 +194,24 @@ class _Search:
             raise faults[0]
         self.left_out.extend(map(str, faults))
         return found
+
+
+def find_images(registry: Registry, name: str) -> Images:
+    """Return a source of images by its name, or a folder by its path.
+
+    Raises:
+        UsageError: if the name is neither, or the folder holds no image.
+    """
+    names = registry.names("images")
+    if name in names:
+        return registry.get(Images, name)
+    path = user_path(name)
+    if path.is_dir():
+        return folder_images(path)
+    if len(path.parts) > 1 or path.exists():
+        state = "is a file, not a folder" if path.exists() else "does not exist"
+        raise UsageError(f"image folder {name!r} {state}: give a folder of images or one of {', '.join(names)}")
+    return registry.get(Images, name)
 
 
 def _source(images: Images, limit: float | None = None) -> Source:

@@ -1,9 +1,8 @@
-"""Maps over the image plane: targets as they are drawn, and how maps are brought to another size."""
+"""Draws target patterns and checks what was drawn."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from posbench.core.errors import ComponentError
 from posbench.plugin.components import Target
@@ -27,13 +26,3 @@ def pattern(target: Target) -> torch.Tensor:
     if not fits:
         raise ComponentError(f"{target.title} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
     return drawn
-
-
-def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps [..., height, width] resized to [..., side, side], bilinear, not corner on corner.
-
-    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
-    """
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    resized = F.interpolate(flat, size=(side, side), mode="bilinear", align_corners=False)
-    return resized.view(*maps.shape[:-2], side, side)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from posbench.bench.plan import Cell
-from posbench.bench.targets import resize
 from posbench.data.crops import TRAIN
 from posbench.plugin.features import Features
+from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training, held_out
 
 

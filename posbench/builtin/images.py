@@ -49,7 +49,7 @@ def photographs() -> list[Path]:
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise MissingError(f"images 'photos' need the package {name}: pip install 'posbench[offline]'")
+        raise MissingError(f"images 'photos' need the package {name}: pip install 'position-bench[offline]'")
     return Path(spec.origin).parent
 
 

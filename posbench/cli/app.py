@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from posbench import __version__
 from posbench.core.errors import Interrupted, PosbenchError, UsageError
 from posbench.core.text import ascii_form, has_unicode, printable
+from posbench.core.version import __version__
 from posbench.plugin.registry import Registry, load_registry
 
 

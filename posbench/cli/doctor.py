@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from posbench import __version__
 from posbench.bench.resolve import BARE_RUN
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.errors import MissingError, one_line
+from posbench.core.version import DISTRIBUTION, __version__
 from posbench.network.weights import Request, hub_answers, resolve
-from posbench.plugin.components import Backbone
+from posbench.plugin.components import Backbone, Images
 from posbench.plugin.registry import load_registry
 
 #: Bytes that a folder should have free: features of a large run lie on disk.
@@ -53,7 +53,7 @@ def checks() -> Iterator[Check]:
         weights, problem = resolve(found.get(Backbone, name), Request(), [0], download=False)
         yield Check(f"weights of {name}", "missing" if problem else "ok", problem or weights[0].label)
     try:
-        files = found.images("photos").photographs
+        files = found.get(Images, "photos").photographs
         lost = [path.name for path in (files() if files else []) if not path.is_file()]
         yield Check(
             "photographs", "missing" if lost else "ok", f"not found: {', '.join(lost)}" if lost else "all there"
@@ -89,12 +89,12 @@ def _disk(what: str, folder: Path) -> Check:
 def _extras() -> Iterator[Check]:
     """Each extra of posbench, by what its own metadata says that it needs."""
     needs: dict[str, list[str]] = {}
-    for requirement in requires("posbench") or []:
+    for requirement in requires(DISTRIBUTION) or []:
         if match := _REQUIREMENT.match(requirement):
             needs.setdefault(match[2], []).append(match[1])
     for extra, packages in sorted(needs.items()):
         lost = [name for name in packages if not _installed(name)]
-        detail = f"without {', '.join(lost)}: pip install 'posbench[{extra}]'" if lost else "installed"
+        detail = f"without {', '.join(lost)}: pip install 'position-bench[{extra}]'" if lost else "installed"
         yield Check(f"extra {extra}", "note" if lost else "ok", detail)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from posbench.cli.app import out, write
 from posbench.core.errors import UsageError
+from posbench.core.files import check_destinations, write_whole
 from posbench.plugin.components import Metric
 from posbench.report.published import Published
-from posbench.report.rows import check_destinations
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
@@ -50,7 +50,7 @@ def publish(
         if destination == "-":
             write(text)
         elif destination is not None:
-            leaderboard.write_whole(Path(destination), text)
+            write_whole(Path(destination), text)
     if json:
         write(leaderboard.to_json(rows))
     elif "-" not in (csv, markdown):

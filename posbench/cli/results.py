@@ -22,6 +22,7 @@ from posbench.cli.app import (
     write,
 )
 from posbench.core.errors import MissingError, UsageError
+from posbench.core.files import write_whole
 from posbench.plugin.components import Metric, Target
 from posbench.report.published import published as published_table
 
@@ -97,7 +98,7 @@ def measures(
     if csv == "-":
         write(text)
     elif csv is not None:
-        leaderboard.write_whole(Path(csv), text)
+        write_whole(Path(csv), text)
     if json:
         write(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1) + "\n")
     elif csv != "-":
@@ -165,7 +166,7 @@ def show(
     from posbench.report import boards, labels
     from posbench.report import images as drawing
     from posbench.report import terminal as render
-    from posbench.report.rows import columns, rows, write_whole
+    from posbench.report.rows import columns, rows
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
@@ -231,11 +232,12 @@ def publish(
     ] = False,
 ) -> None:
     """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
+    from posbench.report.publish import contents
     from posbench.store import bundle as publication
 
     found = registry()
     metrics = found.every(Metric)
-    files = publication.contents(store, metrics)
+    files = contents(store, metrics)
     if report:
         from posbench.report import html as reports
 

@@ -15,8 +15,8 @@ def report(
     to: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a store's results as one HTML page. [needs the extra `report`]"""
+    from posbench.core.files import check_destinations, write_whole
     from posbench.report import html as reports
-    from posbench.report.rows import check_destinations, write_whole
 
     check_destinations(store, {"--out": str(to)})
     found = registry()

@@ -1,49 +1,17 @@
-"""A folder of the user's own images as a source."""
+"""Hashes, atomic writes and checks of files and paths."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from posbench.core.errors import UsageError
-from posbench.plugin.components import Images
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-
-
-def folder_images(folder: Path) -> Images:
-    """Every image file below a folder, as a source labelled `folder:NAME@hash8` by the content of its files.
-
-    Args:
-        folder: an existing directory. It is walked without following links to directories.
-
-    Raises:
-        UsageError: if no regular file below it has an image's suffix. What is none, such as a pipe or a link that leads
-            nowhere, is among its photographs, to be told of as one that cannot be read.
-    """
-    files = sorted(
-        Path(root, name)
-        for root, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
-    )
-    if not any(path.is_file() for path in files):
-        raise UsageError(f"image folder {str(folder)!r} holds no image: expected files such as .jpg or .png in it")
-    digest = content_digest(files)
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._") or "images"
-    return Images(
-        name=f"folder:{name}",
-        summary=f"{len(files)} images in a folder",
-        version=digest,
-        label=f"folder:{name}@{digest[:8]}",
-        photographs=lambda: files,
-    )
 
 
 def content_digest(files: Iterable[Path]) -> str:
@@ -103,3 +71,61 @@ def user_path(text: str) -> Path:
 def _content_hash(path: Path, modified: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_destinations(store: Path, files: Mapping[str, str | None]) -> None:
+    """Find out before a long run, not after it, that its tables have nowhere to go.
+
+    Args:
+        files: by option; None and `-` are no files.
+
+    Raises:
+        UsageError: if one is a folder or in none, or two are the same file, or the store's.
+    """
+    taken = {store.resolve(): "--store"}
+    for option, name in files.items():
+        if name in (None, "-"):
+            continue
+        path = user_path(str(name))
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
+        taken[path.resolve()] = option
+        if path.is_dir():
+            raise UsageError(f"{option} {name!r} is a folder: name a file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
+        if not path.exists() and not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that it is either as before or whole: a temporary one beside it, then a rename.
+
+    A link is followed, and what is no regular file, such as a pipe, is written to as it is.
+
+    Raises:
+        UsageError: if that fails; the file is then as it was.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(name).chmod(0o666 & ~umask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be written ({error.strerror}): check the folder and the disk"
+        ) from error

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench.core.errors import ComponentError, Inapplicable
-from posbench.network.tracing import NO_SIDES, Operation, Watch, parse
+from posbench.network.tracing import Watch, parse
 from posbench.plugin.components import Padding, Sides
+from posbench.plugin.operation import NO_SIDES, Operation
 from posbench.plugin.sandbox import told, writes_to
 
 _REFUSED = {

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from posbench.core.errors import Inapplicable
-from posbench.network.tracing import Operation, Watch, parse
+from posbench.network.tracing import Watch, parse
+from posbench.plugin.operation import Operation
 
 
 @dataclass(frozen=True)

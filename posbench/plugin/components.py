@@ -13,6 +13,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from posbench.core.version import DISTRIBUTION
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
     from posbench.bench.config import Selection
     from posbench.bench.plan import Plan
-    from posbench.network.tracing import Operation
     from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
+    from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
     from posbench.runner.jobs import Pool
 
@@ -66,7 +68,7 @@ class Component:
     @property
     def foreign(self) -> bool:
         """Whether it is from another distribution than posbench."""
-        return not f"{self.offered_by or 'posbench'} ".startswith("posbench ")
+        return not f"{self.offered_by or DISTRIBUTION} ".startswith(f"{DISTRIBUTION} ")
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.match(self.name):

@@ -1,4 +1,4 @@
-"""Streams images through a frozen network and keeps what the readouts need of its taps.
+"""The taps of many images, as readouts and metrics get them.
 
 A tap coarser than the aligned grid keeps its own resolution, since mixing channels and resizing commute; a finer one is
 resized at once. So no feature is ever held at the grid's resolution that does not come from at least that fine a map.
@@ -6,20 +6,14 @@ resized at once. So no feature is ever held at the grid's resolution that does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 
-from posbench.core.errors import ComponentError
 from posbench.core.offload import empty
-from posbench.data.crops import Windows
-from posbench.network.forward import Pass
-from posbench.plugin.components import Component
-from posbench.plugin.sandbox import writes_to
+from posbench.plugin.resampling import align
 
 
 @dataclass(frozen=True)
@@ -115,85 +109,3 @@ def _as_one(run: Sequence[torch.Tensor]) -> torch.Tensor:
 def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
     index = torch.as_tensor(numbers, dtype=torch.int64, device=tap.device)
     return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))
-
-
-class SpoiltError(ComponentError):
-    """A component wrote into features, which others share: they have to be made again."""
-
-
-@contextmanager
-def unspoilt(component: Component, *features: Features) -> Iterator[None]:
-    """A context in which a component is given features that it must leave as they are.
-
-    torch counts how often each is written to; what is written past it shows in the first image, which is compared.
-
-    Raises:
-        SpoiltError: if it did not.
-    """
-    kept = [(tap, writes_to(tap), tap[:1].clone()) for one in features for tap in one.taps]
-    try:
-        yield
-    finally:
-        if any(writes_to(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
-            raise SpoiltError(f"{component.title} wrote into the features that it was given")
-
-
-def align(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps [n, channels, height, width] resized to [n, channels, side, side]: bilinear, corner on corner.
-
-    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes its taps so.
-    """
-    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
-
-
-@torch.inference_mode()
-def extract(
-    run: Pass, windows: Windows, *, grid: int, progress: Callable[[int], None] = lambda images: None
-) -> Features:
-    """What one pass of a frozen network makes of windows.
-
-    Args:
-        run: the network under a padding.
-        windows: the images.
-        grid: the side of the grid that taps will be aligned to.
-        progress: told after each batch how many images it held.
-
-    Raises:
-        Inapplicable: if the padding cannot serve this network.
-        ComponentError: if the network or its padding raises, or returns something else than its taps, or values that
-            are not finite.
-    """
-    stored: list[torch.Tensor] = []
-    for numbers, taps in run.batches(windows):
-        cells = _cells(run, taps, grid)
-        del taps
-        if not stored:
-            shapes = [(len(windows), *tap.shape[1:]) for tap in cells]
-            stored = rooms(shapes, [tap.dtype for tap in cells], cells[0].device)
-        first, last = int(numbers[0]), int(numbers[-1])
-        # All threads copy to a slice, and one to chosen places.
-        together = last - first + 1 == len(numbers)
-        place = slice(first, last + 1) if together else torch.from_numpy(numbers)
-        for store, made in zip(stored, cells, strict=True):
-            store[place] = made
-        # Let go of before the next batch is computed: memory that was just used is the quickest to use again.
-        del cells, store, made
-        progress(len(numbers))
-    return Features(tuple(stored), grid)
-
-
-def _cells(run: Pass, taps: Sequence[torch.Tensor], grid: int) -> list[torch.Tensor]:
-    """What is kept of a batch's taps, channels last: finer ones resized to the grid.
-
-    Raises:
-        ComponentError: if they hold values that are not finite.
-    """
-    coarse = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
-    cells = [tap.permute(0, 2, 3, 1).contiguous() for tap in coarse]
-    # The extremes tell as much as a look at each value, in a tenth of the time.
-    finite = torch.stack([torch.stack(tap.aminmax()) for tap in cells]).isfinite().all(dim=1)
-    if not bool(finite.all()):
-        number = int(finite.logical_not().nonzero()[0]) + 1
-        under = f" under {run.padding.title}" if run.padding and not run.padding.native else ""
-        raise ComponentError(f"{run.backbone.title}: tap {number} holds values that are not finite{under}")
-    return cells

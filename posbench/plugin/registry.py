@@ -19,6 +19,7 @@ import pluggy
 
 from posbench.core.errors import ComponentError, UsageError, one_line, unknown
 from posbench.core.processes import nobody_interrupted
+from posbench.core.version import DISTRIBUTION
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
 from posbench.plugin.sandbox import announced, told, tried
@@ -65,7 +66,7 @@ class Plugin:
     @property
     def foreign(self) -> bool:
         """Whether it is from another distribution than posbench."""
-        return self.distribution != hookspecs.PROJECT
+        return self.distribution != DISTRIBUTION
 
 
 @dataclass(frozen=True)
@@ -214,27 +215,6 @@ class Registry:
         kind = next(kind for kind, cls in KINDS.items() if cls is record)
         return [cast(C, entries[0].component) for entries in self._entries[kind].values() if len(entries) == 1]
 
-    def images(self, name: str) -> Images:
-        """A source of images by name, or a folder by its path.
-
-        Raises:
-            UsageError: if the name is neither, or the folder holds no image.
-        """
-        if name in self._entries["images"]:
-            return self.get(Images, name)
-        from posbench.core.files import folder_images, user_path
-
-        path = user_path(name)
-        if path.is_dir():
-            return folder_images(path)
-        if len(path.parts) > 1 or path.exists():
-            state = "is a file, not a folder" if path.exists() else "does not exist"
-            raise UsageError(f"image folder {name!r} {state}: give a folder of images or one of {self._listed()}")
-        return self.get(Images, name)
-
-    def _listed(self) -> str:
-        return ", ".join(self._entries["images"])
-
 
 def _signed(component: C, plugin: Plugin) -> C:
     """The same component, which says where it is from. The plugin keeps its own."""
@@ -264,6 +244,6 @@ def load_registry() -> Registry:
 
     def order(point: EntryPoint) -> tuple[bool, str, str]:
         name: Any = point.dist.name if point.dist else ""
-        return name != hookspecs.PROJECT, name, point.name
+        return name != DISTRIBUTION, name, point.name
 
     return Registry(sorted(entry_points(group=hookspecs.PROJECT), key=order))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from posbench.bench.targets import resize
 from posbench.plugin.features import Features
+from posbench.plugin.resampling import resize
 
 
 @dataclass(frozen=True, kw_only=True)

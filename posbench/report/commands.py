@@ -10,8 +10,8 @@ from typing import Any
 from posbench.bench.config import Selection
 from posbench.bench.controls import CONTROLS, EVERY, SEEDS, asked_as
 from posbench.bench.plan import identify
+from posbench.bench.records import JobRecord, Record
 from posbench.report.labels import CONTROL
-from posbench.store.store import JobRecord, Record
 
 #: The options of one command, each with its values; `crossed` is none, but what cells of one command agree in.
 Options = dict[str, tuple[str, ...]]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from posbench.bench.records import Example, Record
 from posbench.report import labels
 from posbench.report.galleries import Draw, Gallery, Picture
 from posbench.report.grouping import groups, in_common
 from posbench.report.pictures import data_uri, photograph_uri, square
 from posbench.report.rows import Row
-from posbench.store.store import Example, Record
 
 #: The patterns over which the paper takes the mean.
 TARGETS = ("H", "V", "G")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posbench.bench.records import Record
 from posbench.core.errors import one_line
 from posbench.plugin.components import Target
 from posbench.report import labels
 from posbench.report.grouping import groups
 from posbench.report.pictures import data_uri, square
 from posbench.report.rows import Row
-from posbench.store.store import Record
 
 Floats = NDArray[np.float32]
 #: Draws a target as it was asked for, [side, side], from a cell's identity; None if that version is not installed.
@@ -59,7 +59,7 @@ def drawn_by(targets: Iterable[Target], tell: Callable[[str], None]) -> Draw:
 
     @cache
     def drawn(name: str, version: str, side: int) -> Floats | None:
-        from posbench.bench.targets import resize
+        from posbench.plugin.resampling import resize
 
         whole = patterns(name, version)
         return None if whole is None else resize(whole, side).float().numpy()

@@ -10,9 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from posbench import __version__
 from posbench.bench.plan import ALL
+from posbench.bench.records import Run
 from posbench.core.errors import MissingError, UsageError
+from posbench.core.version import __version__
 from posbench.plugin.components import Metric, Target
 from posbench.report import boards, labels, markup
 from posbench.report.commands import commands
@@ -27,7 +28,7 @@ from posbench.report.ranking import Answer, answers, difference_text, mean_text
 from posbench.report.reaches import Reach, reaches
 from posbench.report.rows import Row, job_row, rows
 from posbench.report.taps import TapScores, svg, tap_scores
-from posbench.store.store import Run, Store
+from posbench.store.store import Store
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -91,7 +92,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise MissingError("a report needs jinja2: pip install 'posbench[report]'") from error
+        raise MissingError("a report needs jinja2: pip install 'position-bench[report]'") from error
     with Store(store, must_exist=True) as opened:
         records, readings, runs = opened.records(), opened.readings(), opened.runs()
         examples = opened.examples()

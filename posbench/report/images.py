@@ -137,7 +137,7 @@ def png(maps: Sequence[tuple[str, Map]], title: str, unit: str) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError("pictures need matplotlib: pip install 'posbench[report]'") from error
+        raise MissingError("pictures need matplotlib: pip install 'position-bench[report]'") from error
     low, high = _limits([values for _, values in maps])
     figure = Figure(figsize=(1 + 3.6 * len(maps), 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

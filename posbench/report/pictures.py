@@ -59,6 +59,6 @@ def _palette(name: str) -> list[int]:
     try:
         from matplotlib import colormaps
     except ImportError as error:
-        raise MissingError("pictures need matplotlib: pip install 'posbench[report]'") from error
+        raise MissingError("pictures need matplotlib: pip install 'position-bench[report]'") from error
     colours = colormaps[name](np.arange(256), bytes=True)
     return [int(part) for part in colours[:, :3].ravel()]

@@ -1,21 +1,16 @@
-"""Results as rows of the published table, and the files that they go to."""
+"""Results as rows of the published table, and their columns."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posbench.bench.records import JobRecord, Record
 from posbench.bench.verdict import verdicts
-from posbench.core.errors import UsageError
-from posbench.core.files import user_path
-from posbench.store.store import JobRecord, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,61 +167,3 @@ def job_row(record: JobRecord) -> Row:
         "posbench_version": record.posbench_version,
         "created": record.created,
     }
-
-
-def check_destinations(store: Path, files: Mapping[str, str | None]) -> None:
-    """Find out before a long run, not after it, that its tables have nowhere to go.
-
-    Args:
-        files: by option; None and `-` are no files.
-
-    Raises:
-        UsageError: if one is a folder or in none, or two are the same file, or the store's.
-    """
-    taken = {store.resolve(): "--store"}
-    for option, name in files.items():
-        if name in (None, "-"):
-            continue
-        path = user_path(str(name))
-        if path.resolve() in taken:
-            raise UsageError(f"{option} {name!r} is the file of {taken[path.resolve()]}: name another")
-        taken[path.resolve()] = option
-        if path.is_dir():
-            raise UsageError(f"{option} {name!r} is a folder: name a file")
-        if not path.parent.is_dir():
-            raise UsageError(f"{option} {name!r}: there is no folder {str(path.parent)!r}; make it first")
-        if not path.exists() and not os.access(path.parent, os.W_OK):
-            raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that it is either as before or whole: a temporary one beside it, then a rename.
-
-    A link is followed, and what is no regular file, such as a pipe, is written to as it is.
-
-    Raises:
-        UsageError: if that fails; the file is then as it was.
-    """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        path = path.resolve()
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"{str(path)!r} cannot be written ({error.strerror}): check the folder and the disk"
-        ) from error

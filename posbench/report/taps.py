@@ -64,7 +64,7 @@ def svg(found: TapScores) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError("charts need matplotlib: pip install 'posbench[report]'") from error
+        raise MissingError("charts need matplotlib: pip install 'position-bench[report]'") from error
     wide = min(_WIDE, len(found.scores))
     high = -(-len(found.scores) // wide)
     paddings = list(dict.fromkeys(padding for of in found.scores.values() for padding in of))

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from posbench.bench.config import select
 from posbench.core.errors import Interrupted, UsageError
-from posbench.core.files import user_path
+from posbench.core.files import check_destinations, user_path, write_whole
 from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
 from posbench.plugin.registry import KINDS, load_registry, plural
 from posbench.report import rows as leaderboard
@@ -101,7 +101,7 @@ def run(
     selection = select(file, options, defaults={"store": keeps.store})
     if selection.csv == "-":
         raise UsageError("csv='-' is for the command line: name a file, or take the rows from the results")
-    leaderboard.check_destinations(selection.store, {"--csv": selection.csv})
+    check_destinations(selection.store, {"--csv": selection.csv})
     audience: Audience = _shown() if progress else Nobody()
     left_out = tuple(
         f"plugin {plugin.label} is left out ({plugin.error})" for plugin in registry.plugins if plugin.error
@@ -115,7 +115,7 @@ def run(
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
     if selection.csv is not None and not selection.dry_run:
-        leaderboard.write_whole(Path(selection.csv), leaderboard.to_csv(results.rows))
+        write_whole(Path(selection.csv), leaderboard.to_csv(results.rows))
     return replace(results, warnings=(*left_out, *results.warnings))
 
 

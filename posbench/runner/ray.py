@@ -46,7 +46,7 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
     try:
         import ray
     except ImportError as error:
-        raise MissingError("--executor ray needs Ray: pip install 'posbench[ray]'") from error
+        raise MissingError("--executor ray needs Ray: pip install 'position-bench[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
         _join(selection.ray_address or os.environ.get("RAY_ADDRESS") or "local")

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from posbench.bench.plan import identify
+from posbench.bench.records import JobRecord, Outcome, Record, Run, StoredReading, StoredScore
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file
-from posbench.plugin.components import Metric
-from posbench.report import boards, markdown
-from posbench.report import rows as leaderboard
+from posbench.core.files import regular_file, write_whole
 from posbench.store import validation as vetting
-from posbench.store.store import JobRecord, Outcome, Record, Run, Store, StoredReading, StoredScore
 
 FORMAT = 1
 TABLE, MEASURES, MARKDOWN, CELLS = "leaderboard.csv", "measures.csv", "leaderboard.md", "cells.json"
@@ -42,35 +39,6 @@ class Publication:
         skipped = {(one.cell_id,) for one in self.records if one.outcome.status == "skipped"}
         readings = ((one.job_id, one.reading) for one in self.readings if one.reading.status != "failed")
         return scores | skipped | {(job, one.metric, one.version, one.tap) for job, one in readings}
-
-
-def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
-    """The files that stand for a store, by name, without the one that vouches for them.
-
-    Args:
-        metrics: those that get a table in Markdown, if the store has them; the CSV has all.
-
-    Raises:
-        UsageError: if the store holds no cell.
-    """
-    with Store(store, must_exist=True) as opened:
-        published = Publication(opened.runs(), opened.records(), opened.readings())
-        if lost := _without_run(published):
-            raise UsageError(f"store {str(store)!r} is damaged (no run {lost[0]}): take a copy of it, or name another")
-    if not published.records:
-        raise UsageError(f"{str(store)!r} holds no cells to publish: `posbench run` computes some")
-    rows = leaderboard.rows(published.records)
-    of_jobs = [leaderboard.job_row(one) for one in published.readings]
-    files = {TABLE: leaderboard.to_csv(rows), CELLS: _canonical(_to_json(published))}
-    if of_jobs:
-        files[MEASURES] = leaderboard.to_csv(of_jobs, leaderboard.JOB_COLUMNS)
-    tables = []
-    for metric in metrics:
-        if any(row.get(metric.name) is not None for row in rows):
-            tables += boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better)
-            tables += boards.control_boards(rows, metric.name)
-    files[MARKDOWN] = markdown.of_boards([*tables, *boards.verdict_boards(rows), *boards.job_boards(of_jobs)])
-    return {name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Path:
@@ -119,9 +87,9 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name another folder") from error
-    leaderboard.write_whole(vouching, provenance)
+    write_whole(vouching, provenance)
     for name, content in files.items():
-        leaderboard.write_whole(folder / name, content)
+        write_whole(folder / name, content)
     for name, digest in known - {(name, sha256(content).hexdigest()) for name, content in files.items()}:
         # What was published then and is no longer, such as a report.
         if name not in files and _digest(folder / name) == digest:
@@ -183,9 +151,9 @@ def vouched_for(folder: Path) -> dict[str, bytes]:
 def _provenance(files: Mapping[str, bytes]) -> bytes:
     """What the files are and what they were made with; no time, so that equal files have equal provenance."""
     cells = json.loads(files[CELLS])
-    made_with = {_canonical({k: v for k, v in run["provenance"].items() if k != "seconds"}) for run in cells["runs"]}
+    made_with = {canonical({k: v for k, v in run["provenance"].items() if k != "seconds"}) for run in cells["runs"]}
     identities = [one["identity"] for one in (*cells["cells"], *cells["measures"])]
-    return _canonical(
+    return canonical(
         {
             "format": FORMAT,
             "files": {name: sha256(content).hexdigest() for name, content in files.items()},
@@ -227,7 +195,7 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _canonical(value: object) -> str:
+def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
@@ -241,7 +209,7 @@ _OF_OUTCOME = _fields(Outcome, "identity", "mean_map", "scores", "examples")
 _MADE = ("created", "posbench_version")
 
 
-def _to_json(published: Publication) -> dict[str, Any]:
+def to_json(published: Publication) -> dict[str, Any]:
     def made(one: Record | JobRecord) -> dict[str, Any]:
         return {"run": one.run_id} | _named(one, _MADE)
 
@@ -266,7 +234,7 @@ def _named(one: object, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _from_json(said: Any) -> Publication:
-    """The inverse of `_to_json`; ids are computed again, from what they identify.
+    """The inverse of `to_json`; ids are computed again, from what they identify.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: if it is not of that form.
@@ -285,7 +253,7 @@ def _from_json(said: Any) -> Publication:
     ]
     if any(len(set(ids)) < len(ids) for ids in known):
         raise ValueError("something twice")
-    if lost := _without_run(published):
+    if lost := without_run(published):
         raise ValueError(f"no run {lost[0]}")
     return published
 
@@ -305,7 +273,7 @@ def _picked(one: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: one[name] for name in names}
 
 
-def _without_run(published: Publication) -> list[int]:
+def without_run(published: Publication) -> list[int]:
     """The runs that results are said to be of, but that are not there."""
     of = {one.run_id for one in published.records} | {one.run_id for one in published.readings}
     return sorted(of - {run.run_id for run in published.runs})

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from posbench import __version__
 from posbench.bench.plan import Cell, Job, Measured, Task, identify
 from posbench.bench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
 from posbench.core.errors import UsageError, one_line
+from posbench.core.version import __version__
 from posbench.plugin.components import Metric
 from posbench.store import validation as vetting
 from posbench.store.database import Database

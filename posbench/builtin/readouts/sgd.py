@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from posbench.bench.targets import resize
 from posbench.builtin.readouts.aligned_conv import adjoint, convolve
 from posbench.core.errors import PosbenchError
 from posbench.plugin.features import Features
+from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training
 
 EPOCHS = 15

@@ -1,0 +1,128 @@
+"""Tables and pictures as text."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from rich.console import Console
+
+from posbench.report import terminal as render
+from posbench.report.boards import Board, Entry
+from posbench.report.reaches import Reach
+from tests.factories import plan
+
+
+def printed(what: Any, width: int = 100, **options: Any) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, **options).print(what)
+    return stream.getvalue()
+
+
+def board(**changes: Any) -> Board:
+    defaults: dict[str, Any] = {
+        "title": "spc on photos",
+        "caption": "higher is better",
+        "section": "target",
+        "by": "padding",
+        "headings": ["vgg16\nrandom:0", "none\nnone"],
+        "sections": {
+            "H": [
+                ("zero", [Entry(0.912, 0.05, best=True, status="ok"), Entry(-0.001, None, status="ok")]),
+                ("reflect", [Entry(status="skipped", note=1), Entry()]),
+            ],
+            "V": [("zero", [Entry(status="failed", note=2), Entry()])],
+        },
+        "notes": ["[1] vgg16 × reflect skipped: too small", "[2] vgg16 × zero failed: boom"],
+    }
+    return Board(**(defaults | changes))
+
+
+def test_a_board_shows_scores_spread_gaps_and_notes() -> None:
+    text = printed(render.board(board()))
+    rows = [line.replace("│", " ").split() for line in text.splitlines()]
+    assert ["H", "zero", "0.91", "±0.05", "0.00"] in rows
+    assert ["reflect", "skipped", "[1]", "–"] in rows
+    assert ["V", "zero", "failed", "[2]", "–"] in rows
+    assert text.startswith("spc on photos")
+    assert text.index("higher is better") < text.index("[1] vgg16 × reflect skipped: too small")
+    assert "[2] vgg16 × zero failed: boom" in text
+    assert "random:0" in text
+
+
+def test_a_reach_is_a_bar_of_half_the_image_at_most() -> None:
+    found = [Reach("H", "net, none", "zero", "photos", pixels, 112) for pixels in (112, 57, 0)]
+    lines = printed(render.reaches(found)).splitlines()
+    assert [line.count("█") for line in lines[2:]] == [28, 14, 0]  # 57 px are 14.25 characters of 28
+    assert [line.count("▎") for line in lines[2:]] == [0, 1, 0]
+    assert lines[2].split()[:5] == ["H", "net,", "none", "zero", "photos"]
+    assert lines[3].split()[:3] == ["zero", "photos", "57"]
+
+
+def test_the_best_is_bold() -> None:
+    text = printed(render.board(board()), force_terminal=True, color_system="standard", no_color=False)
+    for style, entry in (("1", "0.91 ±0.05"), ("31", "failed [2]"), ("33", "skipped [1]")):
+        assert re.search(rf"\x1b\[{style}m *{re.escape(entry)}", text), entry
+    assert not re.search(r"\x1b\[1m *0\.00", text)
+
+
+def test_square_brackets_are_text_and_no_markup() -> None:
+    odd = board(
+        title="spc on [bold]photos[/bold]",
+        headings=["[red]net", "b"],
+        sections={"[link]": [("[/]", [Entry(), Entry()])]},
+        notes=["[1] reason [/nothing]"],
+    )
+    text = printed(render.board(odd))
+    for piece in ("[bold]photos[/bold]", "[red]net", "[link]", "[/]", "[1] reason [/nothing]"):
+        assert piece in text
+
+
+def test_a_plain_table_keeps_brackets_and_folds_rather_than_cuts() -> None:
+    text = printed(render.plain(["name", "what"], [["[dim]x", "word " * 30]]), width=40)
+    assert "[dim]x" in text
+    assert text.count("word") == 30
+    assert "…" not in text
+
+
+def test_progress_is_silent_off_a_terminal_and_when_quiet() -> None:
+    for options, quiet in (({}, False), ({"force_terminal": True}, True)):
+        stream = io.StringIO()
+        console = Console(file=stream, **options)  # type: ignore[arg-type]
+        with render.JobProgress(console, 1, 12, quiet=quiet) as progress:
+            progress.started(plan().cells[0].job)
+            progress.saw(plan().cells[0].job, 8)
+            progress.finished(plan().cells[0].job, None)
+        assert stream.getvalue() == ""
+
+
+def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=140, color_system=None)
+    job = plan().cells[0].job
+    with render.JobProgress(console, 2, 24, quiet=False) as progress:
+        progress.started(job)
+        progress.saw(plan().cells[0].job, 8)
+        progress._progress.refresh()
+        assert "job 1/2" in stream.getvalue()
+        assert "net (imagenet:net@1), zero" in stream.getvalue()
+        assert "8/24" in stream.getvalue()
+        # A job that was skipped half-way counts as done.
+        progress.finished(job, None)
+        progress.started(job)
+        progress._progress.refresh()
+        assert "job 2/2" in stream.getvalue()
+        assert "12/24" in stream.getvalue()
+
+
+def test_progress_in_a_narrow_terminal_still_counts_and_tells_the_time_left() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
+    with render.JobProgress(console, 2, 24, quiet=False) as progress:
+        progress.started(plan().cells[0].job)
+        progress.saw(plan().cells[0].job, 8)
+        progress._progress.refresh()
+    line = stream.getvalue().splitlines()[-1]
+    assert re.search(r"job 1/2 .* 8/24 images, left \S+ net", stream.getvalue())
+    assert len(line) <= 80  # with what moves the cursor
