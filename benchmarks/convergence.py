@@ -19,7 +19,7 @@ from posbench.bench.targets import pattern
 from posbench.builtin.metrics.scores import r2, spc
 from posbench.builtin.readouts import ridge as readout
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Padding
 from posbench.plugin.features import Features
 from posbench.plugin.resampling import resize
@@ -42,7 +42,7 @@ def fitted(train: Features, test: Features, targets: torch.Tensor, tolerance: fl
 def lines(backbone: str, train: int, test: int, precision: str, tolerances: list[float]) -> list[str]:
     """The rows of one network."""
     bench = Bench(backbone, train, test, precision)
-    run = Pass(bench.network, bench.backbone, REGISTRY.get(Padding, "zero"), bench.precision, bench.device)
+    run = ForwardPass(bench.network, bench.backbone, REGISTRY.get(Padding, "zero"), bench.precision, bench.device)
     of_train, of_test = (extract(run, windows, grid=28) for windows in bench.windows)
     targets = torch.stack([resize(pattern(target), 26) for target in bench.targets]).to(bench.device)
     # Features of bfloat16 are multiplied in it; what that moves shows beside a fit in float32 to the same features.

@@ -22,18 +22,18 @@ import torch
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import Windows, cut
+from posbench.data.crops import Crops, cut
 from posbench.network.build import build
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.weights import Weights
-from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.components import Backbone, Images, Padding
 from posbench.plugin.registry import load_registry
 
 SIZE = 224
 REGISTRY = load_registry()
 
 
-def seconds(run: Pass, windows: Windows) -> float:
+def seconds(run: ForwardPass, windows: Crops) -> float:
     """The time of one pass."""
     start = time.perf_counter()
     for _ in run.batches(windows):
@@ -48,9 +48,9 @@ def turns(backbone: str, precision: str, name: str, rounds: int, images: int) ->
     keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)
-    leaves = REGISTRY.images("leaves")
+    leaves = REGISTRY.get(Images, "leaves")
     windows = cut(leaves, leaves, images, 1, SIZE, pieces=True)[0]
-    runs = [Pass(network, record, REGISTRY.get(Padding, one), precision, device) for one in ("zero", name)]
+    runs = [ForwardPass(network, record, REGISTRY.get(Padding, one), precision, device) for one in ("zero", name)]
     try:
         for run in runs:
             run.prepare(windows)

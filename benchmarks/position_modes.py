@@ -18,9 +18,9 @@ from posbench.core.statistics import interval
 from posbench.data.crops import cut
 from posbench.network.build import build
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.weights import Request, resolve
-from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.components import Backbone, Images, Padding
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
 
@@ -31,10 +31,10 @@ REGISTRY = load_registry()
 
 def features(backbone: Backbone, padding: str, count: int) -> tuple[Features, Features]:
     """Of so many training leaves, and of test leaves, under a padding."""
-    leaves = REGISTRY.images("leaves")
+    leaves = REGISTRY.get(Images, "leaves")
     train, test = cut(leaves, leaves, count, TESTED, SIZE)
     weights, _ = resolve(backbone, Request(), [0], download=False)
-    run = Pass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
+    run = ForwardPass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
     return extract(run, train, grid=grid_side(SIZE)), extract(run, test, grid=grid_side(SIZE))
 
 

@@ -30,16 +30,16 @@ import numpy as np
 import timm
 import torch
 
-from posbench.bench.config import Selection
+from posbench.bench.config import RunConfig
 from posbench.bench.engine import Engine, JobResult
 from posbench.bench.plan import Job, Plan, make_plan
-from posbench.bench.resolve import gather
+from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.malloc import keep_freed_memory
 from posbench.data.crops import cut
 from posbench.network import forward as passes
 from posbench.network.build import build, normalise
-from posbench.plugin.components import Backbone, Metric, Target
+from posbench.plugin.components import Backbone, Images, Metric, Target
 from posbench.plugin.registry import load_registry
 from posbench.store.store import Store
 
@@ -50,7 +50,7 @@ BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
 
 
-class Nobody:
+class SilentListener:
     """An observer that is told and says nothing."""
 
     def started(self, job: Job) -> None: ...
@@ -94,7 +94,7 @@ class Bench:
         self.precision = resolve_precision(precision, self.device)
         self.image_size = SIZE
         self.backbone = REGISTRY.get(Backbone, backbone)
-        self._selection = Selection(
+        self._selection = RunConfig(
             backbones=(backbone,), paddings=("zero",), train_count=train, test_count=test, precision=self.precision
         )
         plan = self._plan()
@@ -102,12 +102,12 @@ class Bench:
         weights = plan.cells[0].job.weights
         self.trained = weights.seed is None
         self.network = build(self.backbone, weights).to(self.device)
-        photos = REGISTRY.images("photos")
+        photos = REGISTRY.get(Images, "photos")
         self.windows = cut(photos, photos, train, test, self.image_size)
         self._engine: Engine | None = None
 
     def _plan(self, targets: Sequence[Target] = (), metrics: Sequence[Metric] = (), **changes: object) -> Plan:
-        chosen = gather(replace(self._selection, **changes), REGISTRY, download=False).ingredients  # type: ignore[arg-type]
+        chosen = resolve_config(replace(self._selection, **changes), REGISTRY, download=False).plan_inputs  # type: ignore[arg-type]
         more = {"targets": [*chosen.targets, *targets], "metrics": [*chosen.metrics, *metrics]}
         return make_plan(replace(chosen, **more))
 
@@ -127,7 +127,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
             start = time.perf_counter()
             self._engine.expect([task.job])
-            result = self._engine.compute(task, plan.metrics, Nobody())
+            result = self._engine.compute(task, plan.metrics, SilentListener())
             store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
             seconds = time.perf_counter() - start
         if result.failures:
@@ -143,7 +143,7 @@ def elsewhere(*, keeping: bool = False) -> ProcessPoolExecutor:
 @cache
 def _bare(backbone: str, train: int, test: int) -> tuple[torch.nn.Module, Backbone, np.ndarray]:
     """A network as timm makes it, and the images of a job."""
-    photos = REGISTRY.images("photos")
+    photos = REGISTRY.get(Images, "photos")
     pixels = np.concatenate([one.pixels for one in cut(photos, photos, train, test, SIZE)])
     model = timm.create_model(backbone).eval().to(resolve_device("auto"), memory_format=torch.channels_last)
     return model, REGISTRY.get(Backbone, backbone), pixels

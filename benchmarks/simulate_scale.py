@@ -27,14 +27,14 @@ from torch import nn
 from posbench.bench.engine import JobResult, Observer
 from posbench.bench.examples import EXAMPLES
 from posbench.bench.examples import SIDE as THUMBNAIL
-from posbench.bench.plan import Cell, Ingredients, Plan, Source, Task, groups, make_plan
-from posbench.bench.records import Example, Outcome, StoredScore
+from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, groups, make_plan
+from posbench.bench.records import Example, Outcome, Score
 from posbench.core.errors import PosbenchError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import Claim, run
-from posbench.runner.session import Nobody
+from posbench.runner.session import SilentListener
 from posbench.store.store import Store
 
 #: Of how many photographs each cell keeps a score, as `photos` and `leaves` have.
@@ -64,7 +64,7 @@ def plan(backbones: int, paddings: int, sources: int) -> Plan:
 
     chosen = [source(number) for number in range(sources)]
     return make_plan(
-        Ingredients(
+        PlanInputs(
             networks=[
                 (
                     Backbone(name=f"network-{i:05}", summary="", version="1", build=Network, taps=4),
@@ -125,7 +125,7 @@ class Simulated:
             values = rng.random(PHOTOGRAPHS[int(cell.job.train.digest[-1], 16) % 2])
             names = {f"photograph-{i}@{i:08x}": float(value) for i, value in enumerate(values)}
             mean, half = float(values.mean()), float(values.std())
-            scores.append(StoredScore(metric.name, metric.version, mean, mean - half, mean + half, names))
+            scores.append(Score(metric.name, metric.version, mean, mean - half, mean + half, names))
         drawn = rng.random((SIDE, SIDE), np.float32).astype("<f4").tobytes()
         thumbnails = [bytes([place]) * (3 * THUMBNAIL**2) for place in range(EXAMPLES)]
         examples = [
@@ -166,7 +166,10 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
     planning = time.perf_counter() - start
     executor, path = Simulated(made.metrics), folder / "store.db"
     start = time.perf_counter()
-    with Store(path) as store, closing(run(tasks, store, executor, fail_fast=False, observer=Nobody())) as results:
+    with (
+        Store(path) as store,
+        closing(run(tasks, store, executor, fail_fast=False, observer=SilentListener())) as results,
+    ):
         for _ in islice(results, len(tasks) // 2):
             pass
     running = time.perf_counter() - start
@@ -175,7 +178,10 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
         left = list(made.tasks(store.finished(made.metrics), store.measured()))
     resuming = time.perf_counter() - start
     start = time.perf_counter()
-    with Store(path) as store, closing(run(left, store, executor, fail_fast=False, observer=Nobody())) as results:
+    with (
+        Store(path) as store,
+        closing(run(left, store, executor, fail_fast=False, observer=SilentListener())) as results,
+    ):
         for _ in results:
             pass
     running += time.perf_counter() - start

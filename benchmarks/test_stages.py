@@ -16,12 +16,12 @@ from benchmarks.price import Bench
 from posbench.bench.scoring import flatten_degenerate, score
 from posbench.bench.targets import pattern
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.data.crops import Windows, cut
+from posbench.data.crops import Crops, cut
 from posbench.network.build import build, normalise
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.weights import Request, resolve
-from posbench.plugin.components import Backbone, Metric, Padding, Target
+from posbench.plugin.components import Backbone, Images, Metric, Padding, Target
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
@@ -42,14 +42,14 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def windows() -> Windows:
-    photos = registry.images("photos")
+def windows() -> Crops:
+    photos = registry.get(Images, "photos")
     return cut(photos, photos, IMAGES, 8, 224)[0]
 
 
 @pytest.fixture(scope="module")
-def features(network: torch.nn.Module, windows: Windows) -> Features:
-    return extract(Pass(network, backbone), windows, grid=GRID)
+def features(network: torch.nn.Module, windows: Crops) -> Features:
+    return extract(ForwardPass(network, backbone), windows, grid=GRID)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def targets() -> torch.Tensor:
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
-def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows) -> None:
+def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Crops) -> None:
     """The floor: the same network on the same pixels, its taps thrown away."""
 
     @torch.inference_mode()
@@ -71,9 +71,9 @@ def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, wi
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
 @pytest.mark.parametrize("padding", ["zero", "circular", "reflect", "replicate"])
-def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Windows, padding: str) -> None:
+def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Crops, padding: str) -> None:
     strategy = registry.get(Padding, padding)
-    benchmark(extract, Pass(network, backbone, strategy), windows, grid=GRID)
+    benchmark(extract, ForwardPass(network, backbone, strategy), windows, grid=GRID)
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
@@ -91,7 +91,7 @@ def test_ridge_of_five_targets(benchmark: BenchmarkFixture, features: Features, 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")
 def test_scoring_of_one_target(
-    benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor, windows: Windows
+    benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor, windows: Crops
 ) -> None:
     predictions = fit_ridge(features, targets, kernel=3, penalty=1.0).predict(features)
     metrics = [registry.get(Metric, name) for name in ("spc", "mae", "r2")]

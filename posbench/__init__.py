@@ -24,7 +24,7 @@ from posbench.plugin.components import (
 from posbench.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from posbench.bench.engine import JobResult, struck
+    from posbench.bench.engine import JobResult, failed_result
     from posbench.bench.plan import groups
     from posbench.builtin.metrics.modes import fit_modes
     from posbench.builtin.metrics.ppp import patterns as ppp_patterns
@@ -70,6 +70,7 @@ __all__ = [
     "__version__",
     "backbone",
     "dead_leaves",
+    "failed_result",
     "fit_modes",
     "fit_ridge",
     "fit_ridge_cv",
@@ -81,7 +82,6 @@ __all__ = [
     "run",
     "start_local",
     "start_ray",
-    "struck",
 ]
 
 
@@ -105,7 +105,7 @@ _LAZY = {
     "run": "posbench.runner.api",
     "start_local": "posbench.runner.local",
     "start_ray": "posbench.runner.ray",
-    "struck": "posbench.bench.engine",
+    "failed_result": "posbench.bench.engine",
 }
 
 

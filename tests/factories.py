@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from posbench.bench.plan import Cell, Ingredients, Plan, Source, make_plan
-from posbench.bench.records import Outcome, StoredScore
+from posbench.bench.plan import Cell, Plan, PlanInputs, Source, make_plan
+from posbench.bench.records import Outcome, Score
 from posbench.network.weights import NONE, Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
 
@@ -54,7 +54,7 @@ TRAINED = Weights("imagenet:net@1", FILE_HASH)
 UNTRAINED = Weights("random:0", seed=0)
 
 
-def ingredients(**changes: Any) -> Ingredients:
+def plan_inputs(**changes: Any) -> PlanInputs:
     """One trained network, one padding, one target, one source; whatever is named is put in its place."""
     photos = folder()
     chosen: dict[str, Any] = {
@@ -71,11 +71,11 @@ def ingredients(**changes: Any) -> Ingredients:
         "image_size": 64,
         "precision": "fp32",
     }
-    return Ingredients(**(chosen | changes))
+    return PlanInputs(**(chosen | changes))
 
 
 def plan(**changes: Any) -> Plan:
-    return make_plan(ingredients(**changes))
+    return make_plan(plan_inputs(**changes))
 
 
 def control() -> tuple[Backbone, list[Weights]]:
@@ -85,6 +85,6 @@ def control() -> tuple[Backbone, list[Weights]]:
 def scored(cell: Cell, value: float = 0.5, half: float | None = 0.1, metric: str = "spc", **more: Any) -> Outcome:
     """An outcome with one score and its interval."""
     lo, hi = (None, None) if half is None else (value - half, value + half)
-    scores = [StoredScore(metric, "1", value, lo, hi, {"a@1": value})]
+    scores = [Score(metric, "1", value, lo, hi, {"a@1": value})]
     made: dict[str, Any] = {"identity": cell.identity(), "status": "ok", "n_test_photos": 3, "scores": scores}
     return Outcome(**(made | more))

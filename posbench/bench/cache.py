@@ -15,15 +15,15 @@ from torch import nn
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError
 from posbench.core.malloc import give_back
-from posbench.data.crops import TEST, TRAIN, Windows, deal, windows
+from posbench.data.crops import TEST, TRAIN, Crops, split_photographs, windows
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.fold_batchnorm import fold_norms
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Component, Fitted
 from posbench.plugin.features import Features
-from posbench.plugin.sandbox import settled, visit, writes_to
+from posbench.plugin.sandbox import isolated_state, sandboxed, write_count
 
 #: Names a set of windows, by the photographs that they are cut from and how; or a network's features of them.
 Key = tuple[object, ...]
@@ -45,7 +45,7 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-class Shared:
+class JobCache:
     """The parts of jobs on one device, made when they are first asked for.
 
     Args:
@@ -57,7 +57,7 @@ class Shared:
         self._device, self._stopwatch = device, stopwatch
         self._network: tuple[Key, nn.Module] | None = None
         self._dealt: dict[Key, tuple[list[Photograph], list[Photograph]]] = {}
-        self._windows: dict[Key, Windows] = {}
+        self._windows: dict[Key, Crops] = {}
         self._features: dict[Key, Features] = {}
         self._readouts: dict[Key, dict[Key, list[Fitted]]] = {}
         self._last_use: dict[Key, int] = {}
@@ -68,7 +68,7 @@ class Shared:
         self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
         self._places = {job.id: number for number, job in enumerate(jobs)}
 
-    def let_go(self, job: Job) -> None:
+    def discard(self, job: Job) -> None:
         """Forget what no job after this one shares."""
         place = self._places.get(job.id, len(self._places))
         for kept in (self._windows, self._features):
@@ -77,12 +77,12 @@ class Shared:
         for key in [key for key in self._readouts if key[:-1] not in self._features]:
             del self._readouts[key]
 
-    def forget_features(self) -> None:
+    def discard_features(self) -> None:
         """And the readouts fitted on them."""
         self._features.clear()
         self._readouts.clear()
 
-    def windows(self, job: Job, role: int) -> Windows:
+    def windows(self, job: Job, role: int) -> Crops:
         """The images of a role, TRAIN or TEST."""
         key, source = self._key(job, role), (job.train, job.test)[role]
         if key not in self._windows:
@@ -110,12 +110,12 @@ class Shared:
             give_back()
             with self._stopwatch.timed("network"):
                 network = build(job.backbone, job.weights).to(self._device)
-                with visit(job.backbone):
+                with sandboxed(job.backbone):
                     fold_norms(network, torch.zeros(1, 3, job.image_size, job.image_size, device=self._device))
                 self._network = key, network
         return self._network[1]
 
-    def features(self, run: Pass, job: Job, role: int, progress: Callable[[int], None]) -> Features:
+    def features(self, run: ForwardPass, job: Job, role: int, progress: Callable[[int], None]) -> Features:
         """What the network makes of the images of a role; `progress` is told of each as it has passed."""
         key, cut = self._key(job, role, features=True), self.windows(job, role)
         if key in self._features:
@@ -123,7 +123,7 @@ class Shared:
         else:
             grid = (job.grid, job.test_grid)[role]
             # The same whichever job comes first to this network under its padding.
-            with settled(f"{run.backbone.name} {job.weights.label} {run.padding and run.padding.name}"):
+            with isolated_state(f"{run.backbone.name} {job.weights.label} {run.padding and run.padding.name}"):
                 self._features[key] = extract(run, cut, grid=grid, progress=progress)
         return self._features[key]
 
@@ -135,7 +135,7 @@ class Shared:
         dealing = (job.train, job.test, job.n_test)
         if dealing not in self._dealt:
             halved = (job.train.halved, job.test.halved)
-            self._dealt[dealing] = deal(
+            self._dealt[dealing] = split_photographs(
                 job.train.images, job.test.images, job.n_test, halved, crossed=job.train.crossed
             )
         return self._dealt[dealing][role]
@@ -164,12 +164,12 @@ def _surrounded(job: Job) -> bool:
     return job.padding is not None and job.padding.border == "surround"
 
 
-class SpoiltError(ComponentError):
+class FeaturesModifiedError(ComponentError):
     """A component wrote into features, which others share: they have to be made again."""
 
 
 @contextmanager
-def unspoilt(component: Component, *features: Features) -> Iterator[None]:
+def features_unmodified(component: Component, *features: Features) -> Iterator[None]:
     """A context in which a component is given features that it must leave as they are.
 
     torch counts how often each is written to; what is written past it shows in the first image, which is compared.
@@ -177,9 +177,9 @@ def unspoilt(component: Component, *features: Features) -> Iterator[None]:
     Raises:
         SpoiltError: if it did not.
     """
-    kept = [(tap, writes_to(tap), tap[:1].clone()) for one in features for tap in one.taps]
+    kept = [(tap, write_count(tap), tap[:1].clone()) for one in features for tap in one.taps]
     try:
         yield
     finally:
-        if any(writes_to(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
-            raise SpoiltError(f"{component.title} wrote into the features that it was given")
+        if any(write_count(tap) != writes or not torch.equal(tap[:1], first) for tap, writes, first in kept):
+            raise FeaturesModifiedError(f"{component.title} wrote into the features that it was given")

@@ -21,7 +21,7 @@ LOCAL = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class RunConfig:
     """The choices of one `posbench run`, by the names of its options. Names are not looked up here.
 
     Attributes:
@@ -145,16 +145,16 @@ LARGEST = {
     "cpus_per_job": 1024,
     "time_limit": 10_000_000,
 }
-_KINDS = {field.name: str(field.type) for field in fields(Selection)}
+_KINDS = {field.name: str(field.type) for field in fields(RunConfig)}
 
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def select(
+def load_config(
     config: Path | None, options: Mapping[str, Any], *, defaults: Mapping[str, Any] = MappingProxyType({})
-) -> Selection:
+) -> RunConfig:
     """The selection that an experiment, a configuration file and the command line make together, the last first.
 
     Args:
@@ -170,9 +170,9 @@ def select(
     chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
     if "experiment" in chosen:
         chosen = _read(experiments.path(chosen["experiment"])) | chosen
-    selection = Selection(**{**defaults, **chosen})
-    selection.check_crops()
-    return selection
+    run_config = RunConfig(**{**defaults, **chosen})
+    run_config.check_crops()
+    return run_config
 
 
 def _parse(name: str, value: object, where: str) -> object:
@@ -266,7 +266,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise UsageError(f"{where}: {key.value!r} is given twice: keep one")
         chosen[name] = _parse(name, _plain(value, path), f"{where}: {key.value}")
         try:
-            Selection(**{name: chosen[name]})
+            RunConfig(**{name: chosen[name]})
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
     return chosen

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from posbench.bench.plan import ALL, Cell, Job, Plan, Source, arranged
+from posbench.bench.plan import ALL, Cell, Job, Plan, Source, ordered_by_cost
 from posbench.core.errors import unknown
 from posbench.network.weights import NONE, Weights
 from posbench.plugin.components import Backbone, Target
@@ -32,7 +32,7 @@ SMOOTHNESS = 1 / 8
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ControlContext:
     """What controls need beside the plan.
 
     Attributes:
@@ -48,7 +48,7 @@ class Surroundings:
     seeds: Sequence[int]
 
 
-Checks = Callable[[Cell, Surroundings], Iterator[Cell]]
+Checks = Callable[[Cell, ControlContext], Iterator[Cell]]
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ def _on(job: Job, train: Source, test: Source, n_test: int | None = None) -> Job
     return replace(job, train=train, test=test, n_test=n_test or job.n_test)
 
 
-def _on_leaves(job: Job, given: Surroundings) -> bool:
+def _on_leaves(job: Job, given: ControlContext) -> bool:
     return job.train.images.name == job.test.images.name == given.leaves.images.name
 
 
-def _null(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _null(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     job = cell.job
     if not (_on_leaves(job, given) and job.n_test >= NULL_TEST_IMAGES):
         yield _check(cell, "null", _on(job, given.leaves, given.leaves, max(NULL_TEST_IMAGES, job.n_test)))
 
 
-def _none(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _none(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     yield _check(cell, "none", replace(cell.job, backbone=given.none, weights=NONE, padding=None), taps=ALL)
 
 
-def _random_weights(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _random_weights(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     if cell.job.weights.seed is not None:
         return
     for seed in given.seeds if len(given.seeds) >= len(SEEDS) else SEEDS:
@@ -95,13 +95,13 @@ def _random_weights(cell: Cell, given: Surroundings) -> Iterator[Cell]:
         yield _check(cell, "random-weights", job, seed=seed if cell.readout.stochastic else None)
 
 
-def _held_out_positions(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _held_out_positions(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     # Held out are cells of the readout's grid, so that is where they are scored.
     yield _check(cell, "held-out-positions-columns", score_at="grid")
     yield _check(cell, "held-out-positions-quadrant", score_at="grid")
 
 
-def _held_out_size(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _held_out_size(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     for size in LARGER:
         job = replace(cell.job, test_size=round(cell.job.image_size * size / 224))
         yield _check(cell, f"held-out-size-{size}-border", job)
@@ -109,7 +109,7 @@ def _held_out_size(cell: Cell, given: Surroundings) -> Iterator[Cell]:
         yield _check(cell, f"held-out-size-{size}-pixel", job, score_at="grid")
 
 
-def _held_out_images(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _held_out_images(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     """Fitted on the cell's images and read on leaves, and the reverse; for leaves, photographs take the other part."""
     job = cell.job
     other = given.photos if _on_leaves(job, given) else given.leaves
@@ -118,12 +118,12 @@ def _held_out_images(cell: Cell, given: Surroundings) -> Iterator[Cell]:
         yield _check(cell, "held-out-images", _on(job, other, job.test))
 
 
-def _rotated(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _rotated(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     if cell.job.test.images.photographs is not None:
         yield _check(cell, "rotated", replace(cell.job, test=replace(cell.job.test, turned=True)))
 
 
-def _permuted(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _permuted(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     side = cell.readout.grid(cell.job.grid)
 
     def draw(size: int) -> NDArray[np.float64]:
@@ -143,7 +143,7 @@ def _permuted(cell: Cell, given: Surroundings) -> Iterator[Cell]:
     yield _check(cell, "permuted", target=replace(cell.target, name=f"{cell.target.name}-permuted", draw=draw))
 
 
-def _smooth_random(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _smooth_random(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     def draw(size: int) -> NDArray[np.float64]:
         """A smooth random field with the target's own values."""
         import numpy as np
@@ -162,11 +162,11 @@ def _seed(target: Target) -> int:
     return zlib.crc32(target.name.encode())
 
 
-def _noise_features(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _noise_features(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     yield _check(cell, "noise-features")
 
 
-def _target_features(cell: Cell, given: Surroundings) -> Iterator[Cell]:
+def _target_features(cell: Cell, given: ControlContext) -> Iterator[Cell]:
     yield _check(cell, "target-features")
 
 
@@ -212,7 +212,7 @@ def asked_as(check: str) -> str:
     return next((name for name in CONTROLS if check == name or check.startswith(f"{name}-")), "")
 
 
-def with_controls(plan: Plan, controls: Sequence[Control], given: Surroundings) -> Plan:
+def with_controls(plan: Plan, controls: Sequence[Control], given: ControlContext) -> Plan:
     """The plan and the cells that check its cells; the control `none` is itself not checked."""
     checks = [
         check
@@ -222,4 +222,4 @@ def with_controls(plan: Plan, controls: Sequence[Control], given: Surroundings) 
         for check in control.cells(cell, given)
     ]
     # By id, since two ways may lead to one check.
-    return replace(plan, cells=arranged({cell.id: cell for cell in [*plan.cells, *checks]}.values()))
+    return replace(plan, cells=ordered_by_cost({cell.id: cell for cell in [*plan.cells, *checks]}.values()))

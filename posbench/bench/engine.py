@@ -16,21 +16,21 @@ import torch
 from numpy.typing import NDArray
 
 from posbench.bench import outcomes
-from posbench.bench.cache import Key, Shared, SpoiltError, Stopwatch, unspoilt
+from posbench.bench.cache import FeaturesModifiedError, JobCache, Key, Stopwatch, features_unmodified
 from posbench.bench.plan import Cell, Job, Task, tap_numbers
-from posbench.bench.records import Outcome, StoredReading
+from posbench.bench.records import Measurement, Outcome
 from posbench.bench.targets import pattern
 from posbench.bench.treatments import PLAIN, TREATMENTS
 from posbench.core.errors import ComponentError
 from posbench.core.version import __version__
-from posbench.data.crops import FOLDS, TEST, TRAIN, Windows, folds
-from posbench.data.photographs import sift
+from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, folds
+from posbench.data.photographs import readable_photographs
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Fitted, Metric, Padding
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation, Split
-from posbench.plugin.sandbox import visit
+from posbench.plugin.sandbox import sandboxed
 from posbench.plugin.training import Training
 
 # NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
@@ -65,7 +65,7 @@ class JobResult:
     """
 
     outcomes: list[Outcome]
-    readings: list[StoredReading] = field(default_factory=list)
+    readings: list[Measurement] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class JobResult:
 
 
 @dataclass
-class Seen:
+class JobFeatures:
     """What the cells of one job are read from.
 
     Attributes:
@@ -96,7 +96,7 @@ class Seen:
 
     train: Features
     test: Features
-    windows: tuple[Windows, Windows]
+    windows: tuple[Crops, Crops]
     folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
     readouts: dict[Key, list[Fitted]]
 
@@ -143,7 +143,7 @@ class Engine:
     def __init__(self, device: str) -> None:
         self._device = device
         self._stopwatch = Stopwatch()
-        self._shared = Shared(device, self._stopwatch)
+        self._shared = JobCache(device, self._stopwatch)
         self._spoilt = False
         if device == "cuda":
             # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
@@ -161,8 +161,8 @@ class Engine:
         try:
             result = JobResult(*self._compute(task, metrics, observer, provenance))
         except Exception as error:
-            result = struck(task, error)
-        self._shared.let_go(task.job)
+            result = failed_result(task, error)
+        self._shared.discard(task.job)
         share = (time.perf_counter() - start) / max(1, len(task.cells))
         result.outcomes = [replace(outcome, seconds=share) for outcome in result.outcomes]
         result.seconds, result.provenance = dict(self._stopwatch.seconds), provenance | self._circumstances()
@@ -170,16 +170,18 @@ class Engine:
 
     def _compute(
         self, task: Task, metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
-    ) -> tuple[list[Outcome], list[StoredReading]]:
+    ) -> tuple[list[Outcome], list[Measurement]]:
         job = task.job
         train, test = windows = (self._shared.windows(job, TRAIN), self._shared.windows(job, TEST))
         provenance["photographs"] = {
             role: sorted(set(one.photographs)) if source.images.photographs else len(one)
             for role, one, source in (("train", train, job.train), ("test", test, job.test))
         }
-        if left_out := sorted({*sift(job.train.images).left_out, *sift(job.test.images).left_out}):
+        if left_out := sorted(
+            {*readable_photographs(job.train.images).left_out, *readable_photographs(job.test.images).left_out}
+        ):
             provenance["images left out"] = left_out
-        run = Pass(self._shared.network(job), job.backbone, job.padding, job.precision, self._device)
+        run = ForwardPass(self._shared.network(job), job.backbone, job.padding, job.precision, self._device)
         with self._stopwatch.timed("extraction"):
             note = run.prepare(train, test)
         seen = self._seen(run, job, windows, observer)
@@ -192,7 +194,7 @@ class Engine:
             seen = self._unspoilt(seen, run, job, observer)
             for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True):
                 found[cell.id] = replace(outcome, reason=outcome.reason or note)
-        readings: list[StoredReading] = []
+        readings: list[Measurement] = []
         for metric in task.measures:
             seen = self._unspoilt(seen, run, job, observer)
             with self._stopwatch.timed("measures"):
@@ -204,27 +206,27 @@ class Engine:
         self._unspoilt(seen, run, job, None)
         return [found[cell.id] for cell in task.cells], readings
 
-    def _seen(self, run: Pass, job: Job, windows: tuple[Windows, Windows], observer: Observer) -> Seen:
+    def _seen(self, run: ForwardPass, job: Job, windows: tuple[Crops, Crops], observer: Observer) -> JobFeatures:
         train, test = windows
         with self._stopwatch.timed("extraction"):
             progress = partial(observer.saw, job)
             of_train, of_test = (self._shared.features(run, job, role, progress) for role in (TRAIN, TEST))
         crossed = folds(train, test) if job.train.crossed else None
-        return Seen(of_train, of_test, windows, crossed, self._shared.readouts(job))
+        return JobFeatures(of_train, of_test, windows, crossed, self._shared.readouts(job))
 
     def _note(self, error: Exception) -> None:
-        self._spoilt = self._spoilt or isinstance(error, SpoiltError)
+        self._spoilt = self._spoilt or isinstance(error, FeaturesModifiedError)
 
-    def _unspoilt(self, seen: Seen, run: Pass, job: Job, observer: Observer | None) -> Seen:
+    def _unspoilt(self, seen: JobFeatures, run: ForwardPass, job: Job, observer: Observer | None) -> JobFeatures:
         """The same again or, where a component has spoilt it for the others, made anew; if any need it."""
         if self._spoilt:
             self._spoilt = False
-            self._shared.forget_features()
+            self._shared.discard_features()
             if observer:
                 return self._seen(run, job, seen.windows, observer)
         return seen
 
-    def _measured(self, metric: Metric, job: Job, seen: Seen, run: Pass, note: str) -> list[StoredReading]:
+    def _measured(self, metric: Metric, job: Job, seen: JobFeatures, run: ForwardPass, note: str) -> list[Measurement]:
         """A metric of the job as a whole.
 
         Raises:
@@ -241,28 +243,30 @@ class Engine:
             return extract(around, test, grid=job.test_grid)
 
         observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
-        with visit(metric, job.training), unspoilt(metric, seen.train, seen.test):
+        with sandboxed(metric, job.training), features_unmodified(metric, seen.train, seen.test):
             return [
                 outcomes.read(metric, reading, note, mutual=seen.mutual)
                 for reading in (metric.of_job(observation) if metric.of_job else ())
             ]
 
-    def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: Seen) -> list[Outcome]:
+    def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: JobFeatures) -> list[Outcome]:
         """One readout of all its targets; a target or a readout that fails takes no other with it."""
         patterns, found = {}, {}
         for cell in cells:
             try:
                 patterns[cell] = pattern(cell.target)
             except Exception as error:
-                found[cell] = outcomes.struck(cell, error)
+                found[cell] = outcomes.failed_result(cell, error)
         try:
             found |= self._read(patterns, metrics, seen) if patterns else {}
         except Exception as error:
             self._note(error)
-            found |= {cell: outcomes.struck(cell, error) for cell in patterns}
+            found |= {cell: outcomes.failed_result(cell, error) for cell in patterns}
         return [found[cell] for cell in cells]
 
-    def _read(self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: Seen) -> dict[Cell, Outcome]:
+    def _read(
+        self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: JobFeatures
+    ) -> dict[Cell, Outcome]:
         """Fit one readout to the targets of all its cells, unless that is done, and score each."""
         # Cells that check different ones by the same control have a target in common.
         patterns = {cell.target.name: target.to(self._device) for cell, target in drawn.items()}
@@ -285,7 +289,7 @@ class Engine:
         return found
 
     def _predicted(
-        self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: Seen
+        self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: JobFeatures
     ) -> tuple[torch.Tensor, dict[str, str]]:
         """What a readout draws, each test image by the one of its fold: float32 [n, targets, side, side].
 
@@ -295,7 +299,7 @@ class Engine:
             ComponentError: if the readout raises, or breaks its promise.
         """
         cell, job = cells[0], cells[0].job
-        with visit(cell.readout):
+        with sandboxed(cell.readout):
             of_train, side = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
         taps = tap_numbers(cell.taps, job.backbone.taps)
         treatment = TREATMENTS.get(cell.control, PLAIN)
@@ -312,14 +316,14 @@ class Engine:
         test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, side)
         key = (cell.readout, *taps, cell.seed, treatment, *patterns)
         if key not in seen.readouts:
-            with visit(cell.readout, job.training), unspoilt(cell.readout, seen.train, seen.test):
+            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.train, seen.test):
                 seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
             if not numbers:
                 continue  # there are too few test images for every readout to draw for one
             expected = (len(numbers), *predictions.shape[1:])
-            with visit(cell.readout, job.training), unspoilt(cell.readout, seen.test):
+            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.test):
                 drawn = fitted.predict(test.of_images(numbers))
                 fits = torch.is_tensor(drawn) and drawn.shape == expected and drawn.device == predictions.device
                 fits = fits and drawn.is_floating_point()
@@ -329,7 +333,7 @@ class Engine:
                 raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
             predictions[numbers] = drawn.detach().float()
         remarks: dict[str, str] = {}
-        with visit(cell.readout):
+        with sandboxed(cell.readout):
             for fitted in seen.readouts[key]:
                 said = map(str, getattr(fitted, "remarks", ()))
                 remarks = dict(zip(patterns, said, strict=False)) | {name: old for name, old in remarks.items() if old}
@@ -348,7 +352,7 @@ class Engine:
         }
 
 
-def struck(task: Task, error: Exception) -> JobResult:
+def failed_result(task: Task, error: Exception) -> JobResult:
     """What becomes of a job that something outside its cells has ended."""
     readings = [outcomes.unread(metric, error) for metric in task.measures]
-    return JobResult([outcomes.struck(cell, error) for cell in task.cells], readings)
+    return JobResult([outcomes.failed_result(cell, error) for cell in task.cells], readings)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from posbench.bench.records import Example
-from posbench.data.crops import Windows
+from posbench.data.crops import Crops
 
 #: Of how many photographs an example is kept.
 EXAMPLES = 3
@@ -15,7 +15,7 @@ EXAMPLES = 3
 SIDE = 112
 
 
-def examples(test: Windows, drawn: torch.Tensor) -> list[Example]:
+def examples(test: Crops, drawn: torch.Tensor) -> list[Example]:
     """The first test image of each of the first photographs, and what was drawn for it.
 
     Args:
@@ -30,7 +30,7 @@ def examples(test: Windows, drawn: torch.Tensor) -> list[Example]:
     ]
 
 
-def _small(test: Windows, number: int) -> bytes:
+def _small(test: Crops, number: int) -> bytes:
     image = Image.fromarray(test.pixels[number])
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return image.tobytes()

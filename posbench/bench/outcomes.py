@@ -10,15 +10,15 @@ import torch
 from posbench.bench.examples import examples
 from posbench.bench.plan import Cell
 from posbench.bench.reach import reach
-from posbench.bench.records import Outcome, StoredReading, StoredScore
+from posbench.bench.records import Measurement, Outcome, Score
 from posbench.bench.scoring import flatten_degenerate, summarised, values
 from posbench.bench.treatments import TREATMENTS, judged
 from posbench.core.errors import Inapplicable
 from posbench.core.statistics import interval
-from posbench.data.crops import Windows
+from posbench.data.crops import Crops
 from posbench.plugin.components import Metric
 from posbench.plugin.observation import Reading
-from posbench.plugin.sandbox import described
+from posbench.plugin.sandbox import describe_error
 
 #: How many cells of maps are scored at once.
 MAP_CELLS = 2**22
@@ -29,7 +29,7 @@ def scored(
     drawn: torch.Tensor,
     pattern: torch.Tensor,
     metrics: Sequence[Metric],
-    test: Windows,
+    test: Crops,
     *,
     remark: str,
     mutual: bool,
@@ -59,7 +59,7 @@ def scored(
     )
 
 
-def read(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> StoredReading:
+def read(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Measurement:
     """A reading of a job with its interval.
 
     Raises:
@@ -71,13 +71,13 @@ def read(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Stored
     picture = None if reading.picture is None else reading.picture.detach().float().cpu().numpy()
     if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):
         raise ValueError("a reading holds numbers that are not finite")
-    return StoredReading(
+    return Measurement(
         *(metric.name, metric.version, str(reading.tap), "ok", note, *value, numbers),
         *((None, None) if picture is None else (picture.astype("<f4").tobytes(), picture.shape[1])),
     )
 
 
-def struck(cell: Cell, error: Exception) -> Outcome:
+def failed_result(cell: Cell, error: Exception) -> Outcome:
     """What becomes of a cell in which a component raised.
 
     Components are other people's code and may raise anything: the run goes on, and the reason is kept.
@@ -85,16 +85,16 @@ def struck(cell: Cell, error: Exception) -> Outcome:
     return Outcome(cell.identity(), *_why(error))
 
 
-def unread(metric: Metric, error: Exception) -> StoredReading:
+def unread(metric: Metric, error: Exception) -> Measurement:
     """What becomes of a metric of a job in which something raised."""
-    return StoredReading(metric.name, metric.version, "all", *_why(error))
+    return Measurement(metric.name, metric.version, "all", *_why(error))
 
 
 def _why(error: Exception) -> tuple[str, str]:
-    return "skipped" if isinstance(error, Inapplicable) else "failed", described(error)
+    return "skipped" if isinstance(error, Inapplicable) else "failed", describe_error(error)
 
 
-def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[StoredScore]) -> float | None:
+def _reach(cell: Cell, pattern: torch.Tensor, scores: Sequence[Score]) -> float | None:
     """How far the rank correlation reaches, where it is of a whole map drawn at the size that was trained on."""
     spc = [score.value for score in scores if score.metric == "spc"]
     if not spc or cell.control in TREATMENTS or cell.job.test_size:
@@ -110,7 +110,7 @@ def _scores(
     photographs: Sequence[str],
     *,
     mutual: bool,
-) -> tuple[list[StoredScore], list[str], float]:
+) -> tuple[list[Score], list[str], float]:
     """What the metrics say of one cell, why some could not, and the share of degenerate maps.
 
     Some images at a time, since at image size their maps are large.
@@ -128,10 +128,9 @@ def _scores(
             try:
                 found.append(values(metric, maps, target))
             except Exception as error:
-                problems.append(described(error))
+                problems.append(describe_error(error))
                 del of_metric[metric]
     scores = []
     for metric, found in of_metric.items():
-        one = summarised(torch.cat(found), photographs, mutual=mutual)
-        scores.append(StoredScore(metric.name, metric.version, one.value, one.lo, one.hi, one.by_photograph))
+        scores.append(summarised(metric, torch.cat(found), photographs, mutual=mutual))
     return scores, problems, degenerate

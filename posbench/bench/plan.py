@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from posbench.core.errors import UsageError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
-from posbench.plugin.sandbox import told
+from posbench.plugin.sandbox import naming_errors
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
 PROTOCOL = "4"
@@ -216,7 +216,7 @@ def parse_taps(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingredients:
+class PlanInputs:
     """What a plan crosses: components looked up, weights resolved, images identified."""
 
     networks: Sequence[tuple[Backbone, Sequence[Weights]]]
@@ -309,7 +309,7 @@ def passes(tasks: Iterable[Task]) -> int:
     return sum(not task.job.backbone.weightless for task in tasks)
 
 
-def make_plan(chosen: Ingredients) -> Plan:
+def make_plan(chosen: PlanInputs) -> Plan:
     """Cross the ingredients.
 
     Raises:
@@ -317,7 +317,7 @@ def make_plan(chosen: Ingredients) -> Plan:
     """
     side = grid_side(chosen.image_size)
     for readout in chosen.readouts:
-        with told(readout):
+        with naming_errors(readout):
             sizes = range(chosen.image_size, 4096)
             fits = readout.grid(side) >= SMALLEST_MAP
             enough = next((size for size in sizes if readout.grid(grid_side(size)) >= SMALLEST_MAP), None)
@@ -336,13 +336,13 @@ def make_plan(chosen: Ingredients) -> Plan:
             "--train-count 1 leaves one of two cross-fitted readouts nothing to learn from: give 2 or more"
         )
     return Plan(
-        arranged(cell for job in jobs.values() for cell in _cells(job, chosen)),
+        ordered_by_cost(cell for job in jobs.values() for cell in _cells(job, chosen)),
         tuple(metric for metric in chosen.metrics if metric.of_job is None),
         tuple(metric for metric in chosen.metrics if metric.of_job is not None),
     )
 
 
-def shared_out(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
+def assign_photographs(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
     """The pairs of training and test source, with how photographs are shared out that serve both roles anywhere.
 
     Where there is one for each test crop they are halved, everywhere alike, so that a readout is the same whatever it
@@ -361,8 +361,8 @@ def shared_out(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterato
         yield marked(train, trains=True), marked(test, trains=False)
 
 
-def _jobs(chosen: Ingredients) -> Iterator[Job]:
-    pairs = list(shared_out(chosen.sources, chosen.n_test))
+def _jobs(chosen: PlanInputs) -> Iterator[Job]:
+    pairs = list(assign_photographs(chosen.sources, chosen.n_test))
     for backbone, weights in chosen.networks:
         paddings: Sequence[Padding | None] = [None] if backbone.weightless else chosen.paddings
         for weight, padding, (train, test) in product(weights, paddings, pairs):
@@ -379,7 +379,7 @@ def _jobs(chosen: Ingredients) -> Iterator[Job]:
             )
 
 
-def arranged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def ordered_by_cost(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Cells by what they share, the costliest first: a network, its padding, what a readout is fitted on, a job.
 
     Within each, they stay in the order in which they come.
@@ -401,7 +401,7 @@ def arranged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     )
 
 
-def _cells(job: Job, chosen: Ingredients) -> Iterator[Cell]:
+def _cells(job: Job, chosen: PlanInputs) -> Iterator[Cell]:
     """Cells that differ in their target alone next to each other, since they are fitted together."""
     # The control's one tap is the image, whichever taps of networks it is held against.
     every = [str(number) for number in range(1, job.backbone.taps + 1)]

@@ -8,11 +8,11 @@ from functools import partial
 
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError, UsageError
-from posbench.data.crops import deal
+from posbench.data.crops import split_photographs
 from posbench.network.build import build, smallest_size
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
-from posbench.plugin.sandbox import tried
+from posbench.plugin.sandbox import call_in_subprocess
 
 
 def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
@@ -32,7 +32,7 @@ def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
     deadly: set[Backbone] = set()
     for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
         try:
-            enough = tried(backbone, partial(smallest_size, backbone, size), limit)
+            enough = call_in_subprocess(backbone, partial(smallest_size, backbone, size), limit)
         except ComponentError:
             deadly.add(backbone)
             continue
@@ -44,9 +44,9 @@ def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
     for backbone, weights in named:
         if backbone not in deadly:
             with suppress(ComponentError):  # its jobs will tell
-                tried(backbone, partial(_fits, backbone, weights), limit)
+                call_in_subprocess(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        deal(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+        split_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
     return {job.id for job in jobs if job.backbone in deadly}
 
 

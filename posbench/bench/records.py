@@ -8,8 +8,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class StoredScore:
-    """A metric of a stored cell; see `scoring.Score`."""
+class Score:
+    """One metric of one cell.
+
+    Attributes:
+        value: the mean over photographs of the mean over each one's images.
+        lo, hi: the 95 % interval of that mean, by Student's t over photographs; None with fewer than two of them.
+        by_photograph: the mean of each photograph.
+    """
 
     metric: str
     version: str
@@ -55,13 +61,13 @@ class Outcome:
     degenerate: float | None = None
     seconds: float = 0.0
     mean_map: bytes | None = None
-    scores: Sequence[StoredScore] = ()
+    scores: Sequence[Score] = ()
     reach: float | None = None
     examples: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
-class StoredReading:
+class Measurement:
     """A metric of a job as a whole; see `observation.Reading`.
 
     Attributes:
@@ -83,19 +89,19 @@ class StoredReading:
 
 
 @dataclass(frozen=True)
-class JobRecord:
+class MeasurementRecord:
     """A stored reading: of which job, and when and by what it was made."""
 
     job_id: str
     identity: dict[str, Any]
     run_id: int
-    reading: StoredReading
+    reading: Measurement
     created: str
     posbench_version: str
 
 
 @dataclass(frozen=True)
-class Record:
+class CellRecord:
     """A stored cell: its outcome, and when and by what it was made."""
 
     cell_id: str
@@ -106,7 +112,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Run:
+class JobRun:
     """One time that a job was computed: when, and how."""
 
     run_id: int

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from posbench.bench.records import Score
 from posbench.core.errors import ComponentError, PosbenchError
 from posbench.core.statistics import interval
 from posbench.plugin.components import Metric
-from posbench.plugin.sandbox import visit
+from posbench.plugin.sandbox import sandboxed
 
 #: A map whose values lie within this share of the target's range is flat: what is left is rounding, and has no order.
 FLAT = 1e-4
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric of one cell.
-
-    Attributes:
-        value: the mean over photographs of the mean over each one's images.
-        lo, hi: the 95 % interval of that mean, by Student's t over photographs; None with fewer than two of them.
-        by_photograph: the mean of each photograph.
-    """
-
-    value: float
-    lo: float | None
-    hi: float | None
-    by_photograph: dict[str, float]
 
 
 def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -55,11 +39,6 @@ def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple
     return torch.where(flat[:, None, None], means, predictions), float(flat.double().mean())
 
 
-def score(metric: Metric, predictions: torch.Tensor, target: torch.Tensor, photographs: Sequence[str]) -> Score:
-    """One metric over all test images, whose predictions are at hand: `values` and then `summarised`."""
-    return summarised(values(metric, predictions, target), photographs)
-
-
 def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One metric of each image, float64 [n].
 
@@ -73,7 +52,7 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
     if metric.score is None:
         raise PosbenchError(f"metric {metric.name!r} is one of a job, not of a map")
     # A copy, since a metric that writes into its input must not change what the next one sees.
-    with visit(metric):
+    with sandboxed(metric):
         found = metric.score(predictions.clone(), target.double().clone())
         fits = torch.is_tensor(found) and found.shape == (len(predictions),) and found.device == predictions.device
         fits = fits and not found.is_complex() and bool(found.double().square().sum().isfinite())
@@ -82,7 +61,7 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
     return found.detach().double()
 
 
-def summarised(values: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False) -> Score:
+def summarised(metric: Metric, values: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False) -> Score:
     """The mean over photographs with its interval.
 
     Args:
@@ -93,4 +72,5 @@ def summarised(values: torch.Tensor, photographs: Sequence[str], *, mutual: bool
     numbers = {name: i for i, name in enumerate(dict.fromkeys(photographs))}
     of_image = np.array([numbers[name] for name in photographs])
     means = np.bincount(of_image, values.cpu().numpy()) / np.bincount(of_image)
-    return Score(*interval(means.tolist(), mutual=mutual), dict(zip(numbers, means.tolist(), strict=True)))
+    by_photograph = dict(zip(numbers, means.tolist(), strict=True))
+    return Score(metric.name, metric.version, *interval(means.tolist(), mutual=mutual), by_photograph)

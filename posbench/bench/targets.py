@@ -6,7 +6,7 @@ import torch
 
 from posbench.core.errors import ComponentError
 from posbench.plugin.components import Target
-from posbench.plugin.sandbox import visit
+from posbench.plugin.sandbox import sandboxed
 
 #: Targets are drawn at this side, as the paper's pictures are, and resized from there.
 DRAWN_AT = 256
@@ -18,7 +18,7 @@ def pattern(target: Target) -> torch.Tensor:
     Raises:
         ComponentError: if the target raises, or draws something else than a finite [256, 256] array.
     """
-    with visit(target):
+    with sandboxed(target):
         drawn = torch.as_tensor(target.draw(DRAWN_AT))
         real = drawn.dtype != torch.bool and not drawn.is_complex()
         fits = drawn.shape == (DRAWN_AT, DRAWN_AT) and real and bool(drawn.isfinite().all())

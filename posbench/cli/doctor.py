@@ -21,7 +21,7 @@ from posbench.plugin.components import Backbone, Images
 from posbench.plugin.registry import load_registry
 
 #: Bytes that a folder should have free: features of a large run lie on disk.
-ROOM = 2**30
+STATUS_BYTES = 2**30
 _REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
 
 
@@ -83,7 +83,7 @@ def _torch() -> Check:
 def _disk(what: str, folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     room = f"{free / 2**30:.1f} GiB free in {folder}"
-    return Check(what, "ok", room) if free >= ROOM else Check(what, "note", f"{room}: large runs need more")
+    return Check(what, "ok", room) if free >= STATUS_BYTES else Check(what, "note", f"{room}: large runs need more")
 
 
 def _extras() -> Iterator[Check]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posbench.bench.config import select
+from posbench.bench.config import load_config
 from posbench.cli import output
 from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say, write
 
@@ -77,23 +77,23 @@ def run(
     Without options: EfficientNet-Lite0 and no network at all, three paddings, five targets, on photographs.
     """
     options = {name: value for name, value in locals().items() if name != "config"}
-    selection = select(config, options)
-    output.check(selection.store, csv=selection.csv, json=selection.json)
+    run_config = load_config(config, options)
+    output.check(run_config.store, csv=run_config.csv, json=run_config.json)
     from posbench.runner import session as running
     from posbench.runner.progress import Display
 
-    results = running.run(selection, registry(), Display(err, say, quiet=selection.quiet))
+    results = running.run(run_config, registry(), Display(err, say, quiet=run_config.quiet))
     if not results.plan.cells:
-        say(f"posbench: shard {selection.shard} holds nothing: the plan has fewer parts that share no features")
+        say(f"posbench: shard {run_config.shard} holds nothing: the plan has fewer parts that share no features")
         return
-    if selection.dry_run:
-        _show_plan(results, json=selection.json)
+    if run_config.dry_run:
+        _show_plan(results, json=run_config.json)
         raise typer.Exit(1 if results.left_out else 0)
     output.publish(
         results.rows,
         results.plan.metrics[0] if results.plan.metrics else None,
-        csv=selection.csv,
-        json=selection.json,
+        csv=run_config.csv,
+        json=run_config.json,
         beside=results.published,
         of_jobs=results.job_rows,
     )

@@ -74,12 +74,12 @@ def _leave_at_the_second(hearing: socket.socket) -> None:
                 os._exit(Interrupted.exit_code)
 
 
-def nobody_interrupted() -> bool:
+def interrupt_is_plugins_own() -> bool:
     """Whether a KeyboardInterrupt that was raised can only be a plugin's own."""
     return _asked is False or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def how_it_ended(process: BaseProcess) -> str:
+def exit_description(process: BaseProcess) -> str:
     """How a process that is over has ended."""
     code = process.exitcode or 0
     return f"exit {code}" if code >= 0 else signal.Signals(-code).name
@@ -109,7 +109,7 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def stdout_elsewhere() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """A context in which what anything writes to the process's standard output goes to standard error.
 
     That is for tables; neither a plugin that prints nor a library that does so in C is to spoil them.

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posbench.core.errors import Inapplicable, UsageError
-from posbench.data.photographs import MOST_THREADS, Photograph, read, sift
+from posbench.data.photographs import MOST_THREADS, Photograph, read, readable_photographs
 from posbench.plugin.components import Images
-from posbench.plugin.sandbox import visit
+from posbench.plugin.sandbox import sandboxed
 
 #: Pixels, at image size 224, that a window leaves on every side where the photograph allows: its true surroundings.
 MARGIN = 64
@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Windows:
+class Crops:
     """The images of one role.
 
     Attributes:
@@ -51,10 +51,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def turned(self) -> Windows:
+    def turned(self) -> Crops:
         """The same images turned by 180 degrees, with what surrounds them."""
         pieces = tuple(piece[::-1, ::-1] for piece in self.pieces)
-        return Windows(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, pieces)
+        return Crops(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, pieces)
 
 
 #: Whether the photographs of the training source, and of the test source, are dealt out to both roles.
@@ -70,7 +70,7 @@ def cut(
     *,
     pieces: bool = False,
     halved: Halved | None = None,
-) -> tuple[Windows, Windows]:
+) -> tuple[Crops, Crops]:
     """The training and test windows of a job, disjoint by photograph.
 
     Args:
@@ -78,20 +78,20 @@ def cut(
         n_train, n_test: how many windows of each; photographs take turns.
         size: the side of a window, in pixels.
         pieces: keep what surrounds the windows.
-        halved: as `deal` takes it.
+        halved: as `split_photographs` takes it.
 
     Raises:
         UsageError: if there are too few photographs, or too many that cannot be read.
         Inapplicable: if pieces are asked for and a source has images that end at the window.
     """
-    for_training, for_testing = deal(train, test, n_test, halved)
+    for_training, for_testing = split_photographs(train, test, n_test, halved)
     return (
         windows(train, for_training, TRAIN, n_train, size, pieces=pieces),
         windows(test, for_testing, TEST, n_test, size, pieces=pieces),
     )
 
 
-def deal(
+def split_photographs(
     train: Images, test: Images, n_test: int, halved: Halved | None = None, *, crossed: bool = False
 ) -> tuple[list[Photograph], list[Photograph]]:
     """The photographs for training and for testing; none for a source that draws its images.
@@ -111,7 +111,7 @@ def deal(
     """
     same = train.name == test.name and train.label == test.label
     first, second = halved or (same and not crossed,) * 2
-    for_training, for_testing = sift(train).photographs, sift(test).photographs
+    for_training, for_testing = readable_photographs(train).photographs, readable_photographs(test).photographs
     if crossed and same and len(for_training) >= FOLDS:
         return for_training, for_training
     if first:
@@ -134,7 +134,7 @@ def _hold_out(photographs: Sequence[Photograph], n_test: int) -> tuple[list[Phot
     return list(photographs[held_out:]), list(photographs[:held_out])
 
 
-def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def folds(train: Crops, test: Crops) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which of the cross-fitted readouts sees each image: in training, all but its own fold's; in testing, its own's.
 
     The first half of the training photographs, in the order of their images, is one fold. Test images that no training
@@ -154,7 +154,7 @@ def folds(train: Windows, test: Windows) -> tuple[NDArray[np.intp], NDArray[np.i
 
 def windows(
     images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, *, pieces: bool
-) -> Windows:
+) -> Crops:
     """The windows of one role: `TRAIN` or `TEST`. Arguments and errors are those of `cut`.
 
     Photographs take turns; the images of every other one come first, so that each fold's stand together.
@@ -168,7 +168,7 @@ def windows(
     place = dict(zip(places.tolist(), range(count), strict=True))
     if images.draw is not None:
         around, drawn = margin(size), dict[bytes, str]()
-        with visit(images):
+        with sandboxed(images):
             for i in range(count):
                 pixels[i] = _checked(images.draw(np.random.default_rng([role, i]), size), size)
         for i in range(count):
@@ -193,7 +193,7 @@ def windows(
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    return Windows(pixels, tuple(names), tuple(piece for _, piece in sorted(around_them.items())))
+    return Crops(pixels, tuple(names), tuple(piece for _, piece in sorted(around_them.items())))
 
 
 def margin(size: int) -> int:

@@ -19,7 +19,7 @@ from posbench.core import text as legible
 from posbench.core.errors import UsageError, one_line
 from posbench.core.files import content_hash
 from posbench.plugin.components import Images
-from posbench.plugin.sandbox import told
+from posbench.plugin.sandbox import naming_errors
 
 #: The share of a source's photographs that may be unreadable: more is a fault of the folder, not of a few files.
 MOST_UNREADABLE = 0.05
@@ -47,7 +47,7 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Sifted:
+class ReadablePhotographs:
     """The distinct photographs of a source.
 
     Attributes:
@@ -59,7 +59,7 @@ class Sifted:
     left_out: list[str] = field(default_factory=list)
 
 
-def sift(images: Images) -> Sifted:
+def readable_photographs(images: Images) -> ReadablePhotographs:
     """The photographs of a source, each of them decoded once to see that it can be; none if it draws its images.
 
     Raises:
@@ -67,8 +67,8 @@ def sift(images: Images) -> Sifted:
         ComponentError: if the source cannot say which they are.
     """
     if images.photographs is None:
-        return Sifted()
-    with told(images):
+        return ReadablePhotographs()
+    with naming_errors(images):
         files = list(images.photographs())
     found = {digest: Photograph(path, digest) for path in files if (digest := content_hash(path))}
     ordered = sorted(found)
@@ -83,7 +83,7 @@ def sift(images: Images) -> Sifted:
             f"{len(bad)} of the {len(photographs)} images of {images.label or images.name} cannot be read, more than "
             f"{MOST_UNREADABLE:.0%}: remove or replace {shown}"
         )
-    return Sifted([one for one, fault in zip(photographs, faults, strict=True) if not fault], bad)
+    return ReadablePhotographs([one for one, fault in zip(photographs, faults, strict=True) if not fault], bad)
 
 
 @cache

@@ -9,7 +9,7 @@ from posbench.core.errors import Inapplicable, PosbenchError, UsageError, one_li
 from posbench.network.build import untrained
 from posbench.network.padding import PaddedOperation, padded_operations
 from posbench.plugin.components import Backbone
-from posbench.plugin.sandbox import settled
+from posbench.plugin.sandbox import isolated_state
 
 #: How many pixels up and down to look for an image size at which all padding is even.
 REACH = 64
@@ -42,13 +42,13 @@ def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
 
 
 def _without_memory(backbone: Backbone) -> nn.Module:
-    with settled(), torch.device("meta"):
+    with isolated_state(), torch.device("meta"):
         return untrained(backbone)
 
 
 def _operations(network: nn.Module, backbone: Backbone, size: int) -> list[PaddedOperation]:
     try:
-        with settled():
+        with isolated_state():
             return padded_operations(network, torch.empty(1, 3, size, size, device="meta"))
     except Inapplicable as error:
         raise PosbenchError(f"backbone {backbone.name!r}: {error}") from error

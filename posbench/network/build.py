@@ -17,7 +17,7 @@ from posbench.core.files import content_hash
 from posbench.data.dead_leaves import dead_leaves
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
-from posbench.plugin.sandbox import settled, told, visit
+from posbench.plugin.sandbox import isolated_state, naming_errors, sandboxed
 
 #: A scale at or below this is one that an initialiser switched off; timm's layer scales start at 1e-6 to 1e-1.
 NEARLY_ZERO = 0.1
@@ -35,7 +35,7 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
             that its digest is of.
         ComponentError: for one that comes with the backbone; or if the backbone raises, or builds no module.
     """
-    with settled(weights.label):
+    with isolated_state(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
         network = untrained(backbone)
         if weights.path is not None:
@@ -69,7 +69,7 @@ def untrained(backbone: Backbone) -> nn.Module:
     Raises:
         ComponentError: if it raises, or builds something else than a module.
     """
-    with told(backbone):
+    with naming_errors(backbone):
         network = backbone.build()
         if not isinstance(network, nn.Module):
             raise TypeError(f"build returned {type(network).__name__}, which is no torch.nn.Module")
@@ -108,7 +108,7 @@ def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, tor
 
 def _own_state(read: Callable[[Path], object], path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
     """What a plugin's own reader makes of the weights that it offers."""
-    with visit(backbone):
+    with sandboxed(backbone):
         state = read(path)
         if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
             raise TypeError(f"the reader of weights {path.name!r} returned something else than named tensors")
@@ -125,7 +125,7 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     # Most checkpoints hold everything; only for the others is it worth finding out what matters.
     absent = own.keys() - fitting.keys()
-    with told(backbone):
+    with naming_errors(backbone):
         missing = sorted(needed(network) & absent) if absent else []
     if missing:
         shown = ", ".join(missing[:3])
@@ -163,7 +163,7 @@ def draw_anew(network: nn.Module, backbone: Backbone) -> None:
     for name, layer in network.named_modules():
         reset = getattr(layer, "reset_parameters", None)
         if callable(reset):
-            with told(backbone):
+            with naming_errors(backbone):
                 reset()
         elif any(True for _ in layer.parameters(recurse=False)):
             raise Inapplicable(
@@ -195,7 +195,7 @@ def prepare_random(network: nn.Module, backbone: Backbone) -> None:
         norm.reset_running_stats()
         norm.train()
         norm.momentum = None  # None: a plain average, here over one batch
-    with told(backbone):
+    with naming_errors(backbone):
         network(normalise(_calibration_images(), backbone))
     for norm in norms:
         norm.eval()
@@ -221,7 +221,7 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     are built) or if no size up to 1024 will do; running the network will then tell why.
     """
     try:
-        with settled(), torch.device("meta"):
+        with isolated_state(), torch.device("meta"):
             network = untrained(backbone)
     except PosbenchError:
         return None
@@ -231,7 +231,7 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
 
 def _takes(network: nn.Module, backbone: Backbone, size: int) -> bool:
     try:
-        with told(backbone):
+        with naming_errors(backbone):
             network(torch.empty(1, 3, size, size, device="meta"))
     except PosbenchError:
         return False

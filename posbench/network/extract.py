@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 
 from posbench.core.errors import ComponentError
-from posbench.data.crops import Windows
-from posbench.network.forward import Pass
-from posbench.plugin.features import Features, rooms
+from posbench.data.crops import Crops
+from posbench.network.forward import ForwardPass
+from posbench.plugin.features import Features, allocate_taps
 from posbench.plugin.resampling import align
 
 
 @torch.inference_mode()
 def extract(
-    run: Pass, windows: Windows, *, grid: int, progress: Callable[[int], None] = lambda images: None
+    run: ForwardPass, windows: Crops, *, grid: int, progress: Callable[[int], None] = lambda images: None
 ) -> Features:
     """What one pass of a frozen network makes of windows.
 
@@ -36,7 +36,7 @@ def extract(
         del taps
         if not stored:
             shapes = [(len(windows), *tap.shape[1:]) for tap in cells]
-            stored = rooms(shapes, [tap.dtype for tap in cells], cells[0].device)
+            stored = allocate_taps(shapes, [tap.dtype for tap in cells], cells[0].device)
         first, last = int(numbers[0]), int(numbers[-1])
         # All threads copy to a slice, and one to chosen places.
         together = last - first + 1 == len(numbers)
@@ -49,7 +49,7 @@ def extract(
     return Features(tuple(stored), grid)
 
 
-def _cells(run: Pass, taps: Sequence[torch.Tensor], grid: int) -> list[torch.Tensor]:
+def _cells(run: ForwardPass, taps: Sequence[torch.Tensor], grid: int) -> list[torch.Tensor]:
     """What is kept of a batch's taps, channels last: finer ones resized to the grid.
 
     Raises:

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench.core.errors import ComponentError, Inapplicable
-from posbench.data.crops import Pixels, Windows, centre, margin
+from posbench.data.crops import Crops, Pixels, centre, margin
 from posbench.network.build import normalise
 from posbench.network.padding import apply, padded_operations
 from posbench.network.receptive_field import Following, View
 from posbench.plugin.components import Backbone, Padding, Sides
-from posbench.plugin.sandbox import settled, told
+from posbench.plugin.sandbox import isolated_state, naming_errors
 
 #: Images to a forward pass, at 224 pixels and below: enough to fill two cores, or a GPU, and few enough that most maps
 #: of a pass are in memory that it has just used, rather than in memory that the system must first clear. Of larger
@@ -44,7 +44,7 @@ _NATIVE = Padding(name="native", summary="as the network came", version="1")
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """How a network is run.
 
     Attributes:
@@ -62,7 +62,7 @@ class Pass:
     device: str = "cpu"
 
     @torch.inference_mode()
-    def prepare(self, *windows: Windows) -> str:
+    def prepare(self, *windows: Crops) -> str:
         """Prove on one image that the strategy is exact for this network, and that these windows can be used.
 
         Returns:
@@ -87,7 +87,7 @@ class Pass:
         return self._surroundings(image, windows) if padding.border == "surround" else ""
 
     @torch.inference_mode()
-    def batches(self, windows: Windows) -> Iterator[Batch]:
+    def batches(self, windows: Crops) -> Iterator[Batch]:
         """The taps of all windows, some at a time, each as (the windows' numbers, [n, channels, height, width] a tap).
 
         Raises:
@@ -120,12 +120,12 @@ class Pass:
         drawn = self.padding is not None and self.padding.stochastic
         with (
             # Were it always the same seed, all batches would have the same noise, by which a readout knows places.
-            settled(str(crc32(pixels.tobytes()))) if drawn else nullcontext(),
+            isolated_state(str(crc32(pixels.tobytes()))) if drawn else nullcontext(),
             torch.inference_mode(mode=not counted),
             torch.no_grad(),
             torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"),
             following or nullcontext(),
-            told(self.backbone),
+            naming_errors(self.backbone),
         ):
             x = self._normalised(pixels)
             taps = self.network(following.mark(x) if following else x)
@@ -224,7 +224,7 @@ class Pass:
 
     # The window stands inside a larger piece of its photograph.
 
-    def _surroundings(self, image: Pixels, windows: Sequence[Windows]) -> str:
+    def _surroundings(self, image: Pixels, windows: Sequence[Crops]) -> str:
         """Check that every window has surroundings, and say how far they go.
 
         Raises:
@@ -258,7 +258,7 @@ class Pass:
             notes.append(f"{see} all of the margin, the first in {first}")
         return "; ".join(notes)
 
-    def _surrounded(self, windows: Windows) -> Iterator[Batch]:
+    def _surrounded(self, windows: Crops) -> Iterator[Batch]:
         size = windows.pixels.shape[1]
         layout = self._layout(windows.pixels[:1])
         margins = np.array([_margins(piece, size, layout.stride) for piece in windows.pieces])

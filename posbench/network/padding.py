@@ -21,7 +21,7 @@ from posbench.core.errors import ComponentError, Inapplicable
 from posbench.network.tracing import Watch, parse
 from posbench.plugin.components import Padding, Sides
 from posbench.plugin.operation import NO_SIDES, Operation
-from posbench.plugin.sandbox import told, writes_to
+from posbench.plugin.sandbox import naming_errors, write_count
 
 _REFUSED = {
     torch.conv_transpose2d: "a transposed convolution",
@@ -122,7 +122,7 @@ class _Repadding(Watch):
     def _padded(self, operation: Operation) -> torch.Tensor:
         """The operation's map, enlarged as the strategy says."""
         x, (left, right, top, bottom) = operation.x, operation.sides
-        given, writes = self._kept(operation), writes_to(x)
+        given, writes = self._kept(operation), write_count(x)
         if self._padding.pad is None:
             raise ComponentError(f"{self._padding.title} has nothing to pad with")
         # Autocasting would hand some strategies' padding back in another dtype than the map's.
@@ -146,7 +146,7 @@ class _Repadding(Watch):
         """What a strategy that answers whole operations makes of this one."""
         if self._padding.operate is None:
             return operation.unpadded(self._padded(operation))
-        given, writes = self._kept(operation), writes_to(operation.x)
+        given, writes = self._kept(operation), write_count(operation.x)
         with self._explained(operation):
             answered = self._padding.operate(operation)
         self._check_writes(operation, writes)
@@ -178,7 +178,7 @@ class _Repadding(Watch):
         return maps[[0, 1 + seed % (len(maps) - 1)] if len(maps) > 1 else [0]]
 
     def _check_writes(self, operation: Operation, before: int) -> None:
-        if writes_to(operation.x) != before:
+        if write_count(operation.x) != before:
             raise ComponentError(
                 f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
             )
@@ -187,7 +187,7 @@ class _Repadding(Watch):
     def _explained(self, operation: Operation) -> Iterator[None]:
         """What the strategy refuses is told with the layer, and what it raises with its name."""
         try:
-            with told(self._padding):
+            with naming_errors(self._padding):
                 yield
         except Inapplicable as error:
             raise Inapplicable(f"{self._where('a ' + operation.kind)}: {error}") from error

@@ -18,7 +18,7 @@ from torch import nn
 
 from posbench.core.errors import PosbenchError, UsageError, nearest, one_line
 from posbench.plugin.components import Backbone
-from posbench.plugin.sandbox import settled
+from posbench.plugin.sandbox import isolated_state
 
 #: Takes the module and images [n, 3, height, width], and returns the taps.
 Reader = Callable[[nn.Module, torch.Tensor], Sequence[torch.Tensor]]
@@ -175,7 +175,7 @@ def _tried(network: nn.Module) -> int:
     if isinstance(network, Tapped):
         network.whole = True
     try:
-        with settled(), torch.no_grad():
+        with isolated_state(), torch.no_grad():
             found = network(torch.zeros(1, 3, TRIAL, TRIAL))
     except PosbenchError:
         raise

@@ -15,7 +15,7 @@ from posbench.core import text as legible
 from posbench.core.errors import MissingError, UsageError, one_line
 from posbench.core.files import content_hash, user_path
 from posbench.plugin.components import Backbone, Checkpoint
-from posbench.plugin.sandbox import told, tried
+from posbench.plugin.sandbox import call_in_subprocess, naming_errors
 
 MODES = ("auto", "pretrained", "random")
 
@@ -129,7 +129,7 @@ def resolve(
 def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tuple[Weights | None, str]:
     """The first checkpoint that is on this machine, else the first that can be fetched; or None and the reason."""
     for checkpoint in backbone.checkpoints:
-        if found := tried(backbone, partial(_file, backbone, checkpoint.find), limit):
+        if found := call_in_subprocess(backbone, partial(_file, backbone, checkpoint.find), limit):
             return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
     remote = [(checkpoint, checkpoint.fetch) for checkpoint in backbone.checkpoints if checkpoint.fetch]
     if not remote:
@@ -141,7 +141,7 @@ def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tupl
     problems = []
     for checkpoint, fetch in remote:
         try:
-            found = tried(backbone, partial(_file, backbone, fetch), limit)
+            found = call_in_subprocess(backbone, partial(_file, backbone, fetch), limit)
         # What the hub's client raises for a refusal or a dropped connection has no common base.
         except Exception as error:
             problems.append(f"{checkpoint.label}: {one_line(error.__cause__ or error)}")
@@ -154,7 +154,7 @@ def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tupl
 
 def _file(backbone: Backbone, where: Callable[[], Path | None]) -> tuple[Path, str] | None:
     """The file that a plugin names, with its hash."""
-    with told(backbone):
+    with naming_errors(backbone):
         path = where()
         return None if path is None else (Path(path), content_hash(Path(path)))
 

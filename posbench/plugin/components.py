@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from posbench.bench.config import Selection
+    from posbench.bench.config import RunConfig
     from posbench.bench.plan import Plan
     from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
@@ -313,4 +313,4 @@ class Executor(Component):
 
     kind: ClassVar[str] = "executor"
 
-    start: Callable[[Selection, Plan, str], Pool]
+    start: Callable[[RunConfig, Plan, str], Pool]

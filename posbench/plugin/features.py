@@ -77,7 +77,9 @@ class Features:
         return torch.cat([align(tap.permute(0, 3, 1, 2).float(), self.grid) for tap in self.taps], dim=1)
 
 
-def rooms(shapes: Iterable[Sequence[int]], dtypes: Iterable[torch.dtype], device: torch.device) -> list[torch.Tensor]:
+def allocate_taps(
+    shapes: Iterable[Sequence[int]], dtypes: Iterable[torch.dtype], device: torch.device
+) -> list[torch.Tensor]:
     """Taps [n, height, width, channels] without values; those alike but for their channels lie side by side if they
     follow each other, since few wide products take less time than many narrow ones.
 

@@ -18,11 +18,11 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from posbench.core.errors import ComponentError, UsageError, one_line, unknown
-from posbench.core.processes import nobody_interrupted
+from posbench.core.processes import interrupt_is_plugins_own
 from posbench.core.version import DISTRIBUTION
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
-from posbench.plugin.sandbox import announced, told, tried
+from posbench.plugin.sandbox import call_in_subprocess, naming_errors, running_component
 
 #: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
 KINDS: dict[str, type[Component]] = {
@@ -104,7 +104,7 @@ class Registry:
         self.plugins.append(plugin)
         key = f"{distribution}:{point.name}"
         try:
-            with announced(plugin.title):
+            with running_component(plugin.title):
                 module = _quietly(point.load)
                 self._manager.register(module, name=key)
                 self._manager.check_pending()
@@ -112,7 +112,7 @@ class Registry:
                 found = list(self._offered(key))
         # A plugin may even call sys.exit() on import; only an interrupt from the keyboard is not its fault.
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and not nobody_interrupted():
+            if isinstance(error, KeyboardInterrupt) and not interrupt_is_plugins_own():
                 raise KeyboardInterrupt(f"while {plugin.title} was loaded") from error
             plugin.error = f"{type(error).__name__}: {one_line(error)}"
             if self._manager.has_plugin(key):
@@ -174,7 +174,7 @@ class Registry:
             asked = partial(_asked, plugin, implementation.function, name)
             try:
                 if plugin.foreign:
-                    tried(plugin, lambda asked=asked: asked() is None, self.limit)  # type: ignore[misc]
+                    call_in_subprocess(plugin, lambda asked=asked: asked() is None, self.limit)  # type: ignore[misc]
                 component = asked()
             except ComponentError as error:
                 problems.append(f"{one_line(error)} (when it looked for it)")
@@ -225,7 +225,7 @@ def _signed(component: C, plugin: Plugin) -> C:
 
 def _asked(plugin: Plugin, function: Callable[..., object], name: str) -> object:
     """What a plugin answers when it is asked for a backbone."""
-    with told(plugin):
+    with naming_errors(plugin):
         return _quietly(partial(function, name=name))
 
 

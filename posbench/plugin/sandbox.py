@@ -18,13 +18,13 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
 from posbench.core.errors import ComponentError, Inapplicable, PosbenchError, one_line
-from posbench.core.processes import STOPPING, end_with_parent, how_it_ended, nobody_interrupted
+from posbench.core.processes import STOPPING, end_with_parent, exit_description, interrupt_is_plugins_own
 from posbench.plugin.components import Component
 
 T = TypeVar("T")
 
 
-class Guest(Protocol):
+class PluginCode(Protocol):
     """Whose code runs: a component or a plugin."""
 
     @property
@@ -34,30 +34,30 @@ class Guest(Protocol):
     def foreign(self) -> bool: ...
 
 
-class Board(Protocol):
+class StatusBoard(Protocol):
     """Where a worker writes which component it is in, for whoever finds it dead."""
 
     value: bytes
 
 
 #: Bytes that a board has room for.
-ROOM = 512
-_board: Board | None = None
+STATUS_BYTES = 512
+_board: StatusBoard | None = None
 
 
-def announce_on(board: Board) -> None:
+def report_component_on(board: StatusBoard) -> None:
     """From now on, write on this board which component runs."""
     global _board
     _board = board
 
 
 @contextmanager
-def announced(title: str) -> Iterator[None]:
+def running_component(title: str) -> Iterator[None]:
     """A context in which other people's code runs, which the board names if there is one."""
     if _board is None:
         yield
         return
-    before, _board.value = _board.value, title.encode()[: ROOM - 1]
+    before, _board.value = _board.value, title.encode()[: STATUS_BYTES - 1]
     try:
         yield
     finally:
@@ -65,7 +65,7 @@ def announced(title: str) -> Iterator[None]:
 
 
 @contextmanager
-def told(component: Guest, *passing: type[PosbenchError]) -> Iterator[None]:
+def naming_errors(component: PluginCode, *passing: type[PosbenchError]) -> Iterator[None]:
     """A context in which a component is called: what it raises is told with its name.
 
     Args:
@@ -77,19 +77,19 @@ def told(component: Guest, *passing: type[PosbenchError]) -> Iterator[None]:
             posbench's own components say in errors of posbench's own.
     """
     try:
-        with announced(component.title):
+        with running_component(component.title):
             yield
     except BaseException as error:
         if isinstance(error, (Inapplicable, *passing)) or (isinstance(error, PosbenchError) and not component.foreign):
             raise
         if isinstance(error, ComponentError | GeneratorExit) and _is_ours(error):
             raise  # of a component within this one; or a generator that is closed
-        if isinstance(error, KeyboardInterrupt) and not nobody_interrupted():
+        if isinstance(error, KeyboardInterrupt) and not interrupt_is_plugins_own():
             raise
-        raise ComponentError(f"{component.title}: {described(error)}") from error
+        raise ComponentError(f"{component.title}: {describe_error(error)}") from error
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an exception says, with its type unless it is posbench's own."""
     return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
 
@@ -102,7 +102,7 @@ def _is_ours(error: BaseException) -> bool:
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "posbench"
 
 
-def tried(guest: Guest, function: Callable[[], T], limit: float | None = None) -> T:
+def call_in_subprocess(guest: PluginCode, function: Callable[[], T], limit: float | None = None) -> T:
     """What a function that runs a plugin's code returns, from a process apart if that code is a third party's.
 
     For what is asked before there are jobs: its answer is small. In a worker, which is such a process, and on systems
@@ -135,7 +135,7 @@ def tried(guest: Guest, function: Callable[[], T], limit: float | None = None) -
         raised, answer = ours.recv()
     except EOFError:
         process.join()
-        raise ComponentError(f"{guest.title}: its process died ({how_it_ended(process)})") from None
+        raise ComponentError(f"{guest.title}: its process died ({exit_description(process)})") from None
     finally:
         process.kill()
         process.join()
@@ -153,17 +153,17 @@ def _try(function: Callable[[], object], connection: Connection) -> None:
     try:
         said = False, function()
     except Exception as error:
-        said = True, error if isinstance(error, PosbenchError) else ComponentError(described(error))
+        said = True, error if isinstance(error, PosbenchError) else ComponentError(describe_error(error))
     connection.send(said)
 
 
-def writes_to(tensor: Any) -> int:
+def write_count(tensor: Any) -> int:
     """How often a tensor has been written to; torch does not count for those made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager
-def settled(seed: str = "") -> Iterator[None]:
+def isolated_state(seed: str = "") -> Iterator[None]:
     """A context that begins with random states of its own, and ends with everything as it was before.
 
     These are the states of Python, NumPy and torch, whether torch follows gradients, and its default dtype. What is not
@@ -194,7 +194,7 @@ def _settle_torch(torch: Any, number: int, after: ExitStack) -> None:
 
 
 @contextmanager
-def visit(component: Component, seed: str = "") -> Iterator[None]:
-    """A context that is both `told` and `settled`."""
-    with settled(seed), told(component):
+def sandboxed(component: Component, seed: str = "") -> Iterator[None]:
+    """A context that is both `told` and `isolated_state`."""
+    with isolated_state(seed), naming_errors(component):
         yield

@@ -218,12 +218,12 @@ def _caption(rows: Sequence[Row], sign: int) -> str:
 
 def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
     """For each reason or remark, the networks and paddings that it is about."""
-    struck: dict[str, dict[str, None]] = {reason: {} for reason in reasons}
+    failed_result: dict[str, dict[str, None]] = {reason: {} for reason in reasons}
     for row in rows:
         if row["reason"]:
             status = "" if row["status"] == "ok" else f" {row['status']}"
-            struck[row["reason"]][f"{row['backbone']} × {row['padding']}{status}"] = None
-    return [f"[{i}] {', '.join(where)}: {reason}" for i, (reason, where) in enumerate(struck.items(), 1)]
+            failed_result[row["reason"]][f"{row['backbone']} × {row['padding']}{status}"] = None
+    return [f"[{i}] {', '.join(where)}: {reason}" for i, (reason, where) in enumerate(failed_result.items(), 1)]
 
 
 def entry_text(entry: Entry) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from posbench.bench.config import Selection
+from posbench.bench.config import RunConfig
 from posbench.bench.controls import CONTROLS, EVERY, SEEDS, asked_as
 from posbench.bench.plan import identify
-from posbench.bench.records import JobRecord, Record
+from posbench.bench.records import CellRecord, MeasurementRecord
 from posbench.report.labels import CONTROL
 
 #: The options of one command, each with its values; `crossed` is none, but what cells of one command agree in.
@@ -49,13 +49,13 @@ class Commands:
     nameless: int
 
 
-def commands(records: Sequence[Record], readings: Sequence[JobRecord]) -> Commands:
+def commands(records: Sequence[CellRecord], readings: Sequence[MeasurementRecord]) -> Commands:
     """Commands that plan the same cells, by the same ids, and ask for no more than was computed.
 
     Files and folders are named as their labels call them, in the directory of the command, since a path would say where
     somebody else had them. The versions of components are those of what is installed.
     """
-    checks: dict[str, list[Record]] = {}
+    checks: dict[str, list[CellRecord]] = {}
     for record in records:
         checks.setdefault(str(record.outcome.identity.get("control_of") or ""), []).append(record)
     of_jobs: dict[str, set[str]] = {}
@@ -88,12 +88,12 @@ def commands(records: Sequence[Record], readings: Sequence[JobRecord]) -> Comman
     return Commands([_line(one) for one in _with_none(lines)], paths, len(own) - len(given))
 
 
-def _job_id(record: Record) -> str:
+def _job_id(record: CellRecord) -> str:
     return identify({key: value for key, value in record.outcome.identity.items() if key not in _OF_CELLS})
 
 
 def _asked(
-    record: Record, checks: Iterable[Record], of_jobs: Mapping[str, set[str]]
+    record: CellRecord, checks: Iterable[CellRecord], of_jobs: Mapping[str, set[str]]
 ) -> dict[frozenset[str], list[str]]:
     """The metrics that a cell was scored by, and those of its job, with the controls that were, too.
 
@@ -119,7 +119,7 @@ def _asked(
     return found
 
 
-def _drawn(record: Record, checks: Iterable[Record]) -> Options:
+def _drawn(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
     """The seeds that a trained network was held against, where it took naming them."""
     identities = (check.outcome.identity for check in checks)
     labels = [one["weights"]["label"] for one in identities if one["control"] == "random-weights"]
@@ -130,7 +130,7 @@ def _drawn(record: Record, checks: Iterable[Record]) -> Options:
 
 def _in_order(metrics: Iterable[str]) -> tuple[str, ...]:
     """As they are by default, others after them."""
-    usual = Selection.metrics
+    usual = RunConfig.metrics
     return tuple(sorted(metrics, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
 
 
@@ -224,7 +224,7 @@ def _without_network(line: Options) -> Options:
 def _line(options: Options) -> str:
     """As it is typed, without what is the default."""
     words = ["posbench", "run"]
-    for one in fields(Selection):
+    for one in fields(RunConfig):
         values = options.get(one.name, ())
         if one.name == "controls" and len(values) == len(CONTROLS):
             values = (EVERY,)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from posbench.bench.records import Example, Record
+from posbench.bench.records import CellRecord, Example
 from posbench.report import labels
 from posbench.report.galleries import Draw, Gallery, Picture
 from posbench.report.grouping import groups, in_common
@@ -24,7 +24,7 @@ Errors = Mapping[str, Mapping[Image, Floats]]
 
 
 def content_errors(
-    records: Sequence[Record], rows: Sequence[Row], examples: Mapping[str, Sequence[Example]], draw: Draw
+    records: Sequence[CellRecord], rows: Sequence[Row], examples: Mapping[str, Sequence[Example]], draw: Draw
 ) -> list[Gallery]:
     """The mean over targets of |target − prediction|, per pixel: a gallery a network and setting, a column an image.
 
@@ -81,7 +81,7 @@ def _gallery(row: Row, drawn: Mapping[str, Errors]) -> Gallery:
     )
 
 
-def _errors(record: Record, examples: Sequence[Example], draw: Draw) -> dict[Image, Floats]:
+def _errors(record: CellRecord, examples: Sequence[Example], draw: Draw) -> dict[Image, Floats]:
     """|target − prediction| for each image; nothing if the target cannot be had."""
     maps = {(one.photograph, one.thumbnail): square(one.drawn, "<f2") for one in examples}
     # A padding that shrinks the features makes what is drawn from them smaller too.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posbench.bench.records import Record
+from posbench.bench.records import CellRecord
 from posbench.core.errors import one_line
 from posbench.plugin.components import Target
 from posbench.report import labels
@@ -82,7 +82,7 @@ def drawn_by(targets: Iterable[Target], tell: Callable[[str], None]) -> Draw:
     return draw
 
 
-def galleries(records: Sequence[Record], rows: Sequence[Row], draw: Draw) -> list[Gallery]:
+def galleries(records: Sequence[CellRecord], rows: Sequence[Row], draw: Draw) -> list[Gallery]:
     """The mean predicted maps of all cells that are no controls, by target and setting, beside the target.
 
     Those of all taps come first; of several versions of a cell, the newest counts.
@@ -96,14 +96,14 @@ def galleries(records: Sequence[Record], rows: Sequence[Row], draw: Draw) -> lis
     return [_gallery(group, draw) for group in drawn if any(record.outcome.mean_map for _, record in group)]
 
 
-def _gallery(group: Sequence[tuple[Row, Record]], draw: Draw) -> Gallery:
+def _gallery(group: Sequence[tuple[Row, CellRecord]], draw: Draw) -> Gallery:
     maps = {one.cell_id: square(one.outcome.mean_map, "<f4") for _, one in group if one.outcome.mean_map}
     first, record = group[0]
     target = draw(record.outcome.identity, next(iter(maps.values())).shape[0])
     scaled = [*maps.values(), *([] if target is None else [target])]
     low, high = float(min(one.min() for one in scaled)), float(max(one.max() for one in scaled))
 
-    def picture(row: Row, record: Record) -> Picture:
+    def picture(row: Row, record: CellRecord) -> Picture:
         if record.cell_id not in maps:
             return Picture("", row["status"])
         score = row.get("spc")

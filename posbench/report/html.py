@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from posbench.bench.plan import ALL
-from posbench.bench.records import Run
+from posbench.bench.records import JobRun
 from posbench.core.errors import MissingError, UsageError
 from posbench.core.version import __version__
 from posbench.plugin.components import Metric, Target
@@ -205,7 +205,7 @@ def _missing(rows: Sequence[Row]) -> list[Missing]:
     return found
 
 
-def _made_with(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
+def _made_with(runs: Sequence[JobRun]) -> list[Mapping[str, Any]]:
     """What runs were made with, each once, without their times."""
     found = {}
     for run in runs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from posbench.core.errors import UsageError
 from posbench.core.files import regular_file
 from posbench.report.rows import FIRST, FORMULA, LAST, Row
-from posbench.store import validation as vetting
+from posbench.store import validation as validation
 
 #: A table of a hundred thousand cells has some fifty megabytes.
 LARGEST = 2**28
@@ -92,13 +92,13 @@ def _value(name: str, text: str, where: str) -> str | int | float | None:
 def _check_row(row: Row, where: str) -> None:
     ours = {name: row[name] for name in (*FIRST, *LAST)}
     try:
-        vetting.fields(ours)
+        validation.fields(ours)
         for name, value in row.items():
             if isinstance(value, str):
-                vetting.field(name, vetting.plain, value)
+                validation.field(name, validation.plain, value)
             elif name not in ours:
-                vetting.field(name, vetting.or_none(vetting.number), value)
+                validation.field(name, validation.or_none(validation.number), value)
             if f"{name}_lo" in row:
-                vetting.field(name, vetting.interval, value, row[f"{name}_lo"], row[f"{name}_hi"])
+                validation.field(name, validation.interval, value, row[f"{name}_lo"], row[f"{name}_hi"])
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error

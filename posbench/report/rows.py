@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from posbench.bench.records import JobRecord, Record
+from posbench.bench.records import CellRecord, MeasurementRecord
 from posbench.bench.verdict import verdicts
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ LAST = (
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
+def rows(records: Iterable[CellRecord]) -> list[Row]:
     """Cells as rows, with the verdict on the network of each."""
     made = [row(record) for record in records]
     for one, verdict in zip(made, verdicts(made), strict=True):
@@ -42,7 +42,7 @@ def rows(records: Iterable[Record]) -> list[Row]:
     return made
 
 
-def row(record: Record) -> Row:
+def row(record: CellRecord) -> Row:
     """One cell as a row; a metric that was not computed has no key, nor has one that is called like a column.
 
     Beyond the columns of the table, `by_photograph` holds, for each metric, the mean of each photograph, and `mutual`
@@ -145,7 +145,7 @@ JOB_COLUMNS = (
 )
 
 
-def job_row(record: JobRecord) -> Row:
+def job_row(record: MeasurementRecord) -> Row:
     """One number about a job as a row."""
     identity, reading = record.identity, record.reading
     return {

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from posbench.bench.config import select
+from posbench.bench.config import load_config
 from posbench.core.errors import Interrupted, UsageError
 from posbench.core.files import check_destinations, user_path, write_whole
 from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
@@ -18,7 +18,7 @@ from posbench.plugin.registry import KINDS, load_registry, plural
 from posbench.report import rows as leaderboard
 from posbench.runner import session as running
 from posbench.runner.results import Results
-from posbench.runner.session import Audience, Nobody
+from posbench.runner.session import RunListener, SilentListener
 
 C = TypeVar("C", bound=Component)
 #: Names separated by commas, or one record, or names and records mixed.
@@ -98,24 +98,24 @@ def run(
             options[name] = list(options[name])
     keeps = _Folder()
     file = None if config is None else user_path(str(config))
-    selection = select(file, options, defaults={"store": keeps.store})
-    if selection.csv == "-":
+    run_config = load_config(file, options, defaults={"store": keeps.store})
+    if run_config.csv == "-":
         raise UsageError("csv='-' is for the command line: name a file, or take the rows from the results")
-    check_destinations(selection.store, {"--csv": selection.csv})
-    audience: Audience = _shown() if progress else Nobody()
+    check_destinations(run_config.store, {"--csv": run_config.csv})
+    audience: RunListener = _shown() if progress else SilentListener()
     left_out = tuple(
         f"plugin {plugin.label} is left out ({plugin.error})" for plugin in registry.plugins if plugin.error
     )
     for warning in left_out:
         audience.warned(warning)
     try:
-        results = running.run(selection, registry, audience, keeps=keeps)
+        results = running.run(run_config, registry, audience, keeps=keeps)
     except Interrupted as stopped:
-        if selection.store != keeps.store:
+        if run_config.store != keeps.store:
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
-    if selection.csv is not None and not selection.dry_run:
-        write_whole(Path(selection.csv), leaderboard.to_csv(results.rows))
+    if run_config.csv is not None and not run_config.dry_run:
+        write_whole(Path(run_config.csv), leaderboard.to_csv(results.rows))
     return replace(results, warnings=(*left_out, *results.warnings))
 
 
@@ -147,7 +147,7 @@ def _named(given: Any, record: type[Component], keyword: str, give: Callable[[Co
     return names
 
 
-def _shown() -> Audience:
+def _shown() -> RunListener:
     """Who shows on standard error how a run goes on."""
     from rich.console import Console
 

@@ -11,17 +11,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from posbench.bench.engine import JobResult, Observer, struck
+from posbench.bench.engine import JobResult, Observer, failed_result
 from posbench.bench.plan import Job, Plan, Task
 from posbench.bench.preflight import check
 from posbench.core.errors import ComponentError, MissingError, PosbenchError, UsageError
 from posbench.plugin.components import Executor, Metric
-from posbench.plugin.sandbox import told
-from posbench.store.locks import Claims
+from posbench.plugin.sandbox import naming_errors
+from posbench.store.locks import JobLocks
 from posbench.store.store import Store
 
 if TYPE_CHECKING:
-    from posbench.bench.config import Selection
+    from posbench.bench.config import RunConfig
 
 #: Seconds between two looks at whether another process has let go of a job.
 PATIENCE = 0.2
@@ -59,15 +59,15 @@ class Started:
     pool: Pool
 
     @classmethod
-    def by(cls, executor: Executor, selection: Selection, plan: Plan, device: str) -> Started:
+    def by(cls, executor: Executor, config: RunConfig, plan: Plan, device: str) -> Started:
         """Start a pool.
 
         Raises:
             UsageError, MissingError: for what cannot be had.
             ComponentError: if the executor raises anything else.
         """
-        with told(executor, UsageError, MissingError):
-            return cls(executor, executor.start(selection, plan, device))
+        with naming_errors(executor, UsageError, MissingError):
+            return cls(executor, executor.start(config, plan, device))
 
     def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
         due: dict[str, Task] = {}
@@ -77,7 +77,7 @@ class Started:
             due.update((task.job.id, task) for task in mine)
             return mine
 
-        with told(self.executor, PosbenchError), closing(self.pool.results(tasks, observer, noted)) as results:
+        with naming_errors(self.executor, PosbenchError), closing(self.pool.results(tasks, observer, noted)) as results:
             for task, result in results:
                 if due.pop(task.job.id, None) != task:
                     raise ComponentError(f"{self.executor.title} gave a result that was not due, of {task.job.title}")
@@ -87,7 +87,7 @@ class Started:
                     )
                 yield task, result
         for task in due.values():
-            yield task, struck(task, ComponentError(f"{self.executor.title} ended without a result of it"))
+            yield task, failed_result(task, ComponentError(f"{self.executor.title} ended without a result of it"))
 
 
 def run(
@@ -125,8 +125,8 @@ def run(
     warned_of = check([task.job for task in tasks], limit)
     since = store.last_run() if since is None else since
     left = list(tasks)
-    with Claims(store.path) as claims:
-        claims.settle(store.knows, but={task.job.id for task in tasks})
+    with JobLocks(store.path) as claims:
+        claims.mark_stored(store.knows, but={task.job.id for task in tasks})
 
         def claim(wanted: Sequence[Task]) -> list[Task]:
             mine = []
@@ -141,7 +141,7 @@ def run(
 
         while left:
             elsewhere: list[Task] = []
-            deadly = claims.unended() | warned_of
+            deadly = claims.unfinished() | warned_of
             careless, careful = ([task for task in left if (task.job.id in deadly) == one] for one in (False, True))
             for chosen, by in (careless, pool), (careful, apart or pool):
                 with closing(by.results(chosen, observer, claim)) as results:

@@ -16,20 +16,20 @@ from posbench.runner.scheduler import Workers
 from posbench.runner.transport import LocalLink
 
 if TYPE_CHECKING:
-    from posbench.bench.config import Selection
+    from posbench.bench.config import RunConfig
 
 
-def start_local(selection: Selection, plan: Plan, device: str) -> Pool:
+def start_local(config: RunConfig, plan: Plan, device: str) -> Pool:
     """This process, or worker processes where several jobs are to run at once or any may have to be ended."""
-    if (selection.jobs or 1) > 1 or selection.time_limit is not None:
-        return local_workers(selection, selection.jobs or 1)
+    if (config.jobs or 1) > 1 or config.time_limit is not None:
+        return local_workers(config, config.jobs or 1)
     return Here(plan, device)
 
 
-def local_workers(selection: Selection, count: int) -> Workers:
+def local_workers(config: RunConfig, count: int) -> Workers:
     """Worker processes of this machine, which share out the processor's threads."""
     threads = max(1, torch.get_num_threads() // count)
-    return Workers(LocalCrew(selection, threads), count, selection.time_limit)
+    return Workers(LocalCrew(config, threads), count, config.time_limit)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class LocalCrew:
         threads: of the processor, for each.
     """
 
-    selection: Selection
+    config: RunConfig
     threads: int
 
     def hire(self) -> LocalLink:
-        return LocalLink(self.selection, self.threads)
+        return LocalLink(self.config, self.threads)
 
     def wait(self, links: Sequence[LocalLink], seconds: float | None) -> Collection[LocalLink]:
         ready = wait([link.connection for link in links], seconds)

@@ -18,7 +18,7 @@ from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posbench.bench.config import LOCAL, Selection
+from posbench.bench.config import LOCAL, RunConfig
 from posbench.bench.plan import Plan, TaskIds
 from posbench.core.errors import MissingError, UsageError, one_line
 from posbench.runner.transport import Gone, LocalLink, Message
@@ -32,7 +32,7 @@ PATIENCE = 5.0
 SILENCE = 1.0
 
 
-def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
+def start_ray(config: RunConfig, plan: Plan, device: str) -> Pool:
     """Workers on a Ray cluster: that of `--ray-address` or `RAY_ADDRESS`, else one that is started on this machine.
 
     Raises:
@@ -49,8 +49,8 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
         raise MissingError("--executor ray needs Ray: pip install 'position-bench[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
-        _join(selection.ray_address or os.environ.get("RAY_ADDRESS") or "local")
-    needs = {"CPU": float(selection.cpus_per_job or 1), "GPU": selection.gpus_per_job or 0.0}
+        _join(config.ray_address or os.environ.get("RAY_ADDRESS") or "local")
+    needs = {"CPU": float(config.cpus_per_job or 1), "GPU": config.gpus_per_job or 0.0}
     try:
         room = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], needs)  # type: ignore[no-untyped-call]
     except UsageError:
@@ -59,7 +59,7 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
         raise
     # What the driver found of its own machine does not hold for others: they are told.
     told = replace(
-        selection,
+        config,
         device=device,
         precision=plan.cells[0].job.precision,
         executor=LOCAL,
@@ -67,7 +67,7 @@ def start_ray(selection: Selection, plan: Plan, device: str) -> Pool:
         gpus_per_job=None,
         ray_address=None,
     )
-    return Workers(RayCrew(told, needs, ours), min(room, selection.jobs or room), selection.time_limit)
+    return Workers(RayCrew(told, needs, ours), min(room, config.jobs or room), config.time_limit)
 
 
 def _join(address: str) -> None:
@@ -119,10 +119,10 @@ class Actor:
     So a worker that dies or hangs leaves somebody who knows in which component it was.
     """
 
-    def __init__(self, selection: Selection, threads: int, folder: str) -> None:
+    def __init__(self, config: RunConfig, threads: int, folder: str) -> None:
         if Path(folder).is_dir():
             os.chdir(folder)  # where relative paths of the selection stand, if the nodes share a disk
-        self._link = LocalLink(selection, threads)
+        self._link = LocalLink(config, threads)
 
     def send(self, asked: Sequence[TaskIds]) -> None:
         self._link.send(asked)
@@ -187,7 +187,7 @@ class RayCrew:
         ours: the connection to the cluster ends with the workers.
     """
 
-    selection: Selection
+    config: RunConfig
     needs: dict[str, float]
     ours: bool
 
@@ -196,7 +196,7 @@ class RayCrew:
 
         options = {"num_cpus": self.needs["CPU"], "num_gpus": self.needs["GPU"], "max_restarts": 0}
         made: Any = ray.remote(Actor).options(**options)
-        return RayLink(made.remote(self.selection, floor(self.needs["CPU"]), str(Path.cwd())))
+        return RayLink(made.remote(self.config, floor(self.needs["CPU"]), str(Path.cwd())))
 
     def wait(self, links: Sequence[RayLink], seconds: float | None) -> Collection[RayLink]:
         import ray

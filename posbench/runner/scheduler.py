@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from posbench.bench.engine import JobResult, Observer, struck
+from posbench.bench.engine import JobResult, Observer, failed_result
 from posbench.bench.plan import Task, groups
 from posbench.core.errors import PosbenchError
 from posbench.runner.jobs import Claim
@@ -188,6 +188,6 @@ class _Shift:
         slot.link.end(force=True)
         if reason:
             task = slot.tasks.popleft()
-            yield task, struck(task, PosbenchError(reason))
+            yield task, failed_result(task, PosbenchError(reason))
         if slot.tasks:
             self.waiting.appendleft(slot.tasks)

@@ -13,25 +13,25 @@ from contextlib import AbstractContextManager, closing, contextmanager, redirect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from posbench.bench.config import LOCAL, Selection
+from posbench.bench.config import LOCAL, RunConfig
 from posbench.bench.plan import Job, Plan, Task
-from posbench.bench.records import JobRecord
-from posbench.bench.resolve import gather
+from posbench.bench.records import MeasurementRecord
+from posbench.bench.resolve import resolve_config
 from posbench.core.errors import Interrupted, UsageError
-from posbench.core.processes import stdout_elsewhere
+from posbench.core.processes import stdout_to_stderr
 from posbench.plugin.components import Executor
 from posbench.plugin.registry import Registry
 from posbench.report.published import published
 from posbench.report.rows import job_row, rows
 from posbench.runner.results import Results, Spent
-from posbench.store.locks import tidy
+from posbench.store.locks import remove_stale_locks
 from posbench.store.store import Store
 
 if TYPE_CHECKING:
     from posbench.bench.engine import JobResult, Observer
 
 
-class Audience(Protocol):
+class RunListener(Protocol):
     """Who is told how a run goes on."""
 
     def warned(self, warning: str) -> None:
@@ -47,13 +47,13 @@ class Audience(Protocol):
         ...
 
 
-class Nobody:
+class SilentListener:
     """An audience, and an observer, that hears nothing."""
 
     def warned(self, warning: str) -> None: ...
 
     @contextmanager
-    def attend(self, jobs: Sequence[Job]) -> Iterator[Nobody]:
+    def attend(self, jobs: Sequence[Job]) -> Iterator[SilentListener]:
         yield self
 
     def heard(self, results: Results) -> None: ...
@@ -65,7 +65,7 @@ class Nobody:
     def finished(self, job: Job, result: JobResult) -> None: ...
 
 
-def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: object = None) -> Results:
+def run(config: RunConfig, registry: Registry, audience: RunListener, *, keeps: object = None) -> Results:
     """Plan what was selected, compute what the store lacks, and return all of it; a dry run stops at the plan.
 
     It prints nothing: who calls it makes a selection of options before, and shows results after.
@@ -80,37 +80,37 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
         UsageError, ComponentError, MissingError: for what the user has to mend, before anything is computed.
         Interrupted: if the user stops it; what had finished is stored.
     """
-    registry.get(Executor, selection.executor)  # one that is unknown is told before anything is looked up
-    others = (selection.jobs or 1) > 1 or selection.time_limit is not None or selection.executor != LOCAL
+    registry.get(Executor, config.executor)  # one that is unknown is told before anything is looked up
+    others = (config.jobs or 1) > 1 or config.time_limit is not None or config.executor != LOCAL
     if registry.given and others:
         raise UsageError(
             f"{registry.given[0].title} is known to this process alone, and jobs, time_limit and executor take others: "
             "leave them out, or offer it by a plugin"
         )
-    beside = published(selection.published) if selection.published else None
-    with stdout_elsewhere(), redirect_stdout(sys.stderr):
-        gathered = gather(selection, registry, download=not selection.dry_run)
-        selection = gathered.selection
-        plan = gathered.plan().shard(*selection.part())
-    results = Results(plan, (), gathered.device, selection.store, left_out=gathered.left_out, _keeps=keeps)
+    beside = published(config.published) if config.published else None
+    with stdout_to_stderr(), redirect_stdout(sys.stderr):
+        resolved = resolve_config(config, registry, download=not config.dry_run)
+        config = resolved.config
+        plan = resolved.plan().shard(*config.part())
+    results = Results(plan, (), resolved.device, config.store, left_out=resolved.left_out, _keeps=keeps)
     if not plan.cells:
         return results
-    results = replace(results, warnings=(*(f"left out: {why}" for why in gathered.left_out), *gathered.warnings))
+    results = replace(results, warnings=(*(f"left out: {why}" for why in resolved.left_out), *resolved.warnings))
     for warning in results.warnings:
         audience.warned(warning)
-    if selection.dry_run:
-        return replace(results, tasks=_planned(plan, selection))
-    with Store(selection.store) as store:
+    if config.dry_run:
+        return replace(results, tasks=_planned(plan, config))
+    with Store(config.store) as store:
         since = store.last_run()
-        tasks = _left(plan, store, force=selection.force)
+        tasks = _left(plan, store, force=config.force)
         unreadable = tuple(_unreadable(tasks))
         for warning in unreadable:
             audience.warned(warning)
         spent = None
         if tasks:
-            spent = _compute(tasks, plan, store, selection, gathered.device, audience, since, registry)
+            spent = _compute(tasks, plan, store, config, resolved.device, audience, since, registry)
         else:
-            tidy(store.path, {job.id for job, _ in plan.jobs()}.__contains__)
+            remove_stale_locks(store.path, {job.id for job, _ in plan.jobs()}.__contains__)
         results = replace(
             results,
             tasks=tasks,
@@ -125,7 +125,7 @@ def run(selection: Selection, registry: Registry, audience: Audience, *, keeps: 
     return results
 
 
-def _readings(plan: Plan, store: Store) -> list[JobRecord]:
+def _readings(plan: Plan, store: Store) -> list[MeasurementRecord]:
     """What the store has of what the plan measures of whole networks."""
     planned = {job.id for job, _ in plan.jobs()}
     measures = {(metric.name, metric.version) for metric in plan.measures}
@@ -136,12 +136,12 @@ def _readings(plan: Plan, store: Store) -> list[JobRecord]:
     ]
 
 
-def _planned(plan: Plan, selection: Selection) -> tuple[Task, ...]:
+def _planned(plan: Plan, config: RunConfig) -> tuple[Task, ...]:
     """What a run would do; asks the store, if there is one, what is already done."""
-    if not selection.store.exists():
+    if not config.store.exists():
         return tuple(plan.tasks())
-    with Store(selection.store, must_exist=True) as store:
-        return _left(plan, store, force=selection.force)
+    with Store(config.store, must_exist=True) as store:
+        return _left(plan, store, force=config.force)
 
 
 def _left(plan: Plan, store: Store, *, force: bool) -> tuple[Task, ...]:
@@ -152,9 +152,9 @@ def _compute(
     tasks: Sequence[Task],
     plan: Plan,
     store: Store,
-    selection: Selection,
+    config: RunConfig,
     device: str,
-    audience: Audience,
+    audience: RunListener,
     since: int,
     registry: Registry,
 ) -> Spent:
@@ -166,27 +166,27 @@ def _compute(
     from posbench.runner import jobs as executors
     from posbench.runner.local import local_workers
 
-    executor = registry.get(Executor, selection.executor)
+    executor = registry.get(Executor, config.executor)
     # Other processes do not have what was given to this one; and elsewhere, no job can take this one down.
-    apart = selection.executor == LOCAL and not registry.given
+    apart = config.executor == LOCAL and not registry.given
     started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
     try:
         with (
-            stdout_elsewhere(),
+            stdout_to_stderr(),
             redirect_stdout(sys.stderr),
             audience.attend([task.job for task in tasks]) as observer,
             closing(
                 executors.run(
                     tasks,
                     store,
-                    executors.Started.by(executor, selection, plan, device),
-                    fail_fast=selection.fail_fast,
+                    executors.Started.by(executor, config, plan, device),
+                    fail_fast=config.fail_fast,
                     observer=observer,
                     metrics=plan.metrics,
                     since=since,
-                    forced=selection.force,
-                    apart=local_workers(selection, 1) if apart else None,
-                    limit=selection.time_limit,
+                    forced=config.force,
+                    apart=local_workers(config, 1) if apart else None,
+                    limit=config.time_limit,
                 )
             ) as results,
         ):
@@ -200,16 +200,16 @@ def _compute(
             f"interrupted after {stored} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
             "and the same command goes on from there"
         ) from None
-    stopped = selection.fail_fast and states["failed"] > 0
+    stopped = config.fail_fast and states["failed"] > 0
     return Spent(states, seconds, time.perf_counter() - started, stopped)
 
 
 def _unreadable(tasks: Sequence[Task]) -> Iterator[str]:
     """A warning for each source of images some of which cannot be read."""
-    from posbench.data.photographs import sift
+    from posbench.data.photographs import readable_photographs
 
     roles = (role for task in tasks for role in (task.job.train, task.job.test))
     sources = {role.images.label or role.images.name: role.images for role in roles}
     for label, images in sources.items():
-        if bad := sift(images).left_out:
+        if bad := readable_photographs(images).left_out:
             yield f"{len(bad)} images of {label} cannot be read and are left out: {', '.join(bad)}"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from posbench.bench.plan import TaskIds
 from posbench.core.errors import PosbenchError
 from posbench.core.malloc import keep_freed_memory
-from posbench.core.processes import end_with_parent, how_it_ended
-from posbench.plugin.sandbox import ROOM, announce_on
+from posbench.core.processes import end_with_parent, exit_description
+from posbench.plugin.sandbox import STATUS_BYTES, report_component_on
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from posbench.bench.config import Selection
+    from posbench.bench.config import RunConfig
 
 #: Seconds that a worker has to go by itself before it is ended.
 GRACE = 5.0
@@ -69,11 +69,11 @@ class LocalLink:
         threads: of the processor, for torch.
     """
 
-    def __init__(self, selection: Selection, threads: int) -> None:
+    def __init__(self, config: RunConfig, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._board = context.RawArray("c", ROOM)
-        self._process = context.Process(target=_work, args=(theirs, self._board, selection, threads), daemon=True)
+        self._board = context.RawArray("c", STATUS_BYTES)
+        self._process = context.Process(target=_work, args=(theirs, self._board, config, threads), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -92,7 +92,7 @@ class LocalLink:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
             self.end(force=False)
-            raise Gone(how_it_ended(self._process)) from None
+            raise Gone(exit_description(self._process)) from None
 
     def receive(self) -> Message:
         message: Message = pickle.loads(self.raw())  # noqa: S301  from a process that this one started
@@ -122,18 +122,18 @@ class _Teller:
     def finished(self, job: Any, result: object) -> None: ...
 
 
-def _work(connection: Connection, board: Any, selection: Selection, threads: int) -> None:
+def _work(connection: Connection, board: Any, config: RunConfig, threads: int) -> None:
     """The life of a worker: groups of tasks come in, what becomes of each goes out."""
     end_with_parent()
     keep_freed_memory()
-    announce_on(board)
+    report_component_on(board)
     # Standard output is for tables: what a plugin prints goes elsewhere.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         from posbench.runner.worker import Worker
 
         connection.send(("hired",))
-        worker, teller = Worker(selection, threads), _Teller(connection)
+        worker, teller = Worker(config, threads), _Teller(connection)
         connection.send(("ready",))
         while True:
             asked: list[TaskIds] = connection.recv()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from posbench.bench.engine import Engine, JobResult, Observer
 from posbench.bench.plan import Task, TaskIds
-from posbench.bench.resolve import gather
+from posbench.bench.resolve import resolve_config
 from posbench.core.errors import PosbenchError
 from posbench.plugin.registry import load_registry
 
 if TYPE_CHECKING:
-    from posbench.bench.config import Selection
+    from posbench.bench.config import RunConfig
 
 
 class Worker:
@@ -30,14 +30,14 @@ class Worker:
         UsageError, ComponentError, MissingError: as planning does, if what the selection names is not here.
     """
 
-    def __init__(self, selection: Selection, threads: int | None = None) -> None:
+    def __init__(self, config: RunConfig, threads: int | None = None) -> None:
         import torch
 
         if threads is not None:
             torch.set_num_threads(max(1, threads))
-        gathered = gather(selection, load_registry(), download=False)
-        self._plan = gathered.plan()
-        self._engine = Engine(gathered.device)
+        resolved = resolve_config(config, load_registry(), download=False)
+        self._plan = resolved.plan()
+        self._engine = Engine(resolved.device)
         self._jobs = {cell.job.id: cell.job for cell in self._plan.cells}
         self._cells = {cell.id: cell for cell in self._plan.cells}
         self._measures = {(metric.name, metric.version): metric for metric in self._plan.measures}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from posbench.bench.plan import identify
-from posbench.bench.records import JobRecord, Outcome, Record, Run, StoredReading, StoredScore
+from posbench.bench.records import CellRecord, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.core.files import regular_file, write_whole
-from posbench.store import validation as vetting
+from posbench.store import validation as validation
 
 FORMAT = 1
 TABLE, MEASURES, MARKDOWN, CELLS = "leaderboard.csv", "measures.csv", "leaderboard.md", "cells.json"
@@ -29,9 +29,9 @@ _HASH = re.compile("[0-9a-f]{64}")
 class Publication:
     """What a published folder holds: all that a store does, but for maps and pictures."""
 
-    runs: Sequence[Run]
-    records: Sequence[Record]
-    readings: Sequence[JobRecord]
+    runs: Sequence[JobRun]
+    records: Sequence[CellRecord]
+    readings: Sequence[MeasurementRecord]
 
     def results(self) -> set[tuple[str, ...]]:
         """What it has results of: each score, each reading, and what cannot exist; a failure is no result."""
@@ -203,14 +203,14 @@ def _fields(kind: Any, *without: str) -> list[str]:
     return [one.name for one in fields(kind) if one.name not in without]
 
 
-_OF_SCORE = _fields(StoredScore)
-_OF_READING = _fields(StoredReading, "picture", "columns")
+_OF_SCORE = _fields(Score)
+_OF_READING = _fields(Measurement, "picture", "columns")
 _OF_OUTCOME = _fields(Outcome, "identity", "mean_map", "scores", "examples")
 _MADE = ("created", "posbench_version")
 
 
 def to_json(published: Publication) -> dict[str, Any]:
-    def made(one: Record | JobRecord) -> dict[str, Any]:
+    def made(one: CellRecord | MeasurementRecord) -> dict[str, Any]:
         return {"run": one.run_id} | _named(one, _MADE)
 
     return {
@@ -242,7 +242,7 @@ def _from_json(said: Any) -> Publication:
     if said["format"] != FORMAT:
         raise ValueError(f"format {said['format']!r}")
     published = Publication(
-        [vetting.run(Run(**_picked(one, _fields(Run)))) for one in said["runs"]],
+        [validation.run(JobRun(**_picked(one, _fields(JobRun)))) for one in said["runs"]],
         [_cell(one) for one in said["cells"]],
         [_reading(one) for one in said["measures"]],
     )
@@ -258,15 +258,17 @@ def _from_json(said: Any) -> Publication:
     return published
 
 
-def _cell(one: Any) -> Record:
-    scores = [StoredScore(**_picked(score, _OF_SCORE)) for score in one["scores"]]
-    outcome = Outcome(vetting.anything(one["identity"]), scores=scores, **_picked(one, _OF_OUTCOME))
-    return vetting.record(Record(identify(outcome.identity), one["run"], outcome, **_picked(one, _MADE)))
+def _cell(one: Any) -> CellRecord:
+    scores = [Score(**_picked(score, _OF_SCORE)) for score in one["scores"]]
+    outcome = Outcome(validation.anything(one["identity"]), scores=scores, **_picked(one, _OF_OUTCOME))
+    return validation.record(CellRecord(identify(outcome.identity), one["run"], outcome, **_picked(one, _MADE)))
 
 
-def _reading(one: Any) -> JobRecord:
-    identity, reading = vetting.anything(one["identity"]), StoredReading(**_picked(one, _OF_READING))
-    return vetting.job_record(JobRecord(identify(identity), identity, one["run"], reading, **_picked(one, _MADE)))
+def _reading(one: Any) -> MeasurementRecord:
+    identity, reading = validation.anything(one["identity"]), Measurement(**_picked(one, _OF_READING))
+    return validation.job_record(
+        MeasurementRecord(identify(identity), identity, one["run"], reading, **_picked(one, _MADE))
+    )
 
 
 def _picked(one: Any, names: Sequence[str]) -> dict[str, Any]:

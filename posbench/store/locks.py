@@ -29,7 +29,7 @@ BEGUN, ENDED = "+", "-"
 _LINE = re.compile(r"([+-])([0-9a-f]{64})\n")
 
 
-class Claims:
+class JobLocks:
     """The claims of one run; use it as a context manager, which lets go of them all.
 
     A process has one of them a store at a time: these locks do not keep a process from itself, and closing the file
@@ -110,20 +110,20 @@ class Claims:
                 return True
         return False
 
-    def unended(self) -> set[str]:
+    def unfinished(self) -> set[str]:
         """The ids of jobs that are in some run's hand, or were when its process died."""
         # Not by its name: to close a file is to lose all of the process's locks on it, however else it is open.
         text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode(errors="replace")
         marks = {job: mark for mark, job in _LINE.findall(text)}
         return {job for job, mark in marks.items() if mark == BEGUN}
 
-    def settle(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
+    def mark_stored(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
         """Note as ended, but for some, the jobs of dead processes that are stored: they died right after it, as a rule.
 
         Args:
             stored: whether a job's results are in the store, by its id.
         """
-        for job in self.unended() - but:
+        for job in self.unfinished() - but:
             if stored(job) and self.take(job):
                 self.drop(job)
 
@@ -139,7 +139,7 @@ class Claims:
                 "store with --store"
             ) from error
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> JobLocks:
         self._open.add(self.path)
         return self
 
@@ -150,7 +150,7 @@ class Claims:
             for job in list(self._held):
                 self.drop(job)
             # Whoever is the last one leaves nothing behind, unless there is a death to tell of.
-            if self._locked(self._file, LAST) and not self.unended():
+            if self._locked(self._file, LAST) and not self.unfinished():
                 self.path.unlink(missing_ok=True)
         except (OSError, UsageError):
             if error is None:
@@ -160,7 +160,7 @@ class Claims:
             os.close(self._file)
 
 
-def tidy(store: Path, stored: Callable[[str], bool]) -> None:
+def remove_stale_locks(store: Path, stored: Callable[[str], bool]) -> None:
     """Remove what runs that were killed have left beside a store, if it has all that they had in hand.
 
     It stays where others use it and where a job in hand was lost. Where it cannot be removed it stays as well: who asks
@@ -171,9 +171,9 @@ def tidy(store: Path, stored: Callable[[str], bool]) -> None:
         stored: whether a job's results are in the store, by its id.
     """
     path = _beside(store)
-    if path.exists() and path not in Claims._open:
-        with suppress(OSError, UsageError), Claims(store) as claims:
-            claims.settle(stored)
+    if path.exists() and path not in JobLocks._open:
+        with suppress(OSError, UsageError), JobLocks(store) as claims:
+            claims.mark_stored(stored)
 
 
 def _beside(store: Path) -> Path:

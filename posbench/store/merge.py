@@ -59,12 +59,12 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
 
 
 def _absorbed(path: Path, new: Store, aside: Path) -> tuple[int, int]:
-    """What `Store.absorb` says of a store or a published folder; makes files in a folder if it must."""
+    """What `Store.merge_from` says of a store or a published folder; makes files in a folder if it must."""
     if is_published(path):
         published = read(path)
         with Store(aside / "published.db") as store:
             store.restore(published.runs, published.records, published.readings)
-        return new.absorb(aside / "published.db")
+        return new.merge_from(aside / "published.db")
     if path.suffix.lower() == ".csv" or path.is_dir():
         raise UsageError(
             f"{str(path)!r} does not say what its cells are made of: give the store, or the published folder"
@@ -72,4 +72,4 @@ def _absorbed(path: Path, new: Store, aside: Path) -> tuple[int, int]:
     with Store(path, must_exist=True) as store:
         store.check()
         store.vet()
-        return new.absorb(store.file(aside))
+        return new.merge_from(store.file(aside))

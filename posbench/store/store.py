@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from posbench.bench.plan import Cell, Job, Measured, Task, identify
-from posbench.bench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
+from posbench.bench.records import CellRecord, Example, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError, one_line
 from posbench.core.version import __version__
 from posbench.plugin.components import Metric
-from posbench.store import validation as vetting
+from posbench.store import validation as validation
 from posbench.store.database import Database
 from posbench.store.schema import ABSORB, CONFLICTS, SHARED
-
-__all__ = ["Example", "JobRecord", "Outcome", "Record", "Run", "Store", "StoredReading", "StoredScore"]
 
 #: How far two results for one cell may differ: what processors and versions of torch make of the same numbers.
 CONFLICT = 1e-3
@@ -49,7 +47,7 @@ class Store(Database):
                     if table in tables
                     else ()
                 ):
-                    if made != identify(vetting.parsed(identity)):
+                    if made != identify(validation.parsed(identity)):
                         raise ValueError(f"{column} {str(made)[:12]!r} is not that of its identity")
 
     def save(
@@ -58,7 +56,7 @@ class Store(Database):
         cells: Sequence[Cell],
         outcomes: Sequence[Outcome],
         provenance: Mapping[str, Any],
-        readings: Sequence[StoredReading] = (),
+        readings: Sequence[Measurement] = (),
     ) -> None:
         """Store a finished job: all its cells and readings or, should anything go wrong, none.
 
@@ -69,14 +67,14 @@ class Store(Database):
             UsageError: if the file cannot be written.
         """
         made = datetime.now(UTC).isoformat(timespec="seconds"), __version__
-        outcomes = [_sound(one, vetting.outcome) for one in outcomes]
-        readings = [_sound(one, vetting.reading) for one in readings]
+        outcomes = [_sound(one, validation.outcome) for one in outcomes]
+        readings = [_sound(one, validation.reading) for one in readings]
         with self._transaction():
             run = self._put("runs", {"job_id": job.id, "provenance": json.dumps(provenance), "created": made[0]})
             for cell, outcome in zip(cells, outcomes, strict=True):
                 before = self._connection.execute("SELECT status FROM cells WHERE cell_id = ?", (cell.id,)).fetchone()
                 if before != ("ok",) or outcome.status == "ok" or outcome.scores:
-                    self._put_record(Record(cell.id, run, outcome, *made))
+                    self._put_record(CellRecord(cell.id, run, outcome, *made))
                     self._put_examples(cell.id, outcome.examples)
             for reading in readings:
                 same = (job.id, reading.metric, reading.version)
@@ -90,9 +88,11 @@ class Store(Database):
                     "WHERE job_id = ? AND metric = ? AND version = ? AND (tap = ? OR status != 'ok')",
                     (*same, reading.tap),
                 )
-                self._put_reading(JobRecord(job.id, job.identity(), run, reading, *made))
+                self._put_reading(MeasurementRecord(job.id, job.identity(), run, reading, *made))
 
-    def restore(self, runs: Sequence[Run], records: Sequence[Record], readings: Sequence[JobRecord]) -> None:
+    def restore(
+        self, runs: Sequence[JobRun], records: Sequence[CellRecord], readings: Sequence[MeasurementRecord]
+    ) -> None:
         """Put into an empty store what another one held, with its times and its numbering of runs.
 
         Raises:
@@ -116,7 +116,7 @@ class Store(Database):
         )
         return done.lastrowid or 0
 
-    def _put_record(self, one: Record) -> None:
+    def _put_record(self, one: CellRecord) -> None:
         cell = vars(one) | vars(one.outcome) | {"identity": _canonical(one.outcome.identity)}
         for name in ("outcome", "scores", "examples"):
             del cell[name]
@@ -138,17 +138,17 @@ class Store(Database):
                 "INSERT INTO examples VALUES (?, ?, ?, ?, ?)", (cell_id, place, one.photograph, digest, one.drawn)
             )
 
-    def _put_reading(self, one: JobRecord) -> None:
+    def _put_reading(self, one: MeasurementRecord) -> None:
         numbers = {"by_photograph": json.dumps(dict(one.reading.by_photograph))}
         measure = vars(one) | vars(one.reading) | {"identity": _canonical(one.identity)} | numbers
         del measure["reading"]
         self._put("measures", measure)
 
-    def readings(self) -> list[JobRecord]:
+    def readings(self) -> list[MeasurementRecord]:
         """What was measured of jobs, in the order in which it was."""
         with self._vetted():
             return [
-                vetting.job_record(_of(row, JobRecord, reading=_of(row, StoredReading)))
+                validation.job_record(_of(row, MeasurementRecord, reading=_of(row, Measurement)))
                 for row in self._rows("SELECT * FROM measures ORDER BY run_id, metric, CAST(tap AS INTEGER)")
             ]
 
@@ -158,7 +158,7 @@ class Store(Database):
             rows = "SELECT DISTINCT job_id, metric, version FROM measures WHERE status != 'failed'"
             return set(self._connection.execute(rows).fetchall())
 
-    def records(self, cell_ids: Iterable[str] | None = None) -> list[Record]:
+    def records(self, cell_ids: Iterable[str] | None = None) -> list[CellRecord]:
         """Stored cells, in the order given or in that in which they were made; unknown ones are left out."""
         if cell_ids is None:
             return self._read("true")
@@ -166,7 +166,7 @@ class Store(Database):
         found = {r.cell_id: r for r in self._read("cell_id IN (SELECT value FROM json_each(?))", json.dumps(wanted))}
         return [found[cell_id] for cell_id in wanted if cell_id in found]
 
-    def find(self, prefix: str) -> Record:
+    def find(self, prefix: str) -> CellRecord:
         """The one cell whose id starts so.
 
         Raises:
@@ -179,17 +179,19 @@ class Store(Database):
         none = f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
         raise UsageError(many if found else none)
 
-    def _read(self, where: str, *values: object) -> list[Record]:
+    def _read(self, where: str, *values: object) -> list[CellRecord]:
         """The cells that a condition selects, with their scores."""
-        scores: dict[str, list[StoredScore]] = {}
+        scores: dict[str, list[Score]] = {}
         with self._vetted():
             for row in self._rows(
                 f"SELECT * FROM scores WHERE cell_id IN (SELECT cell_id FROM cells WHERE {where})",  # noqa: S608  no condition is the user's
                 *values,
             ):
-                scores.setdefault(row["cell_id"], []).append(_of(row, StoredScore))
+                scores.setdefault(row["cell_id"], []).append(_of(row, Score))
             return [
-                vetting.record(_of(row, Record, outcome=_of(row, Outcome, scores=scores.get(row["cell_id"], []))))
+                validation.record(
+                    _of(row, CellRecord, outcome=_of(row, Outcome, scores=scores.get(row["cell_id"], [])))
+                )
                 for row in self._rows(f"SELECT * FROM cells WHERE {where} ORDER BY rowid", *values)  # noqa: S608
             ]
 
@@ -205,7 +207,7 @@ class Store(Database):
             found = dict(zip(names, row, strict=True))
             for name in ("identity", "by_photograph", "provenance"):
                 if name in found:
-                    found[name] = vetting.parsed(found[name])
+                    found[name] = validation.parsed(found[name])
             yield found
 
     def examples(self) -> dict[str, list[Example]]:
@@ -224,7 +226,7 @@ class Store(Database):
             ):
                 if hashlib.sha256(rgb).hexdigest() != digest:
                     raise ValueError(f"thumbnail {str(digest)[:12]!r} is not what its name is the hash of")
-                example = vetting.example(Example(photograph, rgb, drawn))
+                example = validation.example(Example(photograph, rgb, drawn))
                 if sizes.setdefault(cell_id, len(drawn)) != len(drawn):
                     raise ValueError("small maps of one cell that differ in size")
                 yield cell_id, example
@@ -233,15 +235,15 @@ class Store(Database):
         """How the cells of one run were made."""
         with self._vetted():
             for row in self._rows("SELECT provenance FROM runs WHERE run_id = ?", run_id):
-                return dict(vetting.anything(row["provenance"]))
+                return dict(validation.anything(row["provenance"]))
             raise ValueError(f"there is no run {run_id}")
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[JobRun]:
         """Every time that a job was computed, in order."""
         with self._vetted():
-            return [vetting.run(_of(row, Run)) for row in self._rows("SELECT * FROM runs ORDER BY run_id")]
+            return [validation.run(_of(row, JobRun)) for row in self._rows("SELECT * FROM runs ORDER BY run_id")]
 
-    def absorb(self, other: Path) -> tuple[int, int]:
+    def merge_from(self, other: Path) -> tuple[int, int]:
         """Add what another store of the same schema holds; where both hold a result, this one's is kept.
 
         What is there takes the place of a failure. All is added or nothing.
@@ -365,14 +367,14 @@ def _of(row: Mapping[str, Any], kind: Callable[..., Any], **more: Any) -> Any:
 
 def _sound(one: Any, check: Callable[[Any], Any]) -> Any:
     """An outcome or a reading that can be read back: what cannot, such as an interval without end, has failed."""
-    one = replace(one, reason=vetting.cleaned(one.reason))
+    one = replace(one, reason=validation.cleaned(one.reason))
     try:
         return check(one)
     except ValueError as error:
         reason = f"what came out of it cannot be stored: {one_line(error)}"
         if isinstance(one, Outcome):
             return Outcome(one.identity, "failed", reason, seconds=one.seconds)
-        return StoredReading(one.metric, one.version, status="failed", reason=reason)
+        return Measurement(one.metric, one.version, status="failed", reason=reason)
 
 
 def _apart(ours: bytes | None, theirs: bytes | None) -> float | None:

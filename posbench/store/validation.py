@@ -13,7 +13,7 @@ from datetime import datetime
 from math import isfinite, isqrt
 from typing import Any, TypeVar
 
-from posbench.bench.records import Example, JobRecord, Outcome, Record, Run, StoredReading, StoredScore
+from posbench.bench.records import CellRecord, Example, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.text import replaced
 from posbench.plugin.components import BOUNDS, NAME
 
@@ -161,14 +161,14 @@ def interval(value: Any, lo: Any, hi: Any) -> None:
         raise ValueError(f"{value}, which its interval, {lo} to {hi}, does not hold")
 
 
-def run(one: Run) -> Run:
+def run(one: JobRun) -> JobRun:
     """One time that a job was computed."""
     fields(one)
     anything(one.provenance)
     return one
 
 
-def record(one: Record) -> Record:
+def record(one: CellRecord) -> CellRecord:
     """A cell."""
     fields(one)
     outcome(one.outcome)
@@ -188,7 +188,7 @@ def outcome(one: Outcome) -> Outcome:
     return one
 
 
-def job_record(one: JobRecord) -> JobRecord:
+def job_record(one: MeasurementRecord) -> MeasurementRecord:
     """A reading of a job."""
     fields(one)
     _identity(one.identity, _OF_JOB)
@@ -196,7 +196,7 @@ def job_record(one: JobRecord) -> JobRecord:
     return one
 
 
-def reading(one: StoredReading) -> StoredReading:
+def reading(one: Measurement) -> Measurement:
     """A reading by itself."""
     _scored(one)
     if one.picture is not None or one.columns is not None:
@@ -204,7 +204,7 @@ def reading(one: StoredReading) -> StoredReading:
     return one
 
 
-def _scored(one: StoredScore | StoredReading) -> None:
+def _scored(one: Score | Measurement) -> None:
     fields(one)
     interval(one.value, one.lo, one.hi)
     by_photograph(one.by_photograph)

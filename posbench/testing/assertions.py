@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posbench.plugin.sandbox import settled
+from posbench.plugin.sandbox import isolated_state
 
 
 def expect(fact: bool, where: str, what: str) -> None:
@@ -30,7 +30,7 @@ def twice(function: Callable[[], Any], where: str) -> tuple[Any, Any]:
     """
     returned = []
     for seed in ("one", "other"):
-        with settled(seed):
+        with isolated_state(seed):
             before = _states()
             returned.append(function())
             for name, one, other in zip(("Python", "NumPy", "torch"), before, _states(), strict=True):

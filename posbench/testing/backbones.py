@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from posbench.plugin.components import Backbone, Readout
-from posbench.plugin.features import Features, rooms
-from posbench.plugin.sandbox import settled
+from posbench.plugin.features import Features, allocate_taps
+from posbench.plugin.sandbox import isolated_state
 from posbench.plugin.training import Training
 from posbench.testing.assertions import expect, twice
 
@@ -60,7 +60,7 @@ def check_backbone(backbone: Backbone, *, image_size: int = 64) -> None:
 
 
 def _built(backbone: Backbone) -> nn.Module:
-    with settled("check"):
+    with isolated_state("check"):
         network = backbone.build()
     expect(isinstance(network, nn.Module), backbone.name, f"build returned a {type(network).__name__}, no nn.Module")
     return network.eval()
@@ -78,7 +78,9 @@ def check_readout(readout: Readout, *, grid: int = 12) -> None:
     """
     where, generator = readout.name, torch.Generator().manual_seed(0)
     sides = (grid, grid, grid // 2)
-    taps = tuple(rooms([(12, side, side, 4) for side in sides], [torch.float32] * len(sides), torch.device("cpu")))
+    taps = tuple(
+        allocate_taps([(12, side, side, 4) for side in sides], [torch.float32] * len(sides), torch.device("cpu"))
+    )
     for tap in taps:
         tap.normal_(generator=generator)
     axis = torch.linspace(0, 1, 256)

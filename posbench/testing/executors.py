@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from posbench.bench.config import Selection
+from posbench.bench.config import RunConfig
 from posbench.bench.engine import JobResult
 from posbench.bench.plan import Job, Task
-from posbench.bench.resolve import gather
+from posbench.bench.resolve import resolve_config
 from posbench.plugin.components import Executor
 from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import Started
@@ -37,7 +37,7 @@ def check_executor(executor: Executor) -> None:
         ComponentError: if it raises, or gives what is no result.
     """
     where = executor.name
-    selection = Selection(
+    config = RunConfig(
         executor=executor.name,
         backbones=("none",),
         images=("leaves", "noise", "black"),
@@ -47,8 +47,8 @@ def check_executor(executor: Executor) -> None:
         image_size=64,
         precision="fp32",
     )
-    gathered = gather(selection, load_registry(), download=False)
-    plan = gathered.plan()
+    resolved = resolve_config(config, load_registry(), download=False)
+    plan = resolved.plan()
     tasks = list(plan.tasks())
     refused, *granted = (task.job.id for task in tasks)
     expected = {task.job.id: result for task, result in Here(plan, "cpu").results(tasks, _Silent(), list)}
@@ -56,7 +56,7 @@ def check_executor(executor: Executor) -> None:
     def claim(group: Sequence[Task]) -> list[Task]:
         return [task for task in group if task.job.id != refused]
 
-    pool = Started.by(executor, selection, plan, gathered.device)
+    pool = Started.by(executor, config, plan, resolved.device)
     found = [(task.job.id, result) for task, result in pool.results(tasks, _Silent(), claim)]
     expect(refused not in dict(found), where, "it computed a job that it was refused")
     expect(
@@ -70,6 +70,6 @@ def check_executor(executor: Executor) -> None:
             expect(one.status == other.status, where, f"a cell is {one.status} ({one.reason}), not {other.status}")
             close = len(scores) == len(others) and all(abs(a - b) <= CLOSE for a, b in zip(scores, others, strict=True))
             expect(close, where, f"its scores are {scores}, those of this process {others}")
-    stopped = Started.by(executor, selection, plan, gathered.device).results(tasks, _Silent(), list)
+    stopped = Started.by(executor, config, plan, resolved.device).results(tasks, _Silent(), list)
     next(stopped)
     stopped.close()

@@ -13,7 +13,7 @@ from posbench.core.errors import Inapplicable
 from posbench.network.padding import apply
 from posbench.network.receptive_field import Following
 from posbench.plugin.components import Padding, Sides
-from posbench.plugin.sandbox import settled
+from posbench.plugin.sandbox import isolated_state
 from posbench.testing.assertions import expect
 
 P = ParamSpec("P")
@@ -58,7 +58,7 @@ def _settled(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
     """The same function, always from the same random state."""
 
     def from_it(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
-        with settled("check"):
+        with isolated_state("check"):
             return function(*args, **kwargs)
 
     return from_it

@@ -10,7 +10,7 @@ import torch
 
 from posbench.bench.targets import DRAWN_AT
 from posbench.core.errors import PosbenchError
-from posbench.data.photographs import sift
+from posbench.data.photographs import readable_photographs
 from posbench.plugin.components import Images, Metric, Target
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation, Reading, Split
@@ -31,7 +31,7 @@ def check_images(images: Images) -> None:
         first, second = twice(lambda: [str(path) for path in images.photographs()] if images.photographs else [], where)
         expect(first == second, where, "asked again, it names other photographs")
         try:
-            found = sift(images)
+            found = readable_photographs(images)
         except PosbenchError as error:
             raise AssertionError(f"{where}: {error}") from error
         expect(bool(found.photographs), where, "it has no photograph")

@@ -11,27 +11,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench.bench.config import LARGEST, Selection, select
+from posbench.bench.config import LARGEST, RunConfig, load_config
 from posbench.core.errors import UsageError
 from tests.conftest import Ran
 
-KEYS = [field.name for field in dataclasses.fields(Selection)]
+KEYS = [field.name for field in dataclasses.fields(RunConfig)]
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[[str], Selection]:
+def read(tmp_path: Path) -> Callable[[str], RunConfig]:
     """The selection that a configuration file of this text makes."""
 
-    def make(text: str) -> Selection:
+    def make(text: str) -> RunConfig:
         path = tmp_path / "config.yaml"
         path.write_text(text, encoding="utf-8")
-        return select(path, {})
+        return load_config(path, {})
 
     return make
 
 
 @pytest.fixture
-def refused(read: Callable[[str], Selection], tmp_path: Path) -> Callable[[str], str]:
+def refused(read: Callable[[str], RunConfig], tmp_path: Path) -> Callable[[str], str]:
     """What a configuration file of this text is refused with; one line, without the path of the file's folder."""
 
     def make(text: str) -> str:
@@ -45,18 +45,18 @@ def refused(read: Callable[[str], Selection], tmp_path: Path) -> Callable[[str],
 
 
 def test_nothing_asked_for_is_the_default() -> None:
-    assert select(None, {}) == Selection()
-    assert select(None, dict.fromkeys(KEYS)) == Selection()
+    assert load_config(None, {}) == RunConfig()
+    assert load_config(None, dict.fromkeys(KEYS)) == RunConfig()
 
 
 def test_the_command_line_is_over_yaml_is_over_the_default(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("paddings: [zero]\ntrain-count: 10\nquiet: true\n")
-    chosen = select(path, {"train_count": 20, "targets": "H, V", "test_count": None})
-    assert chosen == Selection(paddings=("zero",), train_count=20, quiet=True, targets=("H", "V"))
+    chosen = load_config(path, {"train_count": 20, "targets": "H, V", "test_count": None})
+    assert chosen == RunConfig(paddings=("zero",), train_count=20, quiet=True, targets=("H", "V"))
 
 
-def test_yaml_takes_every_option(read: Callable[[str], Selection]) -> None:
+def test_yaml_takes_every_option(read: Callable[[str], RunConfig]) -> None:
     text = """
     backbones: vgg16, resnet50
     paddings: [zero]
@@ -81,7 +81,7 @@ def test_yaml_takes_every_option(read: Callable[[str], Selection]) -> None:
     fail-fast: off
     quiet: on
     """
-    assert read(text) == Selection(
+    assert read(text) == RunConfig(
         backbones=("vgg16", "resnet50"),
         paddings=("zero",),
         targets=("H", "V"),
@@ -108,12 +108,12 @@ def test_yaml_takes_every_option(read: Callable[[str], Selection]) -> None:
 
 
 def test_weights_are_not_split_at_commas() -> None:
-    assert select(None, {"weights": ["net=a,b.pt", "auto"]}).weights == ("net=a,b.pt", "auto")
+    assert load_config(None, {"weights": ["net=a,b.pt", "auto"]}).weights == ("net=a,b.pt", "auto")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
-def test_an_empty_file_asks_for_nothing(text: str, read: Callable[[str], Selection]) -> None:
-    assert read(text) == Selection()
+def test_an_empty_file_asks_for_nothing(text: str, read: Callable[[str], RunConfig]) -> None:
+    assert read(text) == RunConfig()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_numbers_of_5000_digits_are_one_line(text: str, refused: Callable[[str],
 )
 def test_options_out_of_range(name: str, value: object, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        select(None, {name: value})
+        load_config(None, {name: value})
     assert str(caught.value).startswith(message)
 
 
@@ -233,15 +233,15 @@ def test_the_limits_themselves_are_allowed(name: str) -> None:
         where: dict[str, object] = {"executor": "ray"} if name == "cpus_per_job" else {}
         # The counts and the size each have a limit, and so has what they make together.
         where |= {"image_size": 16} if name.endswith("count") else {"train_count": 1, "test_count": 1}
-        assert getattr(select(None, where | {name: value}), name) == value
+        assert getattr(load_config(None, where | {name: value}), name) == value
 
 
 def test_a_seed_that_no_generator_takes_is_refused() -> None:
-    assert select(None, {"seeds": str(2**64 - 1)}).seeds == (2**64 - 1,)
+    assert load_config(None, {"seeds": str(2**64 - 1)}).seeds == (2**64 - 1,)
     with pytest.raises(UsageError, match="--seeds"):
-        select(None, {"seeds": str(2**64)})
+        load_config(None, {"seeds": str(2**64)})
     with pytest.raises(UsageError, match="--seeds"):
-        select(None, {"seeds": "9" * 5000})
+        load_config(None, {"seeds": "9" * 5000})
 
 
 #: Nine levels of nine: 387 million names, were they ever written out.
@@ -329,19 +329,19 @@ LINES = st.tuples(st.sampled_from([*KEYS, "x", ""]), TAGS, VALUES).map(lambda li
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(text=st.one_of(st.text(), st.lists(LINES, max_size=4).map("\n".join)))
-def test_of_junk_in_a_file_only_usage_errors_escape(text: str, read: Callable[[str], Selection]) -> None:
+def test_of_junk_in_a_file_only_usage_errors_escape(text: str, read: Callable[[str], RunConfig]) -> None:
     try:
         chosen = read(text)
     except UsageError:
         return
-    assert isinstance(chosen, Selection)
+    assert isinstance(chosen, RunConfig)
 
 
 @settings(deadline=None)
 @given(name=st.sampled_from(KEYS), value=st.one_of(st.text(), st.integers(), st.booleans(), st.floats(), st.binary()))
 def test_of_junk_on_the_command_line_only_usage_errors_escape(name: str, value: object) -> None:
     try:
-        chosen = select(None, {name: value})
+        chosen = load_config(None, {name: value})
     except UsageError:
         return
     assert isinstance(getattr(chosen, name), tuple | str | int | Path)
@@ -351,6 +351,6 @@ def test_a_caller_may_have_defaults_of_its_own(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("store: kept.db", encoding="utf-8")
     own = {"store": Path("elsewhere.db")}
-    assert select(None, {}, defaults=own).store == Path("elsewhere.db")
-    assert select(config, {}, defaults=own).store == Path("kept.db")
-    assert select(config, {"store": "mine.db"}, defaults=own).store == Path("mine.db")
+    assert load_config(None, {}, defaults=own).store == Path("elsewhere.db")
+    assert load_config(config, {}, defaults=own).store == Path("kept.db")
+    assert load_config(config, {"store": "mine.db"}, defaults=own).store == Path("mine.db")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from posbench.bench.controls import CONTROLS, NULL_TEST_IMAGES, Surroundings, chosen, with_controls
+from posbench.bench.controls import CONTROLS, NULL_TEST_IMAGES, ControlContext, chosen, with_controls
 from posbench.bench.plan import Cell, Plan, Source
 from posbench.bench.targets import pattern
 from posbench.builtin import targets
@@ -21,12 +21,12 @@ from tests.factories import CONTROL, NET, TRAINED, UNTRAINED, control, folder, n
 
 LEAVES = Source(Images(name="leaves", summary="", version="1", draw=never, torus=True))
 PHOTOS = folder()
-GIVEN = Surroundings(none=CONTROL, leaves=LEAVES, photos=PHOTOS, seeds=[0])
+GIVEN = ControlContext(none=CONTROL, leaves=LEAVES, photos=PHOTOS, seeds=[0])
 H = Target(name="H", summary="", version="1", draw=targets.horizontal)
 GRIDDED = replace(readout(), grid=lambda side: side - 2)
 
 
-def checked(*names: str, given: Surroundings = GIVEN, **changes: Any) -> tuple[Cell, list[Cell]]:
+def checked(*names: str, given: ControlContext = GIVEN, **changes: Any) -> tuple[Cell, list[Cell]]:
     """The first plain cell of a plan, and what checks it."""
     made = plan(**({"targets": [H], "readouts": [GRIDDED]} | changes))
     every = with_controls(made, chosen(names), given)

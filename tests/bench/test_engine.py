@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench.bench import controls, outcomes
-from posbench.bench.cache import Shared, Stopwatch
+from posbench.bench.cache import JobCache, Stopwatch
 from posbench.bench.engine import JobResult
-from posbench.bench.plan import Ingredients, Job, Plan, Source, make_plan
-from posbench.bench.records import Record
+from posbench.bench.plan import Job, Plan, PlanInputs, Source, make_plan
+from posbench.bench.records import CellRecord
 from posbench.bench.targets import pattern
-from posbench.builtin import metrics, targets
+from posbench.builtin import targets
+from posbench.builtin.metrics import scores as metrics
 from posbench.builtin.readouts.hooks import ridge
 from posbench.core.errors import Inapplicable, MissingError, UsageError
 from posbench.core.statistics import interval
-from posbench.data.crops import TEST, Windows, folds
+from posbench.data.crops import TEST, Crops, folds
 from posbench.data.folder import folder_images
 from posbench.network.weights import NONE, Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
@@ -94,7 +95,7 @@ def plan(**changes: Any) -> Plan:
         "image_size": 64,
         "precision": "fp32",
     }
-    return make_plan(Ingredients(**(defaults | changes)))
+    return make_plan(PlanInputs(**(defaults | changes)))
 
 
 @dataclass
@@ -128,7 +129,7 @@ def _fresh() -> None:
     passes.clear()
 
 
-def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None = None) -> list[Record]:
+def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None = None) -> list[CellRecord]:
     """Compute what the store lacks; the records of the whole plan."""
     tasks = wanted.tasks(store.finished(wanted.metrics), store.measured())
     observer = log or Log()
@@ -136,7 +137,7 @@ def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None =
     return store.records(cell.id for cell in wanted.cells)
 
 
-def value(record: Record, metric: str = "spc") -> float:
+def value(record: CellRecord, metric: str = "spc") -> float:
     return next(score.value for score in record.outcome.scores if score.metric == metric)
 
 
@@ -379,7 +380,7 @@ def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
 
 
 def test_provenance_names_versions_photographs_and_stages(store: Store) -> None:
-    photos = load_registry().images("photos")
+    photos = load_registry().get(Images, "photos")
     source = Source(photos, "0" * 64, 15)
     (record, *_) = go(plan(sources=[(source, source)], n_train=8, n_test=10), store)
     provenance = store.provenance(record.run_id)
@@ -498,7 +499,7 @@ def test_training_features_and_fits_serve_every_test_source(store: Store) -> Non
 
 
 def test_what_is_trained_on_does_not_depend_on_what_is_tested_on(store: Store) -> None:
-    photos = Source(load_registry().images("photos"), "0" * 64, 15)
+    photos = Source(load_registry().get(Images, "photos"), "0" * 64, 15)
     seen: list[Training] = []
 
     def spy(training: Training) -> Any:
@@ -585,7 +586,7 @@ def test_components_may_hold_lists(store: Store) -> None:
 
 
 def photographs(count: int) -> Source:
-    return Source(load_registry().images("photos"), "0" * 64, count)
+    return Source(load_registry().get(Images, "photos"), "0" * 64, count)
 
 
 def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen_it(store: Store) -> None:
@@ -627,8 +628,8 @@ def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen
 
 
 def test_folds_keep_photographs_apart() -> None:
-    def some(*names: str) -> Windows:
-        return Windows(np.zeros((len(names), 4, 4, 3), np.uint8), names)
+    def some(*names: str) -> Crops:
+        return Crops(np.zeros((len(names), 4, 4, 3), np.uint8), names)
 
     train, test = folds(some("a", "b", "c", "a", "b"), some("c", "a", "b", "c"))
     assert train.tolist() == [0, 0, 1, 0, 0]
@@ -658,7 +659,7 @@ def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, s
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
     """A network that writes its own position into its features, and one that cannot."""
     names = ["held-out-positions", "permuted", "smooth-random", "noise-features", "target-features"]
-    given = controls.Surroundings(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
     least = plan(targets=[H], paddings=[ZERO, CIRCULAR], n_train=60, n_test=60)
     wanted = controls.with_controls(least, controls.chosen(names), given)
     records = go(wanted, store)
@@ -680,7 +681,7 @@ def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -
 
 
 def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
-    given = controls.Surroundings(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
     seen: list[Training] = []
 
     def spy(training: Training) -> Any:
@@ -705,7 +706,7 @@ def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None
     photos = photographs(15)
     job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
     turned = replace(job, test=replace(job.test, turned=True))
-    shared = Shared("cpu", Stopwatch())
+    shared = JobCache("cpu", Stopwatch())
     upright, other = (shared.windows(one, TEST) for one in (job, turned))
     assert upright.photographs == other.photographs
     assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)
@@ -749,7 +750,7 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
 
 
 def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
-    leaves = Source(load_registry().images("leaves"))
+    leaves = Source(load_registry().get(Images, "leaves"))
 
     def of_job(seen: Observation) -> list[Reading]:
         around = seen.surrounded()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posbench.bench import experiments
-from posbench.bench.config import Selection, select
+from posbench.bench.config import RunConfig, load_config
 from posbench.bench.plan import make_plan
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
@@ -32,10 +32,10 @@ def test_an_unknown_one_is_answered_with_the_nearest() -> None:
 
 def crossed(name: str) -> list[dict[str, str]]:
     """What the rows of an experiment will say of themselves, planned as the command line plans it."""
-    from posbench.bench.resolve import gather
+    from posbench.bench.resolve import resolve_config
 
-    selection = select(None, {"experiment": name, "weights": ["random"], "device": "cpu", "precision": "fp32"})
-    plan = make_plan(gather(selection, load_registry(), download=False).ingredients)
+    config = load_config(None, {"experiment": name, "weights": ["random"], "device": "cpu", "precision": "fp32"})
+    plan = make_plan(resolve_config(config, load_registry(), download=False).plan_inputs)
     return [
         {
             "backbone": cell.job.backbone.name,
@@ -61,8 +61,8 @@ def test_every_published_number_of_the_table_is_beside_a_measurement(name: str) 
 def test_the_command_line_is_over_yaml_is_over_the_experiment(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("experiment: islam2020-table3\ntargets: [V]\ntrain-count: 10\n")
-    chosen = select(path, {"train_count": 20})
-    assert chosen == Selection(
+    chosen = load_config(path, {"train_count": 20})
+    assert chosen == RunConfig(
         experiment="islam2020-table3",
         backbones=("vgg16",),
         paddings=("zero",),
@@ -80,9 +80,9 @@ def test_a_printed_experiment_is_the_experiment(posbench: Callable[..., Ran]) ->
     printed = posbench("experiment", "islam2020-table2b")
     assert printed.code == 0
     Path("copy.yaml").write_text(printed.out, encoding="utf-8")
-    by_name = select(None, {"experiment": "islam2020-table2b"})
-    copy = select(Path("copy.yaml"), {})
-    assert copy == Selection(**{**vars(by_name), "experiment": None})
+    by_name = load_config(None, {"experiment": "islam2020-table2b"})
+    copy = load_config(Path("copy.yaml"), {})
+    assert copy == RunConfig(**{**vars(by_name), "experiment": None})
 
 
 def test_they_are_listed(posbench: Callable[..., Ran]) -> None:

@@ -28,11 +28,11 @@ from tests.factories import (
     backbone,
     control,
     folder,
-    ingredients,
     metric,
     never,
     padding,
     plan,
+    plan_inputs,
     readout,
     target,
 )
@@ -390,13 +390,13 @@ def test_a_readout_that_never_draws_enough_is_a_plain_error() -> None:
 
 
 def test_planning_imports_no_torch() -> None:
-    code = "import posbench.plan, posbench.ingredients, sys; sys.exit('torch' in sys.modules)"
+    code = "import posbench.bench.plan, posbench.bench.resolve, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_plan_is_pure() -> None:
     # Every function of `tests.factories` raises when it is called, and so far none was but `grid`.
-    first, second = make_plan(ingredients()), make_plan(ingredients())
+    first, second = make_plan(plan_inputs()), make_plan(plan_inputs())
     assert [cell.id for cell in first.cells] == [cell.id for cell in second.cells]
     assert isinstance(first.cells[0], Cell)
     assert isinstance(first.cells[0].job, Job)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posbench.bench.scoring import flatten_degenerate, interval, score
+from posbench.bench.records import Score
+from posbench.bench.scoring import flatten_degenerate, interval, summarised, values
 from posbench.builtin.metrics.scores import spc
 from posbench.core.errors import PosbenchError
 from posbench.plugin.components import Metric
@@ -21,6 +22,10 @@ TARGET = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
 
 def metric(function: Any, name: str = "made") -> Metric:
     return Metric(name=name, summary="", version="1", score=function)
+
+
+def score(scored_by: Metric, predictions: torch.Tensor, target: torch.Tensor, photographs: list[str]) -> Score:
+    return summarised(scored_by, values(scored_by, predictions, target), photographs)
 
 
 def corner(predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from posbench.builtin.metrics.ppp import patterns
 from posbench.core.errors import Inapplicable
 from posbench.data.crops import cut
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
-from posbench.plugin.components import Backbone, Padding
+from posbench.network.forward import ForwardPass
+from posbench.plugin.components import Backbone, Images, Padding
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
 
@@ -91,10 +91,10 @@ def test_circular_padding_adds_nothing_on_a_torus_and_zeros_do() -> None:
     torch.manual_seed(0)
     backbone = Backbone(name="small", summary="", version="1", build=Small, taps=1)
     network, registry = backbone.build().eval(), load_registry()
-    leaves = registry.images("leaves")
+    leaves = registry.get(Images, "leaves")
     _, test = cut(leaves, leaves, 1, 6, 64, pieces=True)
     of = {
-        name: extract(Pass(network, backbone, registry.get(Padding, name)), test, grid=32)
+        name: extract(ForwardPass(network, backbone, registry.get(Padding, name)), test, grid=32)
         for name in ("zero", "circular", "surround")
     }
     (none,), (some,) = (patterns(of[name], of["surround"], test.photographs) for name in ("circular", "zero"))

@@ -27,10 +27,10 @@ from posbench.core.errors import PosbenchError
 from posbench.data.crops import cut
 from posbench.network.build import build
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.weights import Request, resolve
-from posbench.plugin.components import Backbone, Target
-from posbench.plugin.features import Features, rooms
+from posbench.plugin.components import Backbone, Images, Target
+from posbench.plugin.features import Features, allocate_taps
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
 
@@ -154,8 +154,10 @@ def lite0() -> tuple[Features, Features]:
     weights, problem = resolve(record, Request(), [0], download=False)
     assert problem is None
     network = build(record, weights[0])
-    photos = REGISTRY.images("photos")
-    train, test = (extract(Pass(network, record), windows, grid=28) for windows in cut(photos, photos, 48, 32, 224))
+    photos = REGISTRY.get(Images, "photos")
+    train, test = (
+        extract(ForwardPass(network, record), windows, grid=28) for windows in cut(photos, photos, 48, 32, 224)
+    )
     return train, test
 
 
@@ -352,7 +354,9 @@ def test_it_is_aligning_and_then_a_convolution_and_its_adjoint(
 
 def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
     apart = noise(3, 20, [(8, 3), (8, 5), (4, 6), (8, 2)], 8)
-    beside = Features(tuple(rooms([tap.shape for tap in apart.taps], [torch.float32] * 4, torch.device("cpu"))), 8)
+    beside = Features(
+        tuple(allocate_taps([tap.shape for tap in apart.taps], [torch.float32] * 4, torch.device("cpu"))), 8
+    )
     for room, tap in zip(beside.taps, apart.taps, strict=True):
         room.copy_(tap)
     assert [tap.shape[3] for tap in beside.merged().taps] == [8, 6, 2]

@@ -44,7 +44,7 @@ def rows(text: str) -> list[Row]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def told(ran: Ran, code: int, *pieces: str) -> None:
+def assert_message(ran: Ran, code: int, *pieces: str) -> None:
     """One line on standard error that holds these pieces, nothing on standard output, and this exit code."""
     assert ran.err.startswith("posbench: "), ran.err
     assert ran.err.count("\n") == 1, ran.err
@@ -141,7 +141,7 @@ class TestRun:
         assert float(table[0]["spc"]) == objects[0]["spc"]
 
     def test_standard_output_takes_one_form_and_is_asked_for_before_anything_runs(self, posbench: Posbench) -> None:
-        told(posbench(*RUN, "--quiet", "--weights", "random", "--json", "--csv", "-"), 2, "--json", "--csv -")
+        assert_message(posbench(*RUN, "--quiet", "--weights", "random", "--json", "--csv", "-"), 2, "--json", "--csv -")
         assert not Path("posbench.db").exists()
 
     def test_quiet_says_nothing_on_standard_error(self, posbench: Posbench) -> None:
@@ -192,8 +192,8 @@ class TestRun:
         assert spare.code == 0
         assert "shard 9/9 holds nothing" in spare.err
         for wrong in ("0/2", "3/2", "2", "a/b", "-1/2", "1/0"):
-            told(posbench(*RUN, f"--shard={wrong}"), 2, "give i/n with i from 1 to n, such as 2/8")
-        told(posbench("merge", "1.db", "-o", "all.db"), 2, "'all.db' exists: name another file")
+            assert_message(posbench(*RUN, f"--shard={wrong}"), 2, "give i/n with i from 1 to n, such as 2/8")
+        assert_message(posbench("merge", "1.db", "-o", "all.db"), 2, "'all.db' exists: name another file")
 
     def test_controls_without_what_a_verdict_rests_on_say_so(self, posbench: Posbench) -> None:
         asked = ("--controls", "permuted", "--targets", "H", "--paddings", "zero", "--dry-run")
@@ -212,8 +212,8 @@ class TestRun:
     def test_the_store_is_never_overwritten_by_a_table(self, posbench: Posbench) -> None:
         assert posbench(*RUN, "--paddings", "zero").code == 0
         for arguments in ((*RUN, "--csv", "./posbench.db"), ("leaderboard", "--markdown", "posbench.db")):
-            told(posbench(*arguments), 2, "is the file of --store: name another")
-        told(posbench("leaderboard", "--csv", "a.txt", "--markdown", "a.txt"), 2, "is the file of --csv")
+            assert_message(posbench(*arguments), 2, "is the file of --store: name another")
+        assert_message(posbench("leaderboard", "--csv", "a.txt", "--markdown", "a.txt"), 2, "is the file of --csv")
         assert posbench("leaderboard").code == 0
 
     def test_a_plan_as_json_is_json_alone(self, posbench: Posbench) -> None:
@@ -239,7 +239,7 @@ class TestRun:
     def test_wrong_usage_is_one_line(
         self, arguments: tuple[str, ...], pieces: tuple[str, ...], posbench: Posbench
     ) -> None:
-        told(posbench(*arguments), 2, *pieces)
+        assert_message(posbench(*arguments), 2, *pieces)
 
     def test_alone_it_shows_its_help(self, posbench: Posbench) -> None:
         ran = posbench()
@@ -250,7 +250,7 @@ class TestRun:
         assert posbench(*RUN, "--metrics", "mae").code == 0
         assert "mae on leaves" in posbench("leaderboard").out
         assert len(rows(posbench("leaderboard", "--csv", "-").out)) > 0
-        told(posbench("leaderboard", "--metric", "spc"), 2, "holds no spc")
+        assert_message(posbench("leaderboard", "--metric", "spc"), 2, "holds no spc")
 
     def test_a_padding_called_as_the_control_is_left_out(self, posbench: Posbench, install: Install) -> None:
         install(
@@ -335,13 +335,13 @@ class TestRun:
     def test_weights_that_do_not_fit_exit_4(self, posbench: Posbench) -> None:
         torch.save({"one.weight": torch.zeros(8, 3, 3, 3)}, "mine.pt")
         ran = posbench(*RUN, "--quiet", "--weights", "tiny=mine.pt")
-        told(ran, 4, "file:mine.pt@", "they lack one.bias, three.bias, three.weight and 2 more")
+        assert_message(ran, 4, "file:mine.pt@", "they lack one.bias, three.bias, three.weight and 2 more")
         Path("text.pt").write_text("no weights")
-        told(posbench(*RUN, "--quiet", "--weights", "tiny=text.pt"), 4, "'text.pt' cannot be read")
+        assert_message(posbench(*RUN, "--quiet", "--weights", "tiny=text.pt"), 4, "'text.pt' cannot be read")
 
     def test_required_weights_that_are_missing_exit_4_before_anything_runs(self, posbench: Posbench) -> None:
         ran = posbench("run", "--backbones", "none,tiny", *SMALL, "--weights", "pretrained")
-        told(ran, 4, "no trained weights for backbone 'tiny'", "--weights tiny=FILE")
+        assert_message(ran, 4, "no trained weights for backbone 'tiny'", "--weights tiny=FILE")
         assert not Path("posbench.db").exists()
 
     @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ class TestRun:
         Path("text.db").write_text("surely no database " * 100)
         with sqlite3.connect("other.db") as other:
             other.execute("CREATE TABLE things (name TEXT)")
-        told(posbench(*RUN, "--quiet", "--weights", "random", *arguments), 2, *pieces)
+        assert_message(posbench(*RUN, "--quiet", "--weights", "random", *arguments), 2, *pieces)
 
     def test_an_image_that_cannot_be_read_is_named(self, posbench: Posbench) -> None:
         Path("pictures").mkdir()
@@ -423,7 +423,7 @@ class TestRun:
             """,
         )
         wanted = (*RUN, "--quiet", "--weights", "random", "--backbones", "tiny,roomy")
-        told(posbench(*wanted), 2, "image size 64 is too small for backbone 'roomy': give --image-size 128")
+        assert_message(posbench(*wanted), 2, "image size 64 is too small for backbone 'roomy': give --image-size 128")
         assert posbench(*wanted, "--image-size", "128", "--targets", "H", "--paddings", "zero").code == 0
 
     def test_a_store_that_brings_code_is_one_line(self, posbench: Posbench) -> None:
@@ -431,7 +431,7 @@ class TestRun:
         with sqlite3.connect("posbench.db") as store:
             store.execute("CREATE TRIGGER no BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'read-only'); END")
         ran = posbench(*RUN, "--quiet", "--weights", "random")
-        told(ran, 2, "'posbench.db'", "--store")
+        assert_message(ran, 2, "'posbench.db'", "--store")
 
     def test_an_interrupt_before_the_first_job_is_130_too(
         self, posbench: Posbench, install: Install, monkeypatch: pytest.MonkeyPatch
@@ -688,7 +688,7 @@ def test_asking_wrongly_for_results_is_one_line_and_exit_2(
     wanted = plan(targets=[target("H"), target("V")])
     with Store(Path("posbench.db")) as store:
         store.save(wanted.cells[0].job, wanted.cells, [scored(cell) for cell in wanted.cells], {})
-    told(posbench(*arguments), 2, *pieces)
+    assert_message(posbench(*arguments), 2, *pieces)
     assert not Path("none.db").exists()
 
 

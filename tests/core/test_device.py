@@ -79,7 +79,7 @@ def test_no_such_precision() -> None:
 
 def test_asking_the_machine_imports_no_torch() -> None:
     code = (
-        "import sys; from posbench.machine import resolve_device, resolve_precision; "
+        "import sys; from posbench.core.device import resolve_device, resolve_precision; "
         "resolve_precision('auto', resolve_device('auto')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

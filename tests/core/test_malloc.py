@@ -59,7 +59,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def said(code: str, **environment: str) -> list[str]:
     """What code prints that can ask whether freed memory stays."""
-    command = [sys.executable, "-c", "from posbench.allocation import *\n" + STAYS + code]
+    command = [sys.executable, "-c", "from posbench.core.malloc import *\n" + STAYS + code]
     env = os.environ | environment
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.split()
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posbench.core.errors import ComponentError, UsageError
-from posbench.data.crops import MARGIN, TEST, TRAIN, centre, crop, cut, deal, folds, windows
+from posbench.data.crops import MARGIN, TEST, TRAIN, centre, crop, cut, folds, split_photographs, windows
 from posbench.data.folder import folder_images
 from posbench.plugin.components import Images
 from posbench.plugin.registry import load_registry
@@ -96,7 +96,7 @@ def test_a_photograph_in_both_sources_serves_training_alone(tmp_path: Path) -> N
 )
 def test_the_images_of_a_fold_stand_together(photographs: int, n_train: int, n_test: int, tmp_path: Path) -> None:
     source = fill(tmp_path / "p", photographs)
-    dealt, _ = deal(source, source, n_test, crossed=True)
+    dealt, _ = split_photographs(source, source, n_test, crossed=True)
     train, test = (
         windows(source, dealt, role, count, 16, pieces=False) for role, count in ((TRAIN, n_train), (TEST, n_test))
     )
@@ -287,16 +287,16 @@ def test_crops_of_one_photograph_differ(tmp_path: Path) -> None:
 
 def test_equal_images_are_one_photograph() -> None:
     registry = load_registry()
-    train, test = cut(registry.images("black"), registry.images("noise"), 5, 4, 32)
+    train, test = cut(registry.get(Images, "black"), registry.get(Images, "noise"), 5, 4, 32)
     assert set(train.photographs) == {"black-train-0"}
     assert not train.pixels.any()
     assert len(set(test.photographs)) == 4
-    white, _ = cut(registry.images("white"), registry.images("black"), 1, 1, 32)
+    white, _ = cut(registry.get(Images, "white"), registry.get(Images, "black"), 1, 1, 32)
     assert (white.pixels == 255).all()
 
 
 def test_noise_is_independent_between_cells_and_channels() -> None:
-    noise = load_registry().images("noise")
+    noise = load_registry().get(Images, "noise")
     (images, _) = cut(noise, noise, 20, 1, 64)
     values = images.pixels / 255
     # Clipping at two standard deviations moves the spread from .25 to .24.

@@ -14,7 +14,7 @@ import torch
 
 from posbench.core import offload as spill
 from posbench.core.errors import UsageError
-from posbench.store.locks import Claims
+from posbench.store.locks import JobLocks
 from tests.cli.test_commands import SMALL
 from tests.forked_cli import Forks, forks
 
@@ -167,11 +167,11 @@ def test_standard_output_that_is_full(
 
 
 def test_the_word_of_what_is_in_hand_needs_room(tmp_path: Path) -> None:
-    with Claims(tmp_path / "s.db") as claims:
+    with JobLocks(tmp_path / "s.db") as claims:
         with full(10), pytest.raises(UsageError, match=r"s\.db-claims' cannot be written \(.*\): make room"):
             claims.take("ab" * 32)
         assert claims.take("cd" * 32)
-        assert claims.unended() == {"cd" * 32}
+        assert claims.unfinished() == {"cd" * 32}
 
 
 def test_features_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

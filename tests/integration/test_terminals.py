@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from posbench.cli.commands import app
 from posbench.core.text import ascii_form
 from posbench.report.wrapping import pieces
-from tests.cli.test_commands import SIZES, rows, told
+from tests.cli.test_commands import SIZES, assert_message, rows
 from tests.conftest import TINY, Ran
 
 Posbench = Callable[..., Ran]
@@ -131,9 +131,9 @@ def test_a_picture_is_written_where_asked_and_named_where_it_cannot_be(
     with Image.open("map.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > picture.height > 400
-    told(posbench("show", cell, "--png", "no-such-folder/map.png"), 2, "cannot be written")
+    assert_message(posbench("show", cell, "--png", "no-such-folder/map.png"), 2, "cannot be written")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    told(posbench("show", cell, "--png", "other.png"), 4, "pip install 'position-bench[report]'")
+    assert_message(posbench("show", cell, "--png", "other.png"), 4, "pip install 'position-bench[report]'")
     assert not Path("other.png").exists()
 
 

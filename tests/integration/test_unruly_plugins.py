@@ -17,13 +17,13 @@ import torch
 from posbench.core.errors import ComponentError, Inapplicable
 from posbench.plugin.components import Metric, Padding
 from posbench.plugin.observation import Observation, Reading
-from posbench.plugin.sandbox import settled, told
+from posbench.plugin.sandbox import isolated_state, naming_errors
 from posbench.runner.jobs import run
 from posbench.runner.local import Here
 from posbench.store.store import Store
 from tests.bench.test_engine import Log, plan
 from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import told as said
+from tests.cli.test_commands import assert_message as said
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -441,13 +441,13 @@ def test_states_are_as_before_and_begin_alike() -> None:
     wanted = draw(), draw()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     first = draw()
-    with settled("a"):
+    with isolated_state("a"):
         one = draw()
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
-    with settled("a"):
+    with isolated_state("a"):
         assert draw() == one
-    with settled("b"):
+    with isolated_state("b"):
         assert draw() != one
     assert (first, draw()) == wanted
     assert torch.is_grad_enabled()
@@ -457,7 +457,7 @@ def test_states_are_as_before_and_begin_alike() -> None:
 def test_what_is_raised_is_told_once_and_posbenchs_own_errors_as_they_are() -> None:
     def fail(error: BaseException) -> None:
         edge = Padding(name="edge", summary="", version="1", pad=lambda x, sides: x)
-        with told(edge), told(Padding(name="inner", summary="", version="1")):
+        with naming_errors(edge), naming_errors(Padding(name="inner", summary="", version="1")):
             raise error
 
     with pytest.raises(ComponentError, match=r"^padding 'inner': OSError: gone$"):

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from posbench.core.errors import PosbenchError
-from posbench.data.crops import Pixels, Windows
+from posbench.data.crops import Crops, Pixels
 from posbench.network import forward as passes
 from posbench.network.build import build
 from posbench.network.extract import extract
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Padding
 from posbench.plugin.features import Features
@@ -25,8 +25,8 @@ from posbench.plugin.registry import load_registry
 REGISTRY = load_registry()
 
 
-def windows(pixels: Pixels) -> Windows:
-    return Windows(pixels, tuple(map(str, range(len(pixels)))))
+def windows(pixels: Pixels) -> Crops:
+    return Crops(pixels, tuple(map(str, range(len(pixels)))))
 
 
 def some(count: int, side: int = 64) -> Pixels:
@@ -48,7 +48,7 @@ class Taps(nn.Module):
 
 def passed(network: nn.Module, pixels: Pixels, taps: int = 1, **options: Any) -> Features:
     record = Backbone(name="made", summary="", version="1", build=lambda: network, taps=taps)
-    return extract(Pass(network, record), windows(pixels), **({"grid": 8} | options))
+    return extract(ForwardPass(network, record), windows(pixels), **({"grid": 8} | options))
 
 
 @pytest.mark.parametrize("padding", [None, "circular"])
@@ -58,7 +58,7 @@ def test_taps_are_those_of_a_plain_loop(padding: str | None, monkeypatch: pytest
     record, pixels = REGISTRY.get(Backbone, "resnet18"), some(10)
     network = build(record, Weights("random:0", seed=0))
     strategy = REGISTRY.get(Padding, padding) if padding else None
-    got = extract(Pass(network, record, strategy), windows(pixels), grid=8)
+    got = extract(ForwardPass(network, record, strategy), windows(pixels), grid=8)
     assert [tuple(tap.shape) for tap in got.taps] == [(10, 8, 8, 64), (10, 8, 8, 128), (10, 4, 4, 256), (10, 2, 2, 512)]
     plain = record.build().eval()
     plain.load_state_dict(network.state_dict())
@@ -124,7 +124,8 @@ def test_bfloat16_stays_near_float32() -> None:
     record, pixels = REGISTRY.get(Backbone, "resnet18"), some(2)
     network = build(record, Weights("random:0", seed=0))
     full, half = (
-        extract(Pass(network, record, precision=precision), windows(pixels), grid=8) for precision in ("fp32", "bf16")
+        extract(ForwardPass(network, record, precision=precision), windows(pixels), grid=8)
+        for precision in ("fp32", "bf16")
     )
     for a, b in zip(full.taps, half.taps, strict=True):
         assert (a.dtype, b.dtype) == (torch.float32, torch.bfloat16)

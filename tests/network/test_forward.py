@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from posbench.core.errors import Inapplicable
-from posbench.data.crops import Pixels, Windows, centre, cut
+from posbench.data.crops import Crops, Pixels, centre, cut
 from posbench.network.build import build, normalise
-from posbench.network.forward import Pass
+from posbench.network.forward import ForwardPass
 from posbench.network.padding import apply
 from posbench.network.receptive_field import Following
 from posbench.network.weights import Weights
@@ -33,8 +33,8 @@ def some(count: int, side: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def windows(pixels: Pixels, pieces: tuple[Pixels, ...] = ()) -> Windows:
-    return Windows(pixels, tuple(f"photo-{i}" for i in range(len(pixels))), pieces)
+def windows(pixels: Pixels, pieces: tuple[Pixels, ...] = ()) -> Crops:
+    return Crops(pixels, tuple(f"photo-{i}" for i in range(len(pixels))), pieces)
 
 
 def made(make: Callable[[], nn.Module], taps: int = 1) -> tuple[nn.Module, Backbone]:
@@ -48,7 +48,7 @@ def timm(name: str) -> tuple[nn.Module, Backbone]:
     return build(record, Weights("random:0", seed=0)), record
 
 
-def all_taps(run: Pass, images: Windows) -> list[torch.Tensor]:
+def all_taps(run: ForwardPass, images: Crops) -> list[torch.Tensor]:
     """The taps of all windows, in their order."""
     batches = list(run.batches(images))
     order = np.argsort(np.concatenate([numbers for numbers, _ in batches]))
@@ -63,7 +63,7 @@ def test_the_noise_of_a_stochastic_padding_is_decided_by_the_images_alone() -> N
         return nn.functional.pad(x, sides)
 
     padding = Padding(name="noise", summary="", version="1", pad=noise, stochastic=True)
-    run = Pass(*made(Residual, 2), padding)
+    run = ForwardPass(*made(Residual, 2), padding)
 
     def seen(pixels: Pixels) -> torch.Tensor:
         """What the images draw in all batches and layers."""
@@ -122,7 +122,7 @@ def without_padding(network: Residual, image: torch.Tensor) -> list[torch.Tensor
 def test_valid_is_convolution_without_padding_cropped_to_common_cells(side: int, gated: bool) -> None:
     network, record = made(lambda: Residual(gated), taps=2)
     images = windows(some(3, side))
-    run = Pass(network, record, VALID)
+    run = ForwardPass(network, record, VALID)
     assert run.prepare(images) == ""
     expected = without_padding(network, normalise(torch.from_numpy(images.pixels), record))  # type: ignore[arg-type]
     for got, wanted in zip(all_taps(run, images), expected, strict=True):
@@ -151,26 +151,29 @@ def test_cells_that_padding_does_not_reach_are_the_same_under_all(padding: str) 
 def test_a_tap_without_free_cells_names_the_size_that_has_some() -> None:
     network, record = timm("resnet18")
     with pytest.raises(Inapplicable) as caught:
-        Pass(network, record, VALID).prepare(windows(some(1, 224)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, 224)))
     assert str(caught.value) == "padding reaches every cell of tap 4 at 224 px: give --image-size 442 or more"
     for size, cells in ((441, 0), (442, 1), (512, 3)):
         images = windows(some(1, size))
         if cells:
-            assert Pass(network, record, VALID).prepare(images) == ""
-            assert [tap.shape[-2:] for tap in all_taps(Pass(network, record, VALID), images)][-1] == (cells, cells)
+            assert ForwardPass(network, record, VALID).prepare(images) == ""
+            assert [tap.shape[-2:] for tap in all_taps(ForwardPass(network, record, VALID), images)][-1] == (
+                cells,
+                cells,
+            )
         else:
             with pytest.raises(Inapplicable, match="442"):
-                Pass(network, record, VALID).prepare(images)
+                ForwardPass(network, record, VALID).prepare(images)
 
 
 def test_a_gate_without_free_cells_is_found_too() -> None:
     network, record = timm("mobilenetv3_small_050")
     with pytest.raises(Inapplicable, match=r"padding reaches every cell of .* give --image-size \d+ or more") as caught:
-        Pass(network, record, VALID).prepare(windows(some(1, 64)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, 64)))
     (size,) = re.findall(r"--image-size (\d+)", str(caught.value))
-    assert Pass(network, record, VALID).prepare(windows(some(1, int(size)))) == ""
+    assert ForwardPass(network, record, VALID).prepare(windows(some(1, int(size)))) == ""
     with pytest.raises(Inapplicable):
-        Pass(network, record, VALID).prepare(windows(some(1, int(size) - 1)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, int(size) - 1)))
 
 
 @pytest.mark.parametrize(("name", "size", "enough"), [("tf_mobilenetv3_small_100", 112, 640), ("dla34", 128, 639)])
@@ -178,10 +181,10 @@ def test_the_smallest_size_where_padding_or_the_network_depends_on_the_size(name
     # TensorFlow-style padding is another at odd sizes, and DLA refuses most.
     network, record = timm(name)
     with pytest.raises(Inapplicable, match=f"--image-size {enough} or more"):
-        Pass(network, record, VALID).prepare(windows(some(1, size)))
-    assert Pass(network, record, VALID).prepare(windows(some(1, enough))) == ""
+        ForwardPass(network, record, VALID).prepare(windows(some(1, size)))
+    assert ForwardPass(network, record, VALID).prepare(windows(some(1, enough))) == ""
     with pytest.raises((Inapplicable, RuntimeError)):
-        Pass(network, record, VALID).prepare(windows(some(1, enough - 1)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, enough - 1)))
 
 
 def test_attention_over_cells_is_not_cut_off_silently() -> None:
@@ -196,7 +199,7 @@ def test_attention_over_cells_is_not_cut_off_silently() -> None:
 
     network, record = made(Attention)
     with pytest.raises(Inapplicable, match="padding reaches all cells of tap 1 in ways that cannot be cut off"):
-        Pass(network, record, VALID).prepare(windows(some(1, 16)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, 16)))
 
 
 @pytest.mark.parametrize("border", [VALID, SURROUND])
@@ -208,10 +211,10 @@ def test_a_network_whose_cells_cannot_be_followed_is_refused(border: Padding) ->
     network, record = made(Patches)
     pixels = some(1, 64)
     with pytest.raises(Inapplicable, match="not known which pixels tap 1 depends on"):
-        Pass(network, record, border).prepare(windows(pixels, (some(1, 96)[0],)))
+        ForwardPass(network, record, border).prepare(windows(pixels, (some(1, 96)[0],)))
 
 
-def framed(whole: Pixels, size: int) -> Windows:
+def framed(whole: Pixels, size: int) -> Crops:
     """The middle windows of larger images, which are their surroundings."""
     return windows(np.stack([centre(image, size, size) for image in whole]), tuple(whole))
 
@@ -221,7 +224,7 @@ def test_surround_is_the_larger_image_at_the_same_place(rows: int, columns: int)
     network, record = made(Residual, taps=2)
     whole = np.random.default_rng(0).integers(0, 256, (3, 32 + 2 * rows, 32 + 2 * columns, 3), dtype=np.uint8)
     pixels = np.stack([centre(image, 32, 32) for image in whole])
-    run = Pass(network, record, SURROUND)
+    run = ForwardPass(network, record, SURROUND)
     images = windows(pixels, tuple(whole))
     assert run.prepare(images) == ("margin 8 px" if rows == 8 else "margin 4 to 12 px, as photographs allow")
     with torch.inference_mode():
@@ -234,10 +237,10 @@ def test_surround_is_the_larger_image_at_the_same_place(rows: int, columns: int)
 def test_enough_margin_makes_padding_invisible() -> None:
     # The receptive field reaches 5 pixels beyond the window; with 8 around it, nothing that padding holds arrives.
     network, record = made(Residual, taps=2)
-    run = Pass(network, record, SURROUND)
+    run = ForwardPass(network, record, SURROUND)
     images = framed(some(2, 48), 32)
     assert "beyond" not in run.prepare(images)
-    other = Pass(network, record, Padding(name="both", summary="", version="1", border="surround", pad=ones))
+    other = ForwardPass(network, record, Padding(name="both", summary="", version="1", border="surround", pad=ones))
     for a, b in zip(all_taps(run, images), all_taps(other, images), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
@@ -250,7 +253,7 @@ def test_windows_of_one_set_may_have_different_margins() -> None:
     network, record = made(Residual, taps=2)
     pieces = [some(1, side, seed)[0] for seed, side in enumerate((48, 40, 48, 37, 48))]
     images = windows(np.stack([centre(piece, 32, 32) for piece in pieces]), tuple(pieces))
-    run = Pass(network, record, SURROUND)
+    run = ForwardPass(network, record, SURROUND)
     assert run.prepare(images) == (
         "margin 2 to 8 px, as photographs allow; the network sees up to 4 px beyond the window"
     )
@@ -266,13 +269,13 @@ def test_a_photograph_without_room_is_named() -> None:
     pieces = (some(1, 96)[0], some(1, 65)[0])
     images = windows(np.stack([centre(piece, 64, 64) for piece in pieces]), pieces)
     with pytest.raises(Inapplicable, match="photograph photo-1 leaves less than 2 px"):
-        Pass(network, record, SURROUND).prepare(images)
+        ForwardPass(network, record, SURROUND).prepare(images)
 
 
 def test_a_margin_smaller_than_the_networks_step_names_the_size() -> None:
     network, record = timm("resnet18")
     with pytest.raises(Inapplicable) as caught:
-        Pass(network, record, SURROUND).prepare(framed(some(1, 100), 64))
+        ForwardPass(network, record, SURROUND).prepare(framed(some(1, 100), 64))
     assert str(caught.value) == (
         "at 64 px the margin is 18 px, less than one step of the network (32 px): give --image-size 112 or more"
     )
@@ -280,7 +283,7 @@ def test_a_margin_smaller_than_the_networks_step_names_the_size() -> None:
 
 def test_gates_that_see_the_margin_are_told() -> None:
     network, record = made(lambda: Residual(gated=True), taps=2)
-    note = Pass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
+    note = ForwardPass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
     assert note == "margin 8 px; 1 operation sees all of the margin, the first in the network itself"
 
 
@@ -293,10 +296,10 @@ def test_normalisation_over_the_margin_is_told() -> None:
         return Taps(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4))
 
     network, record = made(make)
-    note = Pass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
+    note = ForwardPass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
     assert note == "margin 8 px; 1 operation sees all of the margin, the first in 1"
     with pytest.raises(Inapplicable, match="in ways that cannot be cut off"):
-        Pass(network, record, VALID).prepare(windows(some(1, 32)))
+        ForwardPass(network, record, VALID).prepare(windows(some(1, 32)))
 
 
 def test_a_strategy_that_answers_operations_refuses_a_pad_that_none_reads() -> None:
@@ -311,20 +314,20 @@ def test_a_strategy_that_answers_operations_refuses_a_pad_that_none_reads() -> N
     network, record = made(Apart)
     images = windows(some(1, 16))
     with pytest.raises(Inapplicable, match="pads a map that no convolution or pooling reads as it is, and partial"):
-        Pass(network, record, REGISTRY.get(Padding, "partial")).prepare(images)
-    assert Pass(network, record, REGISTRY.get(Padding, "reflect")).prepare(images) == ""
+        ForwardPass(network, record, REGISTRY.get(Padding, "partial")).prepare(images)
+    assert ForwardPass(network, record, REGISTRY.get(Padding, "reflect")).prepare(images) == ""
 
 
 def test_a_network_with_three_dimensional_convolutions_is_built_and_refused() -> None:
     network, record = timm("lambda_resnet26t")
     images = windows(some(1, 256))
-    assert Pass(network, record).prepare(images) == ""
+    assert ForwardPass(network, record).prepare(images) == ""
     with pytest.raises(Inapplicable, match=r"padding cannot reach conv.* in stages.2.1.self_attn.conv_lambda"):
-        Pass(network, record, REGISTRY.get(Padding, "circular")).prepare(images)
+        ForwardPass(network, record, REGISTRY.get(Padding, "circular")).prepare(images)
 
 
 def test_pieces_hold_the_same_windows_that_every_padding_sees(tmp_path: Any) -> None:
-    photos = REGISTRY.images("photos")
+    photos = REGISTRY.get(Images, "photos")
     plain, with_pieces = (cut(photos, photos, 20, 12, 64, pieces=pieces) for pieces in (False, True))
     for one, two in zip(plain, with_pieces, strict=True):
         assert np.array_equal(one.pixels, two.pixels)
@@ -335,7 +338,7 @@ def test_pieces_hold_the_same_windows_that_every_padding_sees(tmp_path: Any) -> 
 
 
 def test_leaves_are_surrounded_by_their_torus() -> None:
-    leaves = REGISTRY.images("leaves")
+    leaves = REGISTRY.get(Images, "leaves")
     (train, _) = cut(leaves, leaves, 2, 1, 64, pieces=True)
     for piece, window in zip(train.pieces, train.pixels, strict=True):
         assert piece.shape == (100, 100, 3)

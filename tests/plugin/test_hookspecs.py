@@ -73,7 +73,7 @@ def metrics(registry: Registry) -> None:
 
 
 def images(registry: Registry) -> None:
-    static = registry.images("static")
+    static = registry.get(Images, "static")
     train, test = cut(static, static, 2, 2, 16)
     drawn = np.concatenate([train.pixels, test.pixels])
     assert drawn.shape == (4, 16, 16, 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from posbench.bench.resolve import find_images
 from posbench.core.errors import PosbenchError, UsageError
 from posbench.plugin.components import Backbone, Padding, Target
 from posbench.plugin.registry import load_registry
@@ -177,8 +178,8 @@ def test_a_name_like_no_other_is_answered_with_where_to_look() -> None:
 
 def test_built_ins_come_first_and_by_the_same_door() -> None:
     registry = load_registry()
-    assert {plugin.distribution for plugin in registry.plugins[:7]} == {"position-bench"}
-    assert [plugin.error for plugin in registry.plugins if plugin.distribution == "position-bench"] == [None] * 7
+    assert {plugin.distribution for plugin in registry.plugins[:8]} == {"position-bench"}
+    assert [plugin.error for plugin in registry.plugins if plugin.distribution == "position-bench"] == [None] * 8
     assert registry.names("target")[:5] == ["H", "V", "G", "HS", "VS"]
 
 
@@ -198,11 +199,11 @@ def test_a_search_for_a_backbone_that_raises_names_its_plugin(install: Callable[
 def test_images_by_path(tmp_path: Path) -> None:
     registry = load_registry()
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
-    assert registry.images(str(tmp_path)).label.startswith("folder:")
+    assert find_images(registry, str(tmp_path)).label.startswith("folder:")
     with pytest.raises(UsageError, match="does not exist: give a folder of images or one of photos, leaves"):
-        registry.images(str(tmp_path / "nowhere"))
+        find_images(registry, str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="is a file, not a folder"):
-        registry.images(str(tmp_path / "a.png"))
+        find_images(registry, str(tmp_path / "a.png"))
 
 
 def test_a_component_may_be_given_beside_those_of_plugins() -> None:
@@ -219,7 +220,7 @@ def test_a_component_may_be_given_beside_those_of_plugins() -> None:
 
 def test_a_given_component_needs_a_name_of_its_own() -> None:
     registry = load_registry()
-    with pytest.raises(UsageError, match=r"padding 'zero' is not alone, posbench .* offers one of this name"):
+    with pytest.raises(UsageError, match=r"padding 'zero' is not alone, position-bench .* offers one of this name"):
         registry.give(Padding(name="zero", summary="", version="9"))
     registry.give(Padding(name="mine", summary="", version="1"))
     with pytest.raises(UsageError, match="padding 'mine' is not alone, two were given"):

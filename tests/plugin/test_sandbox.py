@@ -20,10 +20,10 @@ from posbench.core.errors import ComponentError, UsageError
 from posbench.core.processes import interruptible
 from posbench.plugin import sandbox as guests
 from posbench.plugin.components import Padding
-from posbench.plugin.sandbox import tried
+from posbench.plugin.sandbox import call_in_subprocess
 from posbench.runner import scheduler as scheduling
 from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import told as said
+from tests.cli.test_commands import assert_message as said
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -261,16 +261,19 @@ def test_a_trial_is_ended_when_it_is_late() -> None:
     with pytest.raises(
         ComponentError, match=r"^padding 'edge' of posbench-edge 1\.0: it took longer than --time-limit"
     ):
-        tried(guest, lambda: time.sleep(60), 0.2)
+        call_in_subprocess(guest, lambda: time.sleep(60), 0.2)
     assert time.monotonic() - began < 30
 
     def fail() -> None:
         raise UsageError("no")
 
     with pytest.raises(UsageError, match=r"^no$"):
-        tried(guest, fail)
-    assert tried(guest, os.getpid) != os.getpid()
-    assert tried(Padding(name="zero", summary="", version="1", offered_by="posbench 1.0"), os.getpid) == os.getpid()
+        call_in_subprocess(guest, fail)
+    assert call_in_subprocess(guest, os.getpid) != os.getpid()
+    assert (
+        call_in_subprocess(Padding(name="zero", summary="", version="1", offered_by="position-bench 1.0"), os.getpid)
+        == os.getpid()
+    )
 
 
 def test_one_interrupt_of_a_whole_terminal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +292,7 @@ def test_one_interrupt_of_a_whole_terminal_is_one(monkeypatch: pytest.MonkeyPatc
     with ours, theirs, interruptible():
         before = signal.set_wakeup_fd(theirs.fileno())
         try:
-            assert tried(guest, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])) == set()
+            assert call_in_subprocess(guest, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])) == set()
         finally:
             signal.set_wakeup_fd(before)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()

@@ -10,7 +10,7 @@ import pytest
 
 from posbench.bench.controls import chosen, with_controls
 from posbench.bench.plan import Cell
-from posbench.bench.records import Outcome, StoredScore
+from posbench.bench.records import Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.core.statistics import interval
 from posbench.plugin.components import Padding
@@ -27,7 +27,7 @@ PHOTOGRAPHS = [f"photo-{i}" for i in range(13)]
 def outcome(cell: Cell, shift: float) -> Outcome:
     """SPC that rises from photograph to photograph, and by a shift."""
     by = {name: i / 100 + shift for i, name in enumerate(PHOTOGRAPHS)}
-    score = StoredScore("spc", "1", *interval(list(by.values())), by)
+    score = Score("spc", "1", *interval(list(by.values())), by)
     return Outcome(cell.identity(), "ok", n_test_photos=len(by), scores=[score])
 
 

@@ -112,5 +112,5 @@ def test_a_png_holds_both_maps_in_the_same_colours() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingError, match=r"pip install 'posbench\[report\]'"):
+    with pytest.raises(MissingError, match=r"pip install 'position-bench\[report\]'"):
         png([("one", RISING)], "", "")

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench.bench.records import Outcome, StoredReading, StoredScore
+from posbench.bench.records import Measurement, Outcome, Score
 from posbench.core.errors import UsageError
+from posbench.report.publish import contents
 from posbench.report.rows import rows
 from posbench.store import bundle as publication
 from posbench.store.store import Store
@@ -23,12 +24,12 @@ from tests.conftest import Ran
 from tests.factories import metric, padding, plan, target
 
 SPC = metric("spc")
-READING = StoredReading("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
+READING = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
 
 
 def outcome(cell: Any) -> Outcome:
     value = 0.1 + len(cell.job.padding.name) / 30
-    scores = [StoredScore("spc", "1", value, value - 0.1, value + 0.1, {"a@1": value, "b@2": value})]
+    scores = [Score("spc", "1", value, value - 0.1, value + 0.1, {"a@1": value, "b@2": value})]
     return Outcome(cell.identity(), "ok", "=SUM(A1)", 2, 0.0, 1.25, b"\0" * 16, scores, 12.5)
 
 
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(store: Path, tmp_path: Path) -> Path:
-    publication.write(tmp_path / "out", publication.contents(store, [SPC]))
+    publication.write(tmp_path / "out", contents(store, [SPC]))
     return tmp_path / "out"
 
 
@@ -99,19 +100,19 @@ def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: P
 def test_published_twice_is_the_same_and_new_results_take_the_place_of_old(store: Path, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "README.md").write_text("mine")
-    publication.write(folder, publication.contents(store, [SPC]))
+    publication.write(folder, contents(store, [SPC]))
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after == before | {"README.md": b"mine"}
-    publication.write(folder, publication.contents(store, []) | {"report.html": b"<p>"})
+    publication.write(folder, contents(store, []) | {"report.html": b"<p>"})
     assert b"circular" not in (folder / "leaderboard.md").read_bytes().split(b"networks as a whole")[0]
-    publication.write(folder, publication.contents(store, []))
+    publication.write(folder, contents(store, []))
     # What is no longer published is gone, and only one file vouches.
     assert not (folder / "report.html").exists()
     assert manifest(folder).name not in before
 
 
 def test_what_publish_did_not_write_is_never_overwritten(store: Path, folder: Path, tmp_path: Path) -> None:
-    files = publication.contents(store, [SPC])
+    files = contents(store, [SPC])
     (folder / "leaderboard.md").write_text("my own words")
     with pytest.raises(UsageError, match=r"leaderboard.md' was not written by publish"):
         publication.write(folder, files)
@@ -178,7 +179,7 @@ def lacks(cell: Any, what: str) -> Outcome:
     [("failed", READING, 4), ("score", READING, 4), ("ok", replace(READING, status="failed", value=None), 2)],
 )
 def test_what_failed_or_was_scored_otherwise_replaces_no_result(
-    cells: str, reading: StoredReading, lost: int, posbench: Callable[..., Ran], store: Path, tmp_path: Path
+    cells: str, reading: Measurement, lost: int, posbench: Callable[..., Ran], store: Path, tmp_path: Path
 ) -> None:
     made = plan(targets=[target("H"), target("V")], paddings=[padding("zero"), padding("circular")])
     with Store(tmp_path / "other.db") as opened:
@@ -196,7 +197,7 @@ def test_what_failed_or_was_scored_otherwise_replaces_no_result(
 
 def test_a_folder_published_half_way_can_be_published_again(store: Path, folder: Path) -> None:
     old = {path.name: path.read_bytes() for path in folder.iterdir()}
-    publication.write(folder, publication.contents(store, []))
+    publication.write(folder, contents(store, []))
     # As if the process had ended after the new provenance: the old one and the old files are still there.
     for name, content in old.items():
         (folder / name).write_bytes(content)
@@ -205,7 +206,7 @@ def test_a_folder_published_half_way_can_be_published_again(store: Path, folder:
         publication.read(folder)
     (folder / "leaderboard.csv").write_bytes(old["leaderboard.csv"])
     assert len(publication.read(folder).records) == 4
-    publication.write(folder, publication.contents(store, [SPC]))
+    publication.write(folder, contents(store, [SPC]))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
 
 
@@ -241,7 +242,7 @@ def test_an_empty_store_and_a_plain_folder_say_so(tmp_path: Path) -> None:
     with Store(tmp_path / "empty.db"):
         pass
     with pytest.raises(UsageError, match="holds no cells to publish"):
-        publication.contents(tmp_path / "empty.db", [SPC])
+        contents(tmp_path / "empty.db", [SPC])
     with pytest.raises(UsageError, match="is no published folder"):
         publication.read(tmp_path)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posbench.bench.plan import Cell
-from posbench.bench.records import Outcome, Record, StoredScore
+from posbench.bench.records import CellRecord, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.core.files import write_whole
 from posbench.network.weights import Weights
@@ -29,8 +29,8 @@ BEGINS = (
 ENDS = "degenerate,reach,control,control_of,verdict,seconds,cell_id,posbench_version,created"
 
 
-def record(cell: Cell, outcome: Outcome) -> Record:
-    return Record(cell.id, cell.job.id, outcome, "2025-01-02T03:04:05+00:00", "0.1.0")
+def record(cell: Cell, outcome: Outcome) -> CellRecord:
+    return CellRecord(cell.id, cell.job.id, outcome, "2025-01-02T03:04:05+00:00", "0.1.0")
 
 
 def rows(scores: dict[tuple[str, ...], float | str | None], half: float | None = 0.1, **changes: Any) -> list[Row]:
@@ -62,7 +62,7 @@ def unified(text: str) -> str:
 def test_the_header_begins_and_ends_as_scripts_expect() -> None:
     assert to_csv([]) == BEGINS + "r2,r2_lo,r2_hi," + ENDS + "\n"
     [cell] = plan().cells
-    others = [StoredScore(name, "1", 0.0, None, None) for name in ("zeta", "alpha", "mae")]
+    others = [Score(name, "1", 0.0, None, None) for name in ("zeta", "alpha", "mae")]
     header = to_csv([row(record(cell, scored(cell, scores=others)))]).splitlines()[0]
     further = "r2,r2_lo,r2_hi,alpha,alpha_lo,alpha_hi,zeta,zeta_lo,zeta_hi,"
     assert header == BEGINS + further + ENDS
@@ -105,7 +105,7 @@ def test_a_row_says_all_of_a_cell() -> None:
 
 def test_the_newest_version_of_a_metric_is_shown() -> None:
     [cell] = plan().cells
-    scores = [StoredScore("spc", version, float(version), None, None) for version in ("9", "10", "2")]
+    scores = [Score("spc", version, float(version), None, None) for version in ("9", "10", "2")]
     assert row(record(cell, scored(cell, scores=scores)))["spc"] == 10
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import nn
 
 import posbench as api
-from posbench.bench import config as selection
-from posbench.bench.config import Selection
-from posbench.cli import running as command
+from posbench.bench import config as config
+from posbench.bench.config import RunConfig
+from posbench.cli import run as command
 from posbench.core.errors import Interrupted, MissingError, PosbenchError, UsageError
 from posbench.network.build import build
 from posbench.network.weights import Weights
@@ -79,7 +79,7 @@ def test_its_keywords_are_the_commands() -> None:
     # What only says how the command line prints has no keyword.
     assert python.keys() == (typed - {"json", "quiet"}) | {"progress"}
     assert all(one.default is None for name, one in python.items() if name != "progress")
-    assert python.keys() - {"config", "progress"} <= {field.name for field in selection.fields(selection.Selection)}
+    assert python.keys() - {"config", "progress"} <= {field.name for field in config.fields(config.RunConfig)}
 
 
 @pytest.mark.usefixtures("tiny", "posbench")
@@ -208,9 +208,9 @@ def test_the_command_and_the_function_are_one_run(
 ) -> None:
     asked = []
 
-    def run(selection: Selection, *others: object, **more: object) -> Results:
-        asked.append(selection)
-        return whole(selection, *others, **more)  # type: ignore[arg-type]
+    def run(config: RunConfig, *others: object, **more: object) -> Results:
+        asked.append(config)
+        return whole(config, *others, **more)  # type: ignore[arg-type]
 
     whole = running.run
     monkeypatch.setattr(running, "run", run)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from posbench.bench.config import Selection
+from posbench.bench.config import RunConfig
 from posbench.bench.engine import JobResult, Observer
 from posbench.bench.plan import Plan, Task
 from posbench.core.errors import ComponentError, PosbenchError
@@ -168,7 +168,7 @@ def test_an_executor_that_breaks_its_promise_is_named(
 ) -> None:
     made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
     odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, does))
-    pool = Started.by(odd, Selection(), made, "cpu")
+    pool = Started.by(odd, RunConfig(), made, "cpu")
     with Store(tmp_path / "a.db") as store, pytest.raises(ComponentError, match=message):
         list(run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()))
 
@@ -177,7 +177,7 @@ def test_what_an_executor_loses_has_failed(tmp_path: Path) -> None:
     made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
     odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, lambda found: found[:1]))
     with Store(tmp_path / "a.db") as store:
-        list(run(list(made.tasks()), store, Started.by(odd, Selection(), made, "cpu"), fail_fast=False, observer=Log()))
+        list(run(list(made.tasks()), store, Started.by(odd, RunConfig(), made, "cpu"), fail_fast=False, observer=Log()))
         outcomes = [record.outcome for record in store.records()]
     assert [outcome.status for outcome in outcomes] == ["ok", "failed"]
     assert outcomes[1].reason == "executor 'odd' ended without a result of it"
@@ -188,11 +188,11 @@ def test_an_executor_that_cannot_start_is_named() -> None:
         raise OSError("no room")
 
     with pytest.raises(ComponentError, match="executor 'odd': OSError: no room"):
-        Started.by(Executor(name="odd", summary="", version="1", start=start), Selection(), plan(), "cpu")
+        Started.by(Executor(name="odd", summary="", version="1", start=start), RunConfig(), plan(), "cpu")
 
 
 def test_a_worker_knows_what_is_not_in_its_plan(posbench: Posbench) -> None:
-    worker = Worker(Selection(backbones=("none",), images=("leaves",)))
+    worker = Worker(RunConfig(backbones=("none",), images=("leaves",)))
     with pytest.raises(PosbenchError, match="a worker does not find job 000000000000 in the plan"):
         next(worker.results([("0" * 64, (), ())], Log()))
 

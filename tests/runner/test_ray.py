@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from posbench.bench.config import select
-from posbench.bench.resolve import gather
+from posbench.bench.config import load_config
+from posbench.bench.resolve import resolve_config
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import run
@@ -180,11 +180,11 @@ def test_what_no_node_has_is_told_before_anything_runs(
 @pytest.mark.usefixtures("cluster")
 def test_two_jobs_share_a_gpu(tmp_path: Path) -> None:
     options = {"images": "leaves", "targets": "H", "image_size": 64, "train_count": 4, "test_count": 2}
-    selection = select(None, {**options, "backbones": "tiny", "paddings": "one,other", "device": "cpu"})
-    made = gather(selection, load_registry(), download=False).plan()
+    config = load_config(None, {**options, "backbones": "tiny", "paddings": "one,other", "device": "cpu"})
+    made = resolve_config(config, load_registry(), download=False).plan()
     needs = {"CPU": 1.0, "GPU": 0.5}
     assert _room([node["Resources"] for node in ray.nodes()], needs) == 2  # type: ignore[no-untyped-call]
-    pool = Workers(RayCrew(selection, needs, ours=False), 2)
+    pool = Workers(RayCrew(config, needs, ours=False), 2)
     with Store(tmp_path / "shared.db") as store:
         for _, result in run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()):
             assert result.status == "ok", result.failures

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from posbench.bench.engine import JobResult, struck
+from posbench.bench.engine import JobResult, failed_result
 from posbench.bench.plan import Task, TaskIds
 from posbench.core.errors import PosbenchError
 from posbench.runner.scheduler import Workers
@@ -16,7 +16,7 @@ from tests.bench.test_engine import CIRCULAR, ZERO, H, Log, plan
 
 TASKS = plan(paddings=[ZERO, CIRCULAR], targets=[H]).tasks()
 START: list[Message] = [("hired",), ("ready",)]
-DONE: list[Message] = [("started",), ("saw", 3), ("done", struck(TASKS[0], PosbenchError("as told")))]
+DONE: list[Message] = [("started",), ("saw", 3), ("done", failed_result(TASKS[0], PosbenchError("as told")))]
 DIES: Message = ("dies",)
 
 

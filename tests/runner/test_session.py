@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from posbench.bench.config import Selection, select
+from posbench.bench.config import RunConfig, load_config
 from posbench.bench.engine import JobResult
 from posbench.bench.plan import Job
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
 from posbench.runner import session as running
 from posbench.runner.results import Results
-from posbench.runner.session import Nobody
+from posbench.runner.session import SilentListener
 from tests.conftest import Ran
 
 SMALL = {
@@ -31,7 +31,7 @@ SMALL = {
 }
 
 
-class Notes(Nobody):
+class Notes(SilentListener):
     """An audience that writes down what it hears."""
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ class Notes(Nobody):
         self.heard_of.append(f"heard of {sum(results.spent.states.values())}")
 
 
-def selected(**options: Any) -> Selection:
-    return select(None, {"backbones": "tiny", "store": "kept.db", **SMALL, **options})
+def selected(**options: Any) -> RunConfig:
+    return load_config(None, {"backbones": "tiny", "store": "kept.db", **SMALL, **options})
 
 
 @pytest.mark.usefixtures("tiny", "posbench")
@@ -71,7 +71,7 @@ def test_an_audience_hears_warnings_then_jobs_then_the_results() -> None:
 
 @pytest.mark.usefixtures("tiny", "posbench")
 def test_of_what_is_stored_nothing_is_heard() -> None:
-    first = running.run(selected(), load_registry(), Nobody())
+    first = running.run(selected(), load_registry(), SilentListener())
     notes = Notes()
     again = running.run(selected(), load_registry(), notes)
     assert notes.heard_of == ["warned"]
@@ -81,12 +81,12 @@ def test_of_what_is_stored_nothing_is_heard() -> None:
 
 @pytest.mark.usefixtures("posbench")
 def test_a_shard_without_jobs_has_an_empty_plan(tiny: str) -> None:
-    results = running.run(selected(shard="9/9"), load_registry(), Nobody())
+    results = running.run(selected(shard="9/9"), load_registry(), SilentListener())
     assert results.plan.cells == ()
     assert not Path("kept.db").exists()
 
 
 def test_what_is_to_be_mended_is_raised_before_anything_is_made(posbench: Callable[..., Ran]) -> None:
     with pytest.raises(UsageError, match="unknown backbone"):
-        running.run(selected(backbones="no-such-network"), load_registry(), Nobody())
+        running.run(selected(backbones="no-such-network"), load_registry(), SilentListener())
     assert not Path("kept.db").exists()

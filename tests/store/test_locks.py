@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from posbench.core.errors import UsageError
-from posbench.store.locks import Claims, tidy
+from posbench.store.locks import JobLocks, remove_stale_locks
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
 
@@ -19,9 +19,9 @@ FIRST, SECOND = "ab" * 32, "cd" * 32
 OTHER = """
 import sys
 from pathlib import Path
-from posbench.store.locks import Claims
+from posbench.store.locks import JobLocks
 
-with Claims(Path(sys.argv[1])) as claims:
+with JobLocks(Path(sys.argv[1])) as claims:
     print("ready", flush=True)
     for line in sys.stdin:
         verb, job = line.split()
@@ -54,7 +54,7 @@ def another(store: Path) -> Iterator[Other]:
 
 def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    with Claims(store) as claims, another(store) as other:
+    with JobLocks(store) as claims, another(store) as other:
         assert claims.take(FIRST)
         assert claims.take(FIRST)  # whose own it is
         assert other.ask("take", FIRST) == "False"
@@ -62,7 +62,7 @@ def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
         assert not claims.take(SECOND)
         assert not claims.free([SECOND])
         assert claims.free([SECOND, FIRST])
-        assert claims.unended() == {FIRST, SECOND}
+        assert claims.unfinished() == {FIRST, SECOND}
         assert other.ask("take", FIRST) == "False"  # for having looked, nothing is lost
         claims.drop(FIRST)
         assert other.ask("take", FIRST) == "True"
@@ -70,7 +70,7 @@ def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
 
 def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    with Claims(store) as claims:
+    with JobLocks(store) as claims:
         with another(store) as other:
             assert other.ask("take", FIRST) == "True"
             assert other.ask("take", SECOND) == "True"
@@ -78,34 +78,34 @@ def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> No
             assert not claims.free([FIRST])
             other.process.kill()
         assert claims.free([FIRST])
-        assert claims.unended() == {FIRST}
+        assert claims.unfinished() == {FIRST}
     # Whoever comes next learns of it too.
-    with Claims(store) as claims:
-        assert claims.unended() == {FIRST}
+    with JobLocks(store) as claims:
+        assert claims.unfinished() == {FIRST}
         assert claims.take(FIRST)
         claims.drop(FIRST)
-        assert claims.unended() == set()
+        assert claims.unfinished() == set()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("stored", "stays"), [({FIRST}, False), (set(), True)])
 def test_what_a_death_left_goes_once_all_of_it_is_stored(stored: set[str], stays: bool, tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    tidy(store, stored.__contains__)
+    remove_stale_locks(store, stored.__contains__)
     assert list(tmp_path.iterdir()) == []
     with another(store) as other:
         assert other.ask("take", FIRST) == "True"
-        tidy(store, stored.__contains__)
+        remove_stale_locks(store, stored.__contains__)
         assert (tmp_path / "s.db-claims").exists()  # in use
         other.process.kill()
         other.process.wait()
-    tidy(store, stored.__contains__)
+    remove_stale_locks(store, stored.__contains__)
     assert (tmp_path / "s.db-claims").exists() == stays
 
 
 def test_a_run_that_is_abandoned_cleanly_leaves_nothing(tmp_path: Path) -> None:
     def abandoned() -> None:
-        with Claims(tmp_path / "s.db") as claims:
+        with JobLocks(tmp_path / "s.db") as claims:
             claims.take(FIRST)
             raise KeyboardInterrupt
 
@@ -122,7 +122,7 @@ def test_what_went_wrong_first_is_what_is_told(
         raise OSError(28, "No space left on device")
 
     def ended() -> None:
-        with Claims(tmp_path / "s.db") as claims:
+        with JobLocks(tmp_path / "s.db") as claims:
             claims.take(FIRST)
             monkeypatch.setattr("posbench.store.locks.os.write", full)
             if error:
@@ -135,11 +135,11 @@ def test_what_went_wrong_first_is_what_is_told(
 def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
     with another(store) as other:
-        with Claims(store):
+        with JobLocks(store):
             pass
         assert (tmp_path / "s.db-claims").exists()
         assert other.ask("take", FIRST) == "True"
-        with Claims(store) as claims:
+        with JobLocks(store) as claims:
             assert not claims.take(FIRST)
         assert other.process.stdin is not None
         other.process.stdin.close()
@@ -150,11 +150,11 @@ def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
 def test_two_names_of_a_store_have_the_same_claims(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
     (tmp_path / "link.db").symlink_to(store)
-    with Claims(tmp_path / "link.db") as claims:
+    with JobLocks(tmp_path / "link.db") as claims:
         assert claims.path == store.resolve().with_name("s.db-claims")
 
 
 def test_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"s\.db-claims'.*Not a directory.*--store"):
-        Claims(tmp_path / "file" / "s.db")
+        JobLocks(tmp_path / "file" / "s.db")

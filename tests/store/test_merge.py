@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from posbench.bench.plan import Plan
-from posbench.bench.records import Example, Outcome, StoredReading, StoredScore
+from posbench.bench.records import Example, Measurement, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.store.merge import Merged, merge
 from posbench.store.store import CONFLICT, Store
@@ -21,7 +21,7 @@ from tests.factories import metric, padding, plan, scored, target
 
 EXAMPLES = [Example(name, bytes(12), bytes(8)) for name in ("a@1", "b@2")]
 
-Reading = StoredReading
+Reading = Measurement
 
 
 def several() -> Plan:
@@ -56,7 +56,7 @@ def failed(cell: Any) -> Outcome:
 
 def test_the_shards_of_a_plan_are_the_plan(tmp_path: Path) -> None:
     made = several()
-    reading = StoredReading("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
+    reading = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
     parts = [fill(tmp_path / f"{i}.db", made.shard(i, 2), readings=[reading], examples=EXAMPLES) for i in (1, 2)]
     assert merge(parts, tmp_path / "all.db") == Merged(6)
     cells, readings = content(tmp_path / "all.db")
@@ -106,7 +106,7 @@ def test_results_that_contradict_each_other_are_refused(
     for name, kept in (("1.db", ours), ("2.db", theirs)):
         more = {key: value.tobytes() if key == "mean_map" else value for key, value in kept.items()}
         value = more.pop("readings", 0.0)
-        reading = StoredReading("modes", "1", "all", "skipped" if value is None else "ok", value=value)
+        reading = Measurement("modes", "1", "all", "skipped" if value is None else "ok", value=value)
         fill(Path(name), made, readings=[reading], **more)
     before = [Path(name).read_bytes() for name in ("1.db", "2.db")]
     ran = posbench("merge", "1.db", "2.db", "-o", "all.db")
@@ -159,8 +159,8 @@ def test_what_only_one_of_them_knows_is_taken_from_it(turned: bool, posbench: Ca
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_result_takes_the_place_of_a_failure_whichever_comes_first(turned: bool, tmp_path: Path) -> None:
     made = plan(targets=[target("H")])
-    bad = fill(tmp_path / "bad.db", made, failed, readings=[StoredReading("modes", "1", "all", "failed", "no")])
-    good = fill(tmp_path / "good.db", made, examples=EXAMPLES, readings=[StoredReading("modes", "1", "2", value=1.0)])
+    bad = fill(tmp_path / "bad.db", made, failed, readings=[Measurement("modes", "1", "all", "failed", "no")])
+    good = fill(tmp_path / "good.db", made, examples=EXAMPLES, readings=[Measurement("modes", "1", "2", value=1.0)])
     assert merge([good, bad] if turned else [bad, good], tmp_path / "all.db").cells == 1
     assert content(tmp_path / "all.db") == content(good)
 
@@ -172,7 +172,7 @@ def test_other_metrics_of_a_cell_come_too(tmp_path: Path) -> None:
     with Store(tmp_path / "all.db") as store:
         [record] = store.records()
     assert {score.metric for score in record.outcome.scores} == {"spc", "mae"}
-    assert all(isinstance(score, StoredScore) for score in record.outcome.scores)
+    assert all(isinstance(score, Score) for score in record.outcome.scores)
 
 
 def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from posbench import __version__
 from posbench.bench.plan import Plan, identify
-from posbench.bench.records import Example, Outcome, StoredReading, StoredScore
+from posbench.bench.records import Example, Measurement, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.report.rows import row
 from posbench.store.schema import SCHEMA_VERSION
@@ -51,8 +51,8 @@ def test_an_outcome_comes_back_as_it_was(path: Path) -> None:
     made = two()
     mean_map = struct.pack("<4f", 0, 0.25, 0.5, 1)
     scores = [
-        StoredScore("mae", "2", 0.1 + 0.2, 1e-300, 1e300, {"a@1": 0.1, "b@2": 1 / 3}),
-        StoredScore("spc", "1", -1 / 3, None, None, {}),
+        Score("mae", "2", 0.1 + 0.2, 1e-300, 1e300, {"a@1": 0.1, "b@2": 1 / 3}),
+        Score("spc", "1", -1 / 3, None, None, {}),
     ]
     outcomes = [
         Outcome(made.cells[0].identity(), "ok", "", 2, 0.125, 1.5, mean_map, scores),
@@ -239,16 +239,16 @@ def test_a_save_that_fails_half_way_leaves_the_store_as_before(path: Path) -> No
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
-        ({"scores": [StoredScore("spc", "1", 0.5, float("-inf"), float("inf"))]}, "lo: -inf is no finite number"),
-        ({"scores": [StoredScore("spc", "1", 0.5, 0.6, 0.7)]}, "0.5, which its interval, 0.6 to 0.7, does not hold"),
-        ({"scores": [StoredScore("spc", "1", 0.5, None, None)] * 2}, "two scores by ('spc', '1')"),
+        ({"scores": [Score("spc", "1", 0.5, float("-inf"), float("inf"))]}, "lo: -inf is no finite number"),
+        ({"scores": [Score("spc", "1", 0.5, 0.6, 0.7)]}, "0.5, which its interval, 0.6 to 0.7, does not hold"),
+        ({"scores": [Score("spc", "1", 0.5, None, None)] * 2}, "two scores by ('spc', '1')"),
         ({"degenerate": 1.5}, "degenerate: 1.5 is no share"),
     ],
 )
 def test_what_could_not_be_read_back_has_failed(odd: dict[str, Any], reason: str, path: Path) -> None:
     made = two()
     [(job, cells)] = made.jobs()
-    reading = StoredReading("modes", "1", value=float("nan"))
+    reading = Measurement("modes", "1", value=float("nan"))
     with Store(path) as store:
         store.save(job, cells, [scored(cells[0], **odd), scored(cells[1])], {}, [reading])
         first, second = (one.outcome for one in store.records())
@@ -633,8 +633,8 @@ def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:
 def test_readings_come_back_as_they_went(path: Path) -> None:
     made = two()
     [(job, _)] = made.jobs()
-    reading = StoredReading("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, b"1234", 1)
-    taps = [StoredReading("ppp", "1", str(tap), value=float(tap)) for tap in (10, 9, 1)]
+    reading = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, b"1234", 1)
+    taps = [Measurement("ppp", "1", str(tap), value=float(tap)) for tap in (10, 9, 1)]
     with Store(path) as store:
         save(store, made)
         store.save(job, [], [], {}, [reading, *taps])
@@ -643,10 +643,10 @@ def test_readings_come_back_as_they_went(path: Path) -> None:
         assert {one.job_id for one in found} == {job.id}
         assert found[0].identity == job.identity()
         assert store.measured() == {(job.id, "modes", "1"), (job.id, "ppp", "1")}
-        failed = StoredReading("modes", "1", status="failed", reason="boom")
+        failed = Measurement("modes", "1", status="failed", reason="boom")
         store.save(job, [], [], {}, [failed])
         assert store.readings()[0].reading == reading  # a result is not replaced by a failure
         store.save(job, [], [], {}, [replace(failed, metric="new")])
         assert (job.id, "new", "1") not in store.measured()
-        store.save(job, [], [], {}, [StoredReading("new", "1", "1", value=0.5)])
+        store.save(job, [], [], {}, [Measurement("new", "1", "1", value=0.5)])
         assert [one.reading.status for one in store.readings() if one.reading.metric == "new"] == ["ok"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from posbench.bench.records import Example, StoredReading
+from posbench.bench.records import Example, Measurement
 from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.factories import padding, plan, scored, target
@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a value in every column."""
     path = tmp_path_factory.mktemp("whole") / "whole.db"
     example = Example("a@1", bytes(range(12)), np.zeros((2, 2), "<f2").tobytes())
-    reading = StoredReading("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, MAP, 4)
+    reading = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, MAP, 4)
     with Store(path) as store:
         for job, cells in plan(
             targets=[target("H"), target("V")], paddings=[padding("zero"), padding("reflect")]

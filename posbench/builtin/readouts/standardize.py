@@ -14,7 +14,7 @@ import torch
 
 from posbench.builtin.readouts.aligned_conv import resize_maps, resized, resizer
 from posbench.core.offload import fits
-from posbench.plugin.features import Features, rooms
+from posbench.plugin.features import Features, allocate_taps
 
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
 #: between pieces, and few enough that what is made of them is still in the cache when it is read.
@@ -145,7 +145,7 @@ def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) ->
     if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
     taps = features.taps
-    kept = rooms([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
+    kept = allocate_taps([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
     for tap, less, mean, room in zip(taps, level, image.taps, kept, strict=True):
         for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
             room[numbers] = tap[numbers].float() - less - mean

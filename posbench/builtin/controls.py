@@ -1,0 +1,1 @@
+"""Controls: the cells that check other cells."""
