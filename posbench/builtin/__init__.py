@@ -1,1 +1,4 @@
-"""The components that posbench ships, brought in through the same entry points as anyone else's."""
+"""The components that posbench ships, offered through the same entry points as those of other distributions.
+
+Imports only what a third-party plugin may import.
+"""

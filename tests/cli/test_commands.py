@@ -457,49 +457,6 @@ class TestRun:
         assert "Traceback" not in ran.err
 
 
-def in_process(arguments: tuple[str, ...], check: str) -> subprocess.CompletedProcess[str]:
-    """A command in a Python of its own, and then a statement there."""
-    code = (
-        "import sys\nfrom posbench.cli import main\n"
-        f"sys.argv = ['posbench', *{arguments!r}]\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        f"{check}\n"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment, timeout=120
-    )
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("--version",),
-        ("list",),
-        ("list", "backbones"),
-        ("plugins",),
-        ("run", "--help"),
-        ("run", "--dry-run"),
-        ("run", "--dry-run", "--backbones", "vgg16,resnet50", "--paddings", "zero,circular"),
-    ],
-)
-def test_no_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    heavy = {"torch", "timm", "scipy", "pandas", "sklearn", "skimage"}
-    ran = in_process(arguments, f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)")
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout
-
-
-def test_a_run_without_a_network_of_timm_does_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = in_process(
-        ("run", "--backbones", "none", *SMALL), "assert 'torch' in sys.modules and 'timm' not in sys.modules"
-    )
-    assert ran.returncode == 0, ran.stderr
-
-
 def test_untrained_networks_are_announced_once(posbench: Posbench) -> None:
     ran = posbench("run", "--dry-run", "--backbones", "vgg16,resnet50", "--paddings", "zero,circular")
     assert ran.code == 0

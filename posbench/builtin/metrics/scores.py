@@ -95,10 +95,11 @@ def modes(observation: Observation) -> Sequence[Reading]:
 
 
 def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
-    """What padding adds to each tap, whatever the image; see `posbench.ppp_patterns`."""
-    from posbench import Reading, ppp_patterns
+    """What padding adds to each tap, whatever the image; see `posbench.builtin.metrics.ppp`."""
+    from posbench import Reading
+    from posbench.builtin.metrics.ppp import patterns
 
-    found = ppp_patterns(observation.test, observation.surrounded(), observation.photographs)
+    found = patterns(observation.test, observation.surrounded(), observation.photographs)
     # Each photograph is held against all others, so their values are not independent, and have no interval.
     return [
         Reading({}, str(tap), one.snr, one.picture)
