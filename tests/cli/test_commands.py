@@ -23,35 +23,13 @@ from PIL import Image
 
 from posbench import __version__
 from posbench.store.store import Store
+from tests.command_line import RUN, SMALL, assert_message, flat, rows
 from tests.conftest import TINY, Ran
 from tests.factories import plan, scored, target
 
 Posbench = Callable[..., Ran]
 Install = Callable[..., None]
 Row = dict[str, str]
-
-SIZES = ("--image-size", "64", "--train-count", "12", "--test-count", "6", "--precision", "fp32", "--device", "cpu")
-SMALL = ("--images", "leaves", "--targets", "H,V", *SIZES)
-RUN = ("run", "--backbones", "tiny", "--paddings", "zero,circular", *SMALL)
-
-
-def flat(text: str) -> str:
-    """A table's text without its breaking of lines."""
-    return " ".join(text.split())
-
-
-def rows(text: str) -> list[Row]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def assert_message(ran: Ran, code: int, *pieces: str) -> None:
-    """One line on standard error that holds these pieces, nothing on standard output, and this exit code."""
-    assert ran.err.startswith("posbench: "), ran.err
-    assert ran.err.count("\n") == 1, ran.err
-    assert ran.out == ""
-    assert ran.code == code
-    for piece in pieces:
-        assert piece in ran.err
 
 
 @pytest.mark.usefixtures("tiny")

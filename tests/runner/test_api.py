@@ -26,7 +26,7 @@ from posbench.plugin.registry import load_registry
 from posbench.report.rows import to_csv
 from posbench.runner import session as running
 from posbench.runner.results import Results
-from tests.cli.test_commands import RUN
+from tests.command_line import RUN
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
