@@ -98,7 +98,7 @@ def tiny(install: Callable[..., None]) -> str:
 
 @pytest.fixture
 def posbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run the command line in this process, in an empty folder and without the model hub: posbench("run", "--quiet")."""
+    """Run the command line in this process, in an empty folder and without the hub: posbench("run", "--quiet")."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
