@@ -28,7 +28,7 @@ from PIL import Image
 from posbench.cli.commands import app
 from posbench.store.store import Store
 from tests.conftest import Ran
-from tests.plugin.test_hookspecs import HOOKS, example
+from tests.hook_examples import HOOKS, example
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"

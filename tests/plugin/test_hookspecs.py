@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +10,6 @@ import pytest
 import torch
 
 from posbench.data.crops import cut
-from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation
@@ -21,14 +17,7 @@ from posbench.plugin.registry import Registry, load_registry
 from posbench.plugin.training import Training
 from posbench.testing import check_executor
 from tests.conftest import Ran
-
-HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("posbench_"))
-
-
-def example(hook: str) -> str:
-    """The code that a hook's docstring shows."""
-    [code] = re.findall(r"```python\n(.*?)```", inspect.getdoc(getattr(hookspecs, hook)) or "", re.DOTALL)
-    return textwrap.dedent(code)
+from tests.hook_examples import HOOKS, example
 
 
 def backbones(registry: Registry) -> None:

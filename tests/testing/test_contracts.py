@@ -17,7 +17,7 @@ from posbench.plugin.components import Backbone, Checkpoint, Images, Metric, Rea
 from posbench.plugin.observation import Reading
 from posbench.plugin.registry import load_registry
 from posbench.testing import check_backbone, check_images, check_metric, check_readout, check_target
-from tests.plugin.test_hookspecs import example
+from tests.hook_examples import example
 
 REGISTRY = load_registry()
 
