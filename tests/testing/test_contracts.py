@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from posbench.core.version import DISTRIBUTION
 from posbench.plugin.components import Backbone, Checkpoint, Images, Metric, Readout, Target
 from posbench.plugin.observation import Reading
 from posbench.plugin.registry import load_registry
@@ -24,7 +25,7 @@ REGISTRY = load_registry()
 
 def of_kind(kind: str) -> list[Any]:
     """The built-in components of a kind."""
-    return [one.component for one in REGISTRY.entries(kind) if one.plugin.distribution == "posbench"]
+    return [one.component for one in REGISTRY.entries(kind) if one.plugin.distribution == DISTRIBUTION]
 
 
 @pytest.mark.parametrize("target", of_kind("target"), ids=lambda one: one.name)
