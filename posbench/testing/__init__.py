@@ -1,4 +1,4 @@
-"""Checks that the author of a component runs on it: whether it keeps the contract that its record states."""
+"""Contract checks that plugin authors run on their own components."""
 
 from posbench.testing.backbones import check_backbone, check_readout
 from posbench.testing.executors import check_executor
