@@ -63,8 +63,8 @@ def test_the_interval_is_students(values: list[float]) -> None:
 def test_the_interval_covers_the_truth_as_often_as_it_says(photographs: int) -> None:
     rng = np.random.default_rng(0)
     hits = 0
-    for values in rng.normal(0.3, 0.2, (4000, photographs)):
-        _, lo, hi = interval(values.tolist())
+    for drawn in rng.normal(0.3, 0.2, (4000, photographs)):
+        _, lo, hi = interval(drawn.tolist())
         assert lo is not None
         assert hi is not None
         hits += lo <= 0.3 <= hi

@@ -1,0 +1,35 @@
+"""Public names of posbench and the module that defines each; `__init__.py` loads them from here on first use."""
+
+from .bench.engine import JobResult as JobResult, failed_result as failed_result
+from .bench.plan import groups as groups
+from .builtin.metrics.modes import fit_modes as fit_modes
+from .builtin.readouts.penalty import fit_ridge_cv as fit_ridge_cv
+from .builtin.readouts.ridge import fit_ridge as fit_ridge
+from .builtin.readouts.sgd import fit_sgd as fit_sgd
+from .core.errors import Inapplicable as Inapplicable, MissingError as MissingError, UsageError as UsageError
+from .core.version import __version__ as __version__
+from .data.dead_leaves import dead_leaves as dead_leaves
+from .data.in_memory import images as images
+from .network.user_module import backbone as backbone
+from .plugin.components import (
+    Backbone as Backbone,
+    Checkpoint as Checkpoint,
+    Component as Component,
+    Executor as Executor,
+    Fitted as Fitted,
+    Images as Images,
+    Metric as Metric,
+    Padding as Padding,
+    Readout as Readout,
+    Sides as Sides,
+    Target as Target,
+)
+from .plugin.hookspecs import hookimpl as hookimpl
+from .plugin.observation import Observation as Observation, Reading as Reading
+from .plugin.operation import Operation as Operation
+from .plugin.training import Training as Training
+from .runner.api import run as run
+from .runner.local import start_local as start_local
+from .runner.ray import start_ray as start_ray
+from .runner.results import Results as Results
+from .runner.worker import Worker as Worker
