@@ -428,7 +428,7 @@ def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_pat
         with Store(tmp_path / f"{len(names)}.db") as store:
             wanted = plan(metrics=[made[name] for name in names])
             assert list(run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log()))
-            found.append({one.reading.metric: one.reading for one in store.readings()})
+            found.append({one.measurement.metric: one.measurement for one in store.measurements()})
     assert found[0]["reads"].value == found[1]["reads"].value
     assert found[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
 

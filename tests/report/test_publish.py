@@ -87,13 +87,13 @@ def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: P
     for path in (folder, folder / "leaderboard.csv"):
         found = publication.read(path)
         with Store(tmp_path / f"{path.name}.db") as restored:
-            restored.restore(found.runs, found.records, found.readings)
+            restored.restore(found.runs, found.records, found.measurements)
         with Store(store) as one, Store(tmp_path / f"{path.name}.db") as two:
             assert rows(one.records()) == rows(found.records) == rows(two.records())
             assert one.runs() == two.runs()
-            assert [r.reading.value for r in two.readings()] == [2.5, 2.5]
-            assert [r.reading.picture for r in two.readings()] == [None, None]
-            assert [r.job_id for r in two.readings()] == [r.job_id for r in one.readings()]
+            assert [r.measurement.value for r in two.measurements()] == [2.5, 2.5]
+            assert [r.measurement.picture for r in two.measurements()] == [None, None]
+            assert [r.job_id for r in two.measurements()] == [r.job_id for r in one.measurements()]
             two.check()
 
 
@@ -278,7 +278,7 @@ def test_whatever_cells_say_they_are_read_or_refused_in_one_line(folder: Path, d
         found = publication.read(folder)
         rows(found.records)
         with Store(folder.parent / "check.db") as opened:
-            opened.restore(found.runs, found.records, found.readings)
+            opened.restore(found.runs, found.records, found.measurements)
             opened.check()
     except UsageError as error:
         said = str(error)

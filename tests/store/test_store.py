@@ -255,7 +255,7 @@ def test_what_could_not_be_read_back_has_failed(odd: dict[str, Any], reason: str
         assert (first.status, first.scores) == ("failed", [])
         assert first.reason == f"what came out of it cannot be stored: {reason}"
         assert second == scored(cells[1])
-        assert store.readings()[0].reading.status == "failed"
+        assert store.measurements()[0].measurement.status == "failed"
 
 
 def test_another_process_sees_a_job_whole_or_not_at_all(path: Path) -> None:
@@ -397,11 +397,15 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         ("UPDATE cells SET mean_map = ?", (b"1234567",), "a map of 7 bytes"),
         ("UPDATE cells SET mean_map = ?", (bytes(4 * 5),), "a map of 20 bytes"),
         ("UPDATE cells SET mean_map = ?", (b"\0\0\xc0\x7f" * 4,), "a map that is not finite"),
-        ("UPDATE cells SET identity = ?", ('{"backbone": {"name": 3}}',), "without the name of its backbone"),
-        ("UPDATE cells SET identity = ?", ("[1]",), "JSON that is no object"),
-        ("UPDATE cells SET identity = ?", ("[" * 100_000,), "JSON that nests too deeply"),
-        ("UPDATE cells SET identity = ?", ("{",), r"Expecting property name"),
-        ("UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')", (), "without image_size"),
+        ("UPDATE cells SET identity = ?", ('{"backbone": {"name": 3}}',), "identity.backbone.name: 3 is no text"),
+        ("UPDATE cells SET identity = ?", ("[1]",), r"identity: \[1\] is no object"),
+        ("UPDATE cells SET identity = ?", ("[" * 100_000,), "identity: invalid JSON: recursion limit exceeded"),
+        ("UPDATE cells SET identity = ?", ("{",), "identity: invalid JSON: EOF while parsing an object"),
+        (
+            "UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')",
+            (),
+            "identity.image_size: missing",
+        ),
         ("UPDATE cells SET identity = replace(identity, 'zero', '\\u001b[2J')", (), r"control characters in '\\x1b"),
         (
             "UPDATE cells SET identity = replace(identity, 'size\": 64', 'size\": 0')",
@@ -411,7 +415,12 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         ("UPDATE cells SET reason = ?", ("\x1b]0;title\x07",), "control characters in"),
         ("UPDATE scores SET metric = ?", ("\x1b[31m",), "control characters in"),
         ("UPDATE scores SET by_photograph = ?", ('{"a": "b"}',), "a photograph without a finite number"),
-        ("UPDATE scores SET by_photograph = ?", ('{"a": Infinity}',), "a photograph without a finite number"),
+        ("UPDATE scores SET by_photograph = ?", ('{"a": Infinity}',), "by_photograph: invalid JSON: expected value"),
+        (
+            "UPDATE scores SET by_photograph = ?",
+            ('{"a": 1e999}',),
+            "by_photograph: a photograph without a finite number",
+        ),
         ("UPDATE scores SET value = ?", (9e999,), "value: inf is no finite number"),
         ("UPDATE scores SET lo = ?, hi = ?", (-9e999, 9e999), "lo: -inf is no finite number"),
         ("UPDATE scores SET version = ?", ("\x1b[31m",), "version: control characters in"),
@@ -565,11 +574,12 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
 def test_a_store_without_examples_gets_some_and_keeps_what_it_had(path: Path) -> None:
     path.write_bytes((OLD.parent / "schema-2.db").read_bytes())
     with Store(path) as store:
-        records, readings = store.records(), store.readings()
+        records, measurements = store.records(), store.measurements()
         assert [record.outcome.status for record in records] == ["ok", "failed"]
         assert [score.by_photograph for score in records[0].outcome.scores] == [{"a@1": 0.4, "b@2": 0.6}]
         assert records[0].outcome.reach == 12
-        assert [(one.reading.picture, one.reading.by_photograph) for one in readings] == [(b"1234", {"a@1": 1.5})]
+        [measurement] = [record.measurement for record in measurements]
+        assert (measurement.picture, measurement.by_photograph) == (b"1234", {"a@1": 1.5})
         assert store.examples() == {}
         [(job, cells)] = plan(targets=[target("H"), target("G")]).jobs()
         store.save(job, cells[:1], [scored(cells[0], examples=[EXAMPLE])], {})
@@ -638,15 +648,15 @@ def test_readings_come_back_as_they_went(path: Path) -> None:
     with Store(path) as store:
         save(store, made)
         store.save(job, [], [], {}, [reading, *taps])
-        found = store.readings()
-        assert [one.reading for one in found] == [reading, *taps[::-1]]
+        found = store.measurements()
+        assert [one.measurement for one in found] == [reading, *taps[::-1]]
         assert {one.job_id for one in found} == {job.id}
         assert found[0].identity == job.identity()
         assert store.measured() == {(job.id, "modes", "1"), (job.id, "ppp", "1")}
         failed = Measurement("modes", "1", status="failed", reason="boom")
         store.save(job, [], [], {}, [failed])
-        assert store.readings()[0].reading == reading  # a result is not replaced by a failure
+        assert store.measurements()[0].measurement == reading  # a result is not replaced by a failure
         store.save(job, [], [], {}, [replace(failed, metric="new")])
         assert (job.id, "new", "1") not in store.measured()
         store.save(job, [], [], {}, [Measurement("new", "1", "1", value=0.5)])
-        assert [one.reading.status for one in store.readings() if one.reading.metric == "new"] == ["ok"]
+        assert [one.measurement.status for one in store.measurements() if one.measurement.metric == "new"] == ["ok"]
