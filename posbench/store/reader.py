@@ -210,13 +210,13 @@ class StoreReader(Database):
         def done(status: str, run: int) -> bool:
             return run > since or (before and status != "failed")
 
+        ids = [cell.id for cell in task.cells]
         with self._reporting_errors():
-            ids = json.dumps([cell.id for cell in task.cells])
             scored: dict[tuple[str, str, int], set[tuple[str, str]]] = {}
             for *cell, metric, version in self._connection.execute(
                 "SELECT cell_id, status, run_id, metric, version FROM cells LEFT JOIN scores USING (cell_id) "
                 "WHERE cell_id IN (SELECT value FROM json_each(?))",
-                (ids,),
+                (json.dumps(ids),),
             ):
                 scored.setdefault(tuple(cell), set()).add((metric, version))
             measures = self._connection.execute(
@@ -230,7 +230,7 @@ class StoreReader(Database):
         measured = {(metric, version) for metric, version, status, run in measures if done(status, run)}
         left = replace(
             task,
-            cells=tuple(cell for cell in task.cells if cell.id not in finished),
+            cells=tuple(cell for cell, cell_id in zip(task.cells, ids, strict=True) if cell_id not in finished),
             measures=tuple(metric for metric in task.measures if (metric.name, metric.version) not in measured),
         )
         return left if left.cells or left.measures else None

@@ -419,7 +419,7 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         (
             "UPDATE scores SET by_photograph = ?",
             ('{"a": 1e999}',),
-            "by_photograph: a photograph without a finite number",
+            "a photograph without a finite number",
         ),
         ("UPDATE scores SET value = ?", (9e999,), "value: inf is no finite number"),
         ("UPDATE scores SET lo = ?, hi = ?", (-9e999, 9e999), "lo: -inf is no finite number"),
