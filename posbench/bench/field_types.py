@@ -1,4 +1,4 @@
-"""Types of the fields of results, with what pydantic checks of them.
+"""Types of the fields of results, with the checks that pydantic makes.
 
 A type checker sees plain types. The checks run where data comes from outside: stores, published folders and tables.
 """
@@ -26,13 +26,13 @@ from typing_extensions import TypedDict
 from posbench.core.text import replaced
 from posbench.plugin.components import BOUNDS, NAME
 
-#: The type of error for a value that does not fit; it brings a reason of its own.
+#: The type of pydantic's error whose message is a reason of ours.
 UNFIT = "unfit"
 
 
 @dataclass(frozen=True)
-class _Otherwise:
-    """An annotation: the reason that an error gives, in which `{value}` is the value that does not fit."""
+class _Reason:
+    """An annotation: the reason in error messages, in which `{value}` is the value."""
 
     reason: str
 
@@ -43,7 +43,7 @@ class _Otherwise:
 
 
 def _schema_of(kind: Any) -> GetPydanticSchema:
-    """An annotation: validate as another type than the static one."""
+    """Return an annotation that validates as another type than the static one."""
     return GetPydanticSchema(lambda _, handler: handler.generate_schema(kind))
 
 
@@ -72,32 +72,32 @@ def _check_metric(text: str) -> str:
 Status: TypeAlias = Literal["ok", "skipped", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-#: Text without what a terminal would obey, or UTF-8 has no form of.
+#: Text without control characters, which a terminal would obey, and lone surrogates.
 PlainText = Annotated[str, Field(strict=True), AfterValidator(_check_plain)]
 #: A time, ISO 8601.
 Moment = Annotated[PlainText, AfterValidator(_check_moment)]
-#: The name of a metric, which is that of a column, with those of its interval beside it.
+#: The name of a metric: it is the name of a column, next to those of the bounds of its interval.
 MetricName = Annotated[PlainText, AfterValidator(_check_metric)]
 #: A SHA-256 in hexadecimal.
-Digest = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$"), _Otherwise("{value}, not 64 hexadecimal digits")]
+Digest = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$"), _Reason("{value}, not 64 hexadecimal digits")]
 #: The taps that a readout is fitted on: `all`, or numbers.
 Taps = Annotated[
-    str, Field(strict=True, pattern=r"^(all|[0-9]{1,8}(\+[0-9]{1,8})*)$"), _Otherwise("{value}, which are no taps")
+    str, Field(strict=True, pattern=r"^(all|[0-9]{1,8}(\+[0-9]{1,8})*)$"), _Reason("{value}, which are no taps")
 ]
 #: `all`, or the number of a tap.
-Tap = Annotated[str, Field(strict=True, pattern="^(all|[0-9]{1,8})$"), _Otherwise("{value}, which is no tap")]
+Tap = Annotated[str, Field(strict=True, pattern="^(all|[0-9]{1,8})$"), _Reason("{value}, which is no tap")]
 
 FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 #: From 0 to 1.
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
-# Whole numbers have no end in JSON, and one in a store and in a float.
+# JSON has whole numbers of any size, but SQLite and floats do not.
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 PositiveInt = Annotated[int, Field(strict=True, gt=0, lt=2**53)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**64)]
 #: A value for each photograph, by its name.
 ByPhotograph = Annotated[
-    Mapping[str, float], _schema_of(dict[str, FiniteFloat]), _Otherwise("a photograph without a finite number")
+    Mapping[str, float], _schema_of(dict[str, FiniteFloat]), _Reason("a photograph without a finite number")
 ]
 
 
@@ -156,7 +156,7 @@ def _check_json(value: Any) -> Any:
     return value
 
 
-#: An object that JSON and UTF-8 have a form of: its numbers are finite, and it does not nest without end.
+#: An object that is valid JSON in UTF-8: finite numbers, no lone surrogates, limited nesting.
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_check_json)]
 _open = with_config({"extra": "allow"})
 
@@ -205,6 +205,6 @@ class _Cell(_Job):
     control_of: NotRequired[PlainText]
 
 
-#: What a job or a cell is made of: all that tables show or files are named by, and more.
+#: The parts of a job or a cell that tables show and files are named by; further keys are kept.
 JobIdentity = Annotated[dict[str, Any], _schema_of(_Job), BeforeValidator(_check_json)]
 CellIdentity = Annotated[dict[str, Any], _schema_of(_Cell), BeforeValidator(_check_json)]

@@ -35,7 +35,7 @@ class Publication:
     measurements: Sequence[MeasurementRecord]
 
     def results(self) -> set[tuple[str, ...]]:
-        """Return the key of each result: a score, a measurement, or a cell that cannot exist. Failures are none."""
+        """Return the key of each result: a score, a measurement, or a cell that cannot exist, but no failure."""
         scores = {(record.cell_id, s.metric, s.version) for record in self.records for s in record.outcome.scores}
         skipped = {(record.cell_id,) for record in self.records if record.outcome.status == "skipped"}
         measured = {_key(record) for record in self.measurements if record.measurement.status != "failed"}

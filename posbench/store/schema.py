@@ -7,7 +7,7 @@ CREATE TABLE measures (
     job_id TEXT NOT NULL,            -- SHA-256 of identity
     metric TEXT NOT NULL,
     version TEXT NOT NULL,
-    tap TEXT NOT NULL,               -- 'all', or the number of one from 1
+    tap TEXT NOT NULL,               -- 'all', or the number of a tap from 1
     run_id INTEGER NOT NULL REFERENCES runs,
     identity TEXT NOT NULL,          -- of the job, canonical JSON
     status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),

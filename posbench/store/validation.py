@@ -1,7 +1,7 @@
 """Validate what comes from outside: stores, published folders and tables.
 
-The types of fields in `bench.field_types` and the records of `bench.records` say what is valid. Here what pydantic
-reports becomes a ValueError of one line: "FIELD: reason".
+`bench.field_types` and `bench.records` define what is valid. This module turns errors of pydantic into a ValueError of
+one line: "FIELD: reason".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JOB_RUN = TypeAdapter(JobRun)
 EXAMPLE = TypeAdapter(Example)
 PROVENANCE: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonObject)
 
-#: The reason by the type of pydantic's error; `{value}` is the value. Other errors bring their own reason.
+#: Reasons by the type of pydantic's error; `{value}` is the value. Our own checks give their reasons themselves.
 _REASONS = {
     "missing": "missing",
     "string_type": "{value} is no text",
@@ -41,12 +41,12 @@ _REASONS = {
     "less_than_equal": "{value} is no share",
     "literal_error": f"{{value}}, not one of {', '.join(STATUSES)}",
 }
-#: Fields that hold other records: they do not name a value any closer.
+#: Fields that hold other records; messages do not name them.
 _RECORDS = ("outcome", "scores", "measurement")
 
 
 def validated(adapter: TypeAdapter[_Type], value: object) -> _Type:
-    """Return a value as what the adapter is of.
+    """Return a value as the adapter's type.
 
     Raises:
         ValueError: "FIELD: reason", if a field is not valid.
@@ -71,10 +71,10 @@ def _message(error: ErrorDetails) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON without NaN, text that UTF-8 has no form of, or more than 200 nested levels.
+    """Parse JSON.
 
     Raises:
-        ValueError: if the text is none.
+        ValueError: if the text is no JSON, or holds NaN, lone surrogates or more than 200 nested levels.
     """
     try:
         return from_json(text, allow_inf_nan=False)

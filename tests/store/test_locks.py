@@ -1,4 +1,4 @@
-"""A claim holds between processes, and no longer than its process."""
+"""Tests of locks: they hold between processes, and end with their process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posbench.store.locks import JobLocks, remove_stale_locks
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
 
-#: Claims what it is told line by line, answers whether it got it, and waits for the next line.
+#: Calls a method for each line of its input, and prints the result.
 OTHER = """
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ with JobLocks(Path(sys.argv[1])) as locks:
 
 
 class Other:
-    """Another process with claims on the same store."""
+    """Another process with locks on the same store."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -79,7 +79,7 @@ def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> No
             other.process.kill()
         assert locks.any_free([FIRST])
         assert locks.unfinished() == {FIRST}
-    # Whoever comes next learns of it too.
+    # The next run learns of it, too.
     with JobLocks(store) as locks:
         assert locks.unfinished() == {FIRST}
         assert locks.acquire(FIRST)

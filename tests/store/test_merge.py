@@ -1,4 +1,4 @@
-"""Stores joined: nothing lost, nothing twice, nothing that contradicts."""
+"""Tests of merging: nothing is lost or doubled, and contradictions are refused."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def fill(path: Path, made: Plan, make: Callable[..., Outcome] = scored, measurem
 
 
 def content(path: Path) -> tuple[Any, ...]:
-    """All that a store knows, whatever its runs are numbered."""
+    """All contents of a store, without the numbers of its runs."""
     with Store(path, must_exist=True) as store:
-        records = sorted(store.records(), key=lambda one: one.cell_id)
+        records = sorted(store.records(), key=lambda record: record.cell_id)
         measurements = sorted(
-            store.measurements(), key=lambda one: (one.job_id, one.measurement.metric, one.measurement.tap)
+            store.measurements(), key=lambda record: (record.job_id, record.measurement.metric, record.measurement.tap)
         )
         examples = store.examples()
         return (
-            [(replace(one, run_id=0), store.provenance(one.run_id), examples.get(one.cell_id)) for one in records],
-            [(replace(one, run_id=0), store.provenance(one.run_id)) for one in measurements],
+            [(replace(r, run_id=0), store.provenance(r.run_id), examples.get(r.cell_id)) for r in records],
+            [(replace(r, run_id=0), store.provenance(r.run_id)) for r in measurements],
         )
 
 
@@ -58,16 +58,20 @@ def failed(cell: Any) -> Outcome:
 
 def test_the_shards_of_a_plan_are_the_plan(tmp_path: Path) -> None:
     made = several()
-    reading = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
-    parts = [fill(tmp_path / f"{i}.db", made.shard(i, 2), measurements=[reading], examples=EXAMPLES) for i in (1, 2)]
+    measurement = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
+    parts = [
+        fill(tmp_path / f"{i}.db", made.shard(i, 2), measurements=[measurement], examples=EXAMPLES) for i in (1, 2)
+    ]
     assert merge(parts, tmp_path / "all.db") == Merged(6)
     cells, measurements = content(tmp_path / "all.db")
-    assert [(one.cell_id, kept) for one, _, kept in cells] == [(i, EXAMPLES) for i in sorted(c.id for c in made.cells)]
+    assert [(record.cell_id, kept) for record, _, kept in cells] == [
+        (i, EXAMPLES) for i in sorted(c.id for c in made.cells)
+    ]
     assert len(measurements) == 3
     # Each cell's provenance is still that of its own run.
     expected = [content(part) for part in parts]
-    for kind, found in enumerate((cells, measurements)):
-        assert sorted(map(repr, found)) == sorted(repr(one) for part in expected for one in part[kind])
+    for kind, merged in enumerate((cells, measurements)):
+        assert sorted(map(repr, merged)) == sorted(repr(record) for part in expected for record in part[kind])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.db", "2.db", "all.db"]
 
 
@@ -108,8 +112,8 @@ def test_results_that_contradict_each_other_are_refused(
     for name, kept in (("1.db", ours), ("2.db", theirs)):
         more = {key: value.tobytes() if key == "mean_map" else value for key, value in kept.items()}
         value = more.pop("measurements", 0.0)
-        reading = Measurement("modes", "1", "all", "skipped" if value is None else "ok", value=value)
-        fill(Path(name), made, measurements=[reading], **more)
+        measurement = Measurement("modes", "1", "all", "skipped" if value is None else "ok", value=value)
+        fill(Path(name), made, measurements=[measurement], **more)
     before = [Path(name).read_bytes() for name in ("1.db", "2.db")]
     ran = posbench("merge", "1.db", "2.db", "-o", "all.db")
     said = message.format(cell=made.cells[0].id[:12], job=made.cells[0].job.id[:12])
@@ -122,10 +126,10 @@ def test_results_that_contradict_each_other_are_refused(
 
 def test_what_is_said_to_have_been_found_again_is_true(posbench: Callable[..., Ran]) -> None:
     made = several()
-    one, two = made.shard(1, 3), made.shard(2, 3)
-    fill(Path("1.db"), one)
-    fill(Path("2.db"), one, failed)
-    fill(Path("3.db"), two, failed)
+    first, second = made.shard(1, 3), made.shard(2, 3)
+    fill(Path("1.db"), first)
+    fill(Path("2.db"), first, failed)
+    fill(Path("3.db"), second, failed)
     for stores, said in (
         ("1.db", "1 stores joined in 'all.db': 2 cells\n"),
         ("1.db 3.db", "2 stores joined in 'all.db': 4 cells\n"),
