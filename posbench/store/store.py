@@ -119,9 +119,9 @@ class Store(StoreReader):
         names = list(rows[0])
         update = ", ".join(f"{name} = excluded.{name}" for name in names)
         self._connection.executemany(
-            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  names are ours
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"  # noqa: S608  names are ours
             + (f" ON CONFLICT ({key}) DO UPDATE SET {update}" if key else ""),
-            [tuple(row.values()) for row in rows],
+            rows,
         )
 
     def _insert_records(self, records: Sequence[CellRecord]) -> None:
