@@ -127,7 +127,7 @@ class Bench:
             start = time.perf_counter()
             self._engine.expect([task.job])
             result = self._engine.compute(task, plan.metrics, SilentListener())
-            store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
+            store.save(task.job, task.cells, result.outcomes, result.provenance, result.measurements)
             seconds = time.perf_counter() - start
         if result.failures:
             raise RuntimeError(result.failures[0])

@@ -59,27 +59,27 @@ class JobResult:
 
     Attributes:
         outcomes: one a cell, in the order of the cells.
-        readings: of the job as a whole.
+        measurements: of the job as a whole.
         seconds: by stage: images, network, extraction, readout, scoring.
         provenance: what else to store with it.
     """
 
     outcomes: list[Outcome]
-    readings: list[Measurement] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
         """The worst among the cells and readings: failed, skipped or ok."""
-        found = {one.status for one in self.outcomes} | {one.status for one in self.readings}
+        found = {one.status for one in self.outcomes} | {one.status for one in self.measurements}
         return min(found, key=["failed", "skipped", "ok"].index)
 
     @property
     def failures(self) -> list[str]:
         """Why something failed, each reason once."""
         reasons = [(one.status, one.reason) for one in self.outcomes]
-        reasons += [(one.status, one.reason) for one in self.readings]
+        reasons += [(one.status, one.reason) for one in self.measurements]
         return [reason for status, reason in dict.fromkeys(reasons) if status == "failed"]
 
 

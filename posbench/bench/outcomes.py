@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from posbench.bench.examples import examples
+from posbench.bench.field_types import Status
 from posbench.bench.plan import Cell
 from posbench.bench.reach import reach
 from posbench.bench.records import Measurement, Outcome, Score
@@ -90,7 +91,7 @@ def unread(metric: Metric, error: Exception) -> Measurement:
     return Measurement(metric.name, metric.version, "all", *_why(error))
 
 
-def _why(error: Exception) -> tuple[str, str]:
+def _why(error: Exception) -> tuple[Status, str]:
     return "skipped" if isinstance(error, Inapplicable) else "failed", describe_error(error)
 
 

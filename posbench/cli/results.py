@@ -40,7 +40,7 @@ def _job_rows(store: Path) -> list[dict[str, Any]]:
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
-        return [job_row(reading) for reading in opened.readings()]
+        return [job_row(reading) for reading in opened.measurements()]
 
 
 @app.command()
@@ -117,13 +117,13 @@ def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
-        found = [one for one in opened.readings() if one.reading.picture]
+        found = [one for one in opened.measurements() if one.measurement.picture]
     titles: dict[str, list[tuple[str, Any]]] = {}
     for one in found:
-        row, columns = job_row(one), one.reading.columns or 1
+        row, columns = job_row(one), one.measurement.columns or 1
         images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
         title = f"{row['metric']}: {row['backbone']} ({row['weights']}), {row['padding']}, {images}"
-        picture = np.frombuffer(one.reading.picture or b"", "<f4").reshape(-1, columns)
+        picture = np.frombuffer(one.measurement.picture or b"", "<f4").reshape(-1, columns)
         # Several square maps stand one below the other.
         for number, start in enumerate(range(0, len(picture), columns), 1):
             name = f"tap {row['tap']}" if row["tap"] != "all" else f"no. {number}"
@@ -261,6 +261,6 @@ def merge(
     from posbench.store.merge import merge as merged
 
     made = merged(stores, output)
-    alike = f"; {made.alike} were found more than once, alike" if made.alike else ""
-    mended = f"; {made.mended} had failed in one store and not in another" if made.mended else ""
+    alike = f"; {made.duplicates} were found more than once, alike" if made.duplicates else ""
+    mended = f"; {made.repaired} had failed in one store and not in another" if made.repaired else ""
     out.print(f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{alike}{mended}")

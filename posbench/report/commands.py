@@ -60,7 +60,7 @@ def commands(records: Sequence[CellRecord], readings: Sequence[MeasurementRecord
         checks.setdefault(str(record.outcome.identity.get("control_of") or ""), []).append(record)
     of_jobs: dict[str, set[str]] = {}
     for one in readings:
-        of_jobs.setdefault(one.job_id, set()).add(one.reading.metric)
+        of_jobs.setdefault(one.job_id, set()).add(one.measurement.metric)
     own = checks.pop("", [])
     given = [record for record in own if not _made_in_python(record.outcome.identity)]
     lines = [

@@ -94,7 +94,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
     except ImportError as error:
         raise MissingError("a report needs jinja2: pip install 'position-bench[report]'") from error
     with Store(store, must_exist=True) as opened:
-        records, readings, runs = opened.records(), opened.readings(), opened.runs()
+        records, readings, runs = opened.records(), opened.measurements(), opened.runs()
         examples = opened.examples()
     if not records and not readings:
         raise UsageError(f"{str(store)!r} holds nothing to report: `posbench run` computes some")

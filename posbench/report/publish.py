@@ -23,13 +23,13 @@ def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
         UsageError: if the store holds no cell.
     """
     with Store(store, must_exist=True) as opened:
-        published = Publication(opened.runs(), opened.records(), opened.readings())
+        published = Publication(opened.runs(), opened.records(), opened.measurements())
         if lost := without_run(published):
             raise UsageError(f"store {str(store)!r} is damaged (no run {lost[0]}): take a copy of it, or name another")
     if not published.records:
         raise UsageError(f"{str(store)!r} holds no cells to publish: `posbench run` computes some")
     rows = leaderboard.rows(published.records)
-    of_jobs = [leaderboard.job_row(one) for one in published.readings]
+    of_jobs = [leaderboard.job_row(one) for one in published.measurements]
     files = {TABLE: leaderboard.to_csv(rows), CELLS: canonical(to_json(published))}
     if of_jobs:
         files[MEASURES] = leaderboard.to_csv(of_jobs, leaderboard.JOB_COLUMNS)

@@ -147,7 +147,7 @@ JOB_COLUMNS = (
 
 def job_row(record: MeasurementRecord) -> Row:
     """One number about a job as a row."""
-    identity, reading = record.identity, record.reading
+    identity, reading = record.identity, record.measurement
     return {
         "backbone": identity["backbone"]["name"],
         "weights": identity["weights"]["label"],

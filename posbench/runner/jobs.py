@@ -126,17 +126,17 @@ def run(
     since = store.last_run() if since is None else since
     left = list(tasks)
     with JobLocks(store.path) as claims:
-        claims.mark_stored(store.knows, but={task.job.id for task in tasks})
+        claims.mark_stored(store.has_job, but={task.job.id for task in tasks})
 
         def claim(wanted: Sequence[Task]) -> list[Task]:
             mine = []
             for task in wanted:
-                if not claims.take(task.job.id):
+                if not claims.acquire(task.job.id):
                     elsewhere.append(task)
                 elif rest := store.remaining(task, since, metrics, forced=forced):
                     mine.append(rest)
                 else:
-                    claims.drop(task.job.id)
+                    claims.release(task.job.id)
             return mine
 
         while left:
@@ -146,12 +146,12 @@ def run(
             for chosen, by in (careless, pool), (careful, apart or pool):
                 with closing(by.results(chosen, observer, claim)) as results:
                     for task, result in results:
-                        store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
-                        claims.drop(task.job.id)
+                        store.save(task.job, task.cells, result.outcomes, result.provenance, result.measurements)
+                        claims.release(task.job.id)
                         observer.finished(task.job, result)
                         yield task.job, result
                         if fail_fast and result.status == "failed":
                             return
             left = elsewhere
-            while left and not claims.free(task.job.id for task in left):
+            while left and not claims.any_free(task.job.id for task in left):
                 time.sleep(PATIENCE)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from posbench.bench.config import LOCAL, RunConfig
 from posbench.bench.plan import Job, Plan, Task
-from posbench.bench.records import MeasurementRecord
 from posbench.bench.resolve import resolve_config
 from posbench.core.errors import Interrupted, UsageError
 from posbench.core.processes import stdout_to_stderr
@@ -115,7 +114,7 @@ def run(config: RunConfig, registry: Registry, audience: RunListener, *, keeps: 
             results,
             tasks=tasks,
             rows=rows(store.records(cell.id for cell in plan.cells)),
-            job_rows=[job_row(reading) for reading in _readings(plan, store)],
+            job_rows=[job_row(one) for one in store.measurements((job.id for job, _ in plan.jobs()), plan.measures)],
             warnings=(*results.warnings, *unreadable),
             spent=spent,
             published=beside,
@@ -123,17 +122,6 @@ def run(config: RunConfig, registry: Registry, audience: RunListener, *, keeps: 
     if spent:
         audience.heard(results)
     return results
-
-
-def _readings(plan: Plan, store: Store) -> list[MeasurementRecord]:
-    """What the store has of what the plan measures of whole networks."""
-    planned = {job.id for job, _ in plan.jobs()}
-    measures = {(metric.name, metric.version) for metric in plan.measures}
-    return [
-        one
-        for one in store.readings()
-        if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
-    ]
 
 
 def _planned(plan: Plan, config: RunConfig) -> tuple[Task, ...]:

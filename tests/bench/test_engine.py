@@ -653,7 +653,7 @@ def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, s
     found = go(replace(wanted, cells=tuple(cells)), store)
     assert [record.outcome.reason for record in found] == ["", ""]
     assert [record.outcome.n_test_photos for record in found] == [15, 1]
-    assert {one.reading.value for one in store.readings()} == {2.0, float(min(2, n_test))}
+    assert {one.measurement.value for one in store.measurements()} == {2.0, float(min(2, n_test))}
 
 
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
@@ -732,7 +732,7 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     log = Log()
     go(wanted, store, log=log)
     assert [state for what, state in log.events if what == "finished"] == ["failed"]
-    found = {(one.reading.metric, one.reading.tap): one.reading for one in store.readings()}
+    found = {(one.measurement.metric, one.measurement.tap): one.measurement for one in store.measurements()}
     together, tap = found["counting", "all"], found["counting", "1"]
     assert (together.value, together.lo is not None, together.columns) == (2.5, True, 3)
     assert np.frombuffer(together.picture or b"", "<f4").tolist() == [1.0] * 6
@@ -760,7 +760,7 @@ def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
 
     edge = Metric(name="edge", summary="", version="1", of_job=of_job)
     go(plan(metrics=[SPC, edge], sources=[(leaves, leaves)]), store)
-    border, within = (one.reading.value for one in store.readings())
+    border, within = (one.measurement.value for one in store.measurements())
     assert border is not None
     assert within is not None
     assert border > 100 * within

@@ -174,14 +174,14 @@ def test_standard_output_that_is_full(
 
 
 def test_the_word_of_what_is_in_hand_needs_room(tmp_path: Path) -> None:
-    with JobLocks(tmp_path / "s.db") as claims:
+    with JobLocks(tmp_path / "s.db") as locks:
         with (
             limited_file_size(10),
             pytest.raises(UsageError, match=r"s\.db-claims' cannot be written \(.*\): make room"),
         ):
-            claims.take("ab" * 32)
-        assert claims.take("cd" * 32)
-        assert claims.unfinished() == {"cd" * 32}
+            locks.acquire("ab" * 32)
+        assert locks.acquire("cd" * 32)
+        assert locks.unfinished() == {"cd" * 32}
 
 
 def test_features_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

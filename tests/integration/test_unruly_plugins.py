@@ -422,7 +422,7 @@ def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_pat
         with Store(tmp_path / f"{len(names)}.db") as store:
             small_plan = plan(metrics=[metrics[name] for name in names])
             assert list(run(small_plan.tasks(), store, Here(small_plan, "cpu"), fail_fast=False, observer=Log()))
-            measurements.append({stored.reading.metric: stored.reading for stored in store.readings()})
+            measurements.append({record.measurement.metric: record.measurement for record in store.measurements()})
     assert measurements[0]["reads"].value == measurements[1]["reads"].value
     assert measurements[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
 
