@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file
+from posbench.core.files import read_regular_file
 from posbench.report.rows import FIRST, FORMULA, LAST, Row
 from posbench.store import validation as validation
 
@@ -47,7 +47,7 @@ def from_csv(path: Path) -> list[Row]:
 def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         # `utf-8-sig` as a spreadsheet may have put its mark before the header.
-        text = regular_file(path, LARGEST).decode("utf-8-sig")
+        text = read_regular_file(path, LARGEST).decode("utf-8-sig")
         header, *body = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file, write_whole
+from posbench.core.files import read_regular_file, write_atomically
 from posbench.store import validation as validation
 
 FORMAT = 1
@@ -87,9 +87,9 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name another folder") from error
-    write_whole(vouching, provenance)
+    write_atomically(vouching, provenance)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     for name, digest in known - {(name, sha256(content).hexdigest()) for name, content in files.items()}:
         # What was published then and is no longer, such as a report.
         if name not in files and _digest(folder / name) == digest:
@@ -190,7 +190,7 @@ def _vouched(folder: Path) -> dict[Path, Any]:
 def _digest(path: Path) -> str:
     """SHA-256 of a file; empty if it is none, cannot be read, or is larger than anything that is published."""
     try:
-        return sha256(regular_file(path, LARGEST)).hexdigest()
+        return sha256(read_regular_file(path, LARGEST)).hexdigest()
     except OSError:
         return ""
 

@@ -14,7 +14,7 @@ from math import isfinite, isqrt
 from typing import Any, TypeVar
 
 from posbench.bench.records import CellRecord, Example, JobRun, Measurement, MeasurementRecord, Outcome, Score
-from posbench.core.text import replaced
+from posbench.core.text import replace_unprintable
 from posbench.plugin.components import BOUNDS, NAME
 
 STATUS = ("ok", "skipped", "failed")
@@ -35,7 +35,7 @@ _Vetted = TypeVar("_Vetted")
 
 def cleaned(text: str) -> str:
     """Text with a space for each character that `plain` would not have."""
-    return replaced(text, lambda _: " ", but="\n\t")
+    return replace_unprintable(text, lambda _: " ", keep="\n\t")
 
 
 def plain(value: Any) -> str:
