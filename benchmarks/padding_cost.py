@@ -22,7 +22,7 @@ import torch
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import Crops, cut
+from posbench.data.crops import TRAIN, Crops, load_crops
 from posbench.network.build import build
 from posbench.network.forward import ForwardPass
 from posbench.network.weights import Weights
@@ -49,7 +49,7 @@ def turns(backbone: str, precision: str, name: str, rounds: int, images: int) ->
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)
     leaves = REGISTRY.get(Images, "leaves")
-    windows = cut(leaves, leaves, images, 1, SIZE, pieces=True)[0]
+    windows = load_crops(leaves, (), TRAIN, images, SIZE, surrounded=True)
     runs = [ForwardPass(network, record, REGISTRY.get(Padding, one), precision, device) for one in ("zero", name)]
     try:
         for run in runs:

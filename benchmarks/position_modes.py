@@ -15,7 +15,7 @@ import torch
 from posbench.bench.plan import grid_side
 from posbench.builtin.metrics.modes import fit_modes
 from posbench.core.statistics import interval
-from posbench.data.crops import cut
+from posbench.data.crops import TEST, TRAIN, load_crops
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -32,7 +32,7 @@ REGISTRY = load_registry()
 def features(backbone: Backbone, padding: str, count: int) -> tuple[Features, Features]:
     """Of so many training leaves, and of test leaves, under a padding."""
     leaves = REGISTRY.get(Images, "leaves")
-    train, test = cut(leaves, leaves, count, TESTED, SIZE)
+    train, test = load_crops(leaves, (), TRAIN, count, SIZE), load_crops(leaves, (), TEST, TESTED, SIZE)
     weights, _ = resolve(backbone, Request(), [0], download=False)
     run = ForwardPass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
     return extract(run, train, grid=grid_side(SIZE)), extract(run, test, grid=grid_side(SIZE))

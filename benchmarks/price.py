@@ -36,7 +36,7 @@ from posbench.bench.plan import Job, Plan, make_plan
 from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import cut
+from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.network import forward as passes
 from posbench.network.build import build, normalise
 from posbench.plugin.components import Backbone, Images, Metric, Target
@@ -48,6 +48,16 @@ SIZE = 224
 #: Images to a plain pass, as is usual.
 BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
+
+
+def photo_crops(train: int, test: int, size: int) -> tuple[Crops, Crops]:
+    """Return so many training and test crops of `photos`."""
+    photos = REGISTRY.get(Images, "photos")
+    train_photographs, test_photographs = split_photographs(photos, photos, test)
+    return (
+        load_crops(photos, train_photographs, TRAIN, train, size),
+        load_crops(photos, test_photographs, TEST, test, size),
+    )
 
 
 class SilentListener:
@@ -102,8 +112,7 @@ class Bench:
         weights = plan.cells[0].job.weights
         self.trained = weights.seed is None
         self.network = build(self.backbone, weights).to(self.device)
-        photos = REGISTRY.get(Images, "photos")
-        self.windows = cut(photos, photos, train, test, self.image_size)
+        self.windows = photo_crops(train, test, self.image_size)
         self._engine: Engine | None = None
 
     def _plan(self, targets: Sequence[Target] = (), metrics: Sequence[Metric] = (), **changes: object) -> Plan:
@@ -143,8 +152,7 @@ def elsewhere(*, keeping: bool = False) -> ProcessPoolExecutor:
 @cache
 def _bare(backbone: str, train: int, test: int) -> tuple[torch.nn.Module, Backbone, np.ndarray]:
     """A network as timm makes it, and the images of a job."""
-    photos = REGISTRY.get(Images, "photos")
-    pixels = np.concatenate([one.pixels for one in cut(photos, photos, train, test, SIZE)])
+    pixels = np.concatenate([crops.pixels for crops in photo_crops(train, test, SIZE)])
     model = timm.create_model(backbone).eval().to(resolve_device("auto"), memory_format=torch.channels_last)
     return model, REGISTRY.get(Backbone, backbone), pixels
 

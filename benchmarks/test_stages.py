@@ -16,7 +16,7 @@ from benchmarks.price import Bench
 from posbench.bench.scoring import flatten_degenerate, score
 from posbench.bench.targets import pattern
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.data.crops import Crops, cut
+from posbench.data.crops import TRAIN, Crops, load_crops, split_photographs
 from posbench.network.build import build, normalise
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -44,7 +44,7 @@ def network() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def windows() -> Crops:
     photos = registry.get(Images, "photos")
-    return cut(photos, photos, IMAGES, 8, 224)[0]
+    return load_crops(photos, split_photographs(photos, photos, 8)[0], TRAIN, IMAGES, 224)
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from torch import nn
 
 from posbench.builtin.metrics.ppp import patterns
 from posbench.core.errors import Inapplicable
-from posbench.data.crops import cut
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Backbone, Images, Padding
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
+from tests.crops import train_test_crops
 
 NAMES = ["a", "b", "c"]
 
@@ -92,7 +92,7 @@ def test_circular_padding_adds_nothing_on_a_torus_and_zeros_do() -> None:
     backbone = Backbone(name="small", summary="", version="1", build=Small, taps=1)
     network, registry = backbone.build().eval(), load_registry()
     leaves = registry.get(Images, "leaves")
-    _, test = cut(leaves, leaves, 1, 6, 64, pieces=True)
+    _, test = train_test_crops(leaves, leaves, 1, 6, 64, surrounded=True)
     of = {
         name: extract(ForwardPass(network, backbone, registry.get(Padding, name)), test, grid=32)
         for name in ("zero", "circular", "surround")

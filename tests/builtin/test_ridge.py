@@ -24,7 +24,6 @@ from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.builtin.readouts.standardize import standardise
 from posbench.core import offload as spill
 from posbench.core.errors import PosbenchError
-from posbench.data.crops import cut
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -33,6 +32,7 @@ from posbench.plugin.components import Backbone, Images, Target
 from posbench.plugin.features import Features, allocate_taps
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
+from tests.crops import train_test_crops
 
 REGISTRY = load_registry()
 TARGETS = ["H", "V", "G", "HS", "VS"]
@@ -156,7 +156,8 @@ def lite0() -> tuple[Features, Features]:
     network = build(record, weights[0])
     photos = REGISTRY.get(Images, "photos")
     train, test = (
-        extract(ForwardPass(network, record), windows, grid=28) for windows in cut(photos, photos, 48, 32, 224)
+        extract(ForwardPass(network, record), windows, grid=28)
+        for windows in train_test_crops(photos, photos, 48, 32, 224)
     )
     return train, test
 
