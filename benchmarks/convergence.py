@@ -17,7 +17,7 @@ import torch
 from benchmarks.price import REGISTRY, Bench, about
 from posbench.bench.targets import pattern
 from posbench.builtin.metrics.scores import r2, spc
-from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts import ridge
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Padding
@@ -29,11 +29,11 @@ CONVERGED = 1e-7
 
 def fitted(train: Features, test: Features, targets: torch.Tensor, tolerance: float) -> tuple[int, torch.Tensor]:
     """Steps, and the mean scores on the test images: [metrics, targets]."""
-    before, readout.TOLERANCE = readout.TOLERANCE, tolerance
+    before, ridge.TOLERANCE = ridge.TOLERANCE, tolerance
     try:
-        found = readout.fit_ridge(train, targets, kernel=3, penalty=1.0)
+        found = ridge.fit_ridge(train, targets, kernel=3, penalty=1.0)
     finally:
-        readout.TOLERANCE = before
+        ridge.TOLERANCE = before
     drawn = found.predict(test).double()
     scores = [[metric(drawn[:, i], target.double()).mean() for i, target in enumerate(targets)] for metric in (spc, r2)]
     return found.steps, torch.tensor(scores)

@@ -26,15 +26,11 @@ from posbench.plugin.hookspecs import hookimpl
 if TYPE_CHECKING:
     from posbench.bench.engine import JobResult, failed_result
     from posbench.bench.plan import groups
-    from posbench.builtin.metrics.modes import fit_modes
-    from posbench.builtin.metrics.ppp import patterns as ppp_patterns
-    from posbench.builtin.readouts.penalty import fit_ridge_cv
-    from posbench.builtin.readouts.ridge import fit_ridge
-    from posbench.builtin.readouts.sgd import fit_sgd
     from posbench.data.dead_leaves import dead_leaves
     from posbench.data.in_memory import images
     from posbench.network.user_module import backbone
-    from posbench.plugin.observation import Observation, Reading
+    from posbench.plugin.features import Features
+    from posbench.plugin.observation import Observation, Reading, Split
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
     from posbench.runner.api import run
@@ -50,6 +46,7 @@ __all__ = [
     "Checkpoint",
     "Component",
     "Executor",
+    "Features",
     "Fitted",
     "Images",
     "Inapplicable",
@@ -63,6 +60,7 @@ __all__ = [
     "Readout",
     "Results",
     "Sides",
+    "Split",
     "Target",
     "Training",
     "UsageError",
@@ -71,14 +69,9 @@ __all__ = [
     "backbone",
     "dead_leaves",
     "failed_result",
-    "fit_modes",
-    "fit_ridge",
-    "fit_ridge_cv",
-    "fit_sgd",
     "groups",
     "hookimpl",
     "images",
-    "ppp_patterns",
     "run",
     "start_local",
     "start_ray",
@@ -86,22 +79,19 @@ __all__ = [
 
 
 _LAZY = {
+    "Features": "posbench.plugin.features",
     "JobResult": "posbench.bench.engine",
     "Observation": "posbench.plugin.observation",
     "Operation": "posbench.plugin.operation",
     "Reading": "posbench.plugin.observation",
     "Results": "posbench.runner.results",
+    "Split": "posbench.plugin.observation",
     "Training": "posbench.plugin.training",
     "Worker": "posbench.runner.worker",
     "backbone": "posbench.network.user_module",
     "dead_leaves": "posbench.data.dead_leaves",
-    "fit_modes": "posbench.builtin.metrics.modes",
-    "fit_ridge": "posbench.builtin.readouts.ridge",
-    "fit_ridge_cv": "posbench.builtin.readouts.penalty",
-    "fit_sgd": "posbench.builtin.readouts.sgd",
     "groups": "posbench.bench.plan",
     "images": "posbench.data.in_memory",
-    "ppp_patterns": "posbench.builtin.metrics.ppp:patterns",
     "run": "posbench.runner.api",
     "start_local": "posbench.runner.local",
     "start_ray": "posbench.runner.ray",
