@@ -22,7 +22,7 @@ import torch
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import TRAIN, Crops, windows
+from posbench.data.crops import TRAIN, Crops, load_crops
 from posbench.network.build import build
 from posbench.network.forward import ForwardPass
 from posbench.network.weights import Weights
@@ -48,7 +48,7 @@ def pass_times(backbone: str, precision: str, name: str, rounds: int, images: in
     keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)
-    crops = windows(REGISTRY.get(Images, "leaves"), [], TRAIN, images, SIZE, pieces=True)
+    crops = load_crops(REGISTRY.get(Images, "leaves"), [], TRAIN, images, SIZE, surrounded=True)
     passes = [ForwardPass(network, record, REGISTRY.get(Padding, pad), precision, device) for pad in ("zero", name)]
     try:
         for forward in passes:

@@ -15,7 +15,7 @@ import torch
 from posbench.bench.plan import grid_side
 from posbench.builtin.metrics.modes import fit_modes
 from posbench.core.statistics import interval
-from posbench.data.crops import TEST, TRAIN, windows
+from posbench.data.crops import TEST, TRAIN, load_crops
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -33,7 +33,7 @@ def features(backbone: Backbone, padding: str, count: int) -> tuple[Features, Fe
     """Return the features of `count` training leaves and of the test leaves under a padding."""
     leaves = REGISTRY.get(Images, "leaves")
     roles = ((TRAIN, count), (TEST, TESTED))
-    train, test = (windows(leaves, [], role, images, SIZE, pieces=False) for role, images in roles)
+    train, test = (load_crops(leaves, [], role, images, SIZE, surrounded=False) for role, images in roles)
     weights, _ = resolve(backbone, Request(), [0], download=False)
     forward = ForwardPass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
     return extract(forward, train, grid=grid_side(SIZE)), extract(forward, test, grid=grid_side(SIZE))

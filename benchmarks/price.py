@@ -36,7 +36,7 @@ from posbench.bench.plan import Plan, make_plan
 from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import TEST, TRAIN, Crops, split_photographs, windows
+from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.network import forward
 from posbench.network.build import build, normalise
 from posbench.plugin.components import Backbone, Images, Metric, Target
@@ -82,8 +82,8 @@ def cut_photos(train: int, test: int) -> tuple[Crops, Crops]:
     photos = REGISTRY.get(Images, "photos")
     for_training, for_testing = split_photographs(photos, photos, test)
     return (
-        windows(photos, for_training, TRAIN, train, SIZE, pieces=False),
-        windows(photos, for_testing, TEST, test, SIZE, pieces=False),
+        load_crops(photos, for_training, TRAIN, train, SIZE, surrounded=False),
+        load_crops(photos, for_testing, TEST, test, SIZE, surrounded=False),
     )
 
 

@@ -2,10 +2,6 @@
 
 from .bench.engine import JobResult as JobResult, failed_result as failed_result
 from .bench.plan import groups as groups
-from .builtin.metrics.modes import fit_modes as fit_modes
-from .builtin.readouts.penalty import fit_ridge_cv as fit_ridge_cv
-from .builtin.readouts.ridge import fit_ridge as fit_ridge
-from .builtin.readouts.sgd import fit_sgd as fit_sgd
 from .core.errors import Inapplicable as Inapplicable, MissingError as MissingError, UsageError as UsageError
 from .core.version import __version__ as __version__
 from .data.dead_leaves import dead_leaves as dead_leaves
@@ -24,8 +20,9 @@ from .plugin.components import (
     Sides as Sides,
     Target as Target,
 )
+from .plugin.features import Features as Features
 from .plugin.hookspecs import hookimpl as hookimpl
-from .plugin.observation import Observation as Observation, Reading as Reading
+from .plugin.observation import Observation as Observation, Reading as Reading, Split as Split
 from .plugin.operation import Operation as Operation
 from .plugin.training import Training as Training
 from .runner.api import run as run

@@ -15,7 +15,7 @@ from torch import nn
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError
 from posbench.core.malloc import give_back
-from posbench.data.crops import TEST, TRAIN, Crops, split_photographs, windows
+from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
 from posbench.network.extract import extract
@@ -87,15 +87,15 @@ class JobCache:
         key, source = self._key(job, role), (job.train, job.test)[role]
         if key not in self._windows:
             with self._stopwatch.timed("images"):
-                cut = windows(
+                cut = load_crops(
                     source.images,
                     self._photographs(job, role),
                     role,
                     (job.n_train, job.n_test)[role],
                     _side(job, role),
-                    pieces=_surrounded(job),
+                    surrounded=_surrounded(job),
                 )
-                self._windows[key] = cut.turned() if source.turned else cut
+                self._windows[key] = cut.rotated() if source.turned else cut
         return self._windows[key]
 
     def network(self, job: Job) -> nn.Module:
@@ -136,7 +136,7 @@ class JobCache:
         if dealing not in self._dealt:
             halved = (job.train.halved, job.test.halved)
             self._dealt[dealing] = split_photographs(
-                job.train.images, job.test.images, job.n_test, halved, crossed=job.train.crossed
+                job.train.images, job.test.images, job.n_test, halved, cross_fitted=job.train.crossed
             )
         return self._dealt[dealing][role]
 

@@ -14,7 +14,7 @@ import yaml
 from posbench.bench import experiments
 from posbench.core.device import memory
 from posbench.core.errors import UsageError, nearest
-from posbench.core.files import regular_file, user_path
+from posbench.core.files import read_regular_file, user_path
 
 #: The executor that runs jobs on this machine.
 LOCAL = "local"
@@ -238,7 +238,7 @@ def _real(value: object, where: str) -> float:
 def _read(path: Path) -> dict[str, Any]:
     """The options in a YAML file, by field name. Raises as `select` does."""
     try:
-        root = yaml.compose(regular_file(path, LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(read_regular_file(path, LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
-from posbench.core.text import replaced
+from posbench.core.text import replace_unprintable
 from posbench.plugin.components import BOUNDS, NAME
 
 #: The type of pydantic's error whose message is a reason of ours.
@@ -49,7 +49,7 @@ def _schema_of(kind: Any) -> GetPydanticSchema:
 
 def replace_control_characters(text: str) -> str:
     """Return the text with a space for each character that `PlainText` forbids."""
-    return replaced(text, lambda _: " ", but="\n\t")
+    return replace_unprintable(text, lambda _: " ", keep="\n\t")
 
 
 def _check_plain(text: str) -> str:

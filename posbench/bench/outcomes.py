@@ -44,7 +44,7 @@ def scored(
         metrics: those of a cell.
         test: the images.
         remark: what the readout says of itself.
-        mutual: whether what one readout is tested on has trained another; see `statistics.MUTUAL`.
+        mutual: whether what one readout is tested on has trained another; see `statistics.CROSS_FITTING_VARIANCE`.
     """
     scores, problems, degenerate = _scores(cell, drawn, pattern, metrics, test.photographs, mutual=mutual)
     return Outcome(
@@ -67,7 +67,7 @@ def read(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Measur
         ValueError: if one of its numbers is not finite.
     """
     numbers = {str(name): float(value) for name, value in reading.by_photograph.items()}
-    mean, lo, hi = interval(list(numbers.values()) or [0.0], mutual=mutual)
+    mean, lo, hi = interval(list(numbers.values()) or [0.0], cross_fitted=mutual)
     value = (mean, lo, hi) if reading.value is None else (float(reading.value), None, None)
     picture = None if reading.picture is None else reading.picture.detach().float().cpu().numpy()
     if not np.isfinite([value[0], *numbers.values()]).all() or (picture is not None and not np.isfinite(picture).all()):

@@ -46,7 +46,7 @@ def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
             with suppress(ComponentError):  # its jobs will tell
                 call_in_subprocess(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        split_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
+        split_photographs(train.images, test.images, n_test, (train.halved, test.halved), cross_fitted=train.crossed)
     return {job.id for job in jobs if job.backbone in deadly}
 
 

@@ -67,10 +67,10 @@ def summarised(metric: Metric, values: torch.Tensor, photographs: Sequence[str],
     Args:
         values: one an image, [n].
         photographs: the photograph of each image.
-        mutual: whether readouts were cross-fitted on these photographs; see `statistics.MUTUAL`.
+        mutual: whether readouts were cross-fitted on these photographs; see `statistics.CROSS_FITTING_VARIANCE`.
     """
     numbers = {name: i for i, name in enumerate(dict.fromkeys(photographs))}
     of_image = np.array([numbers[name] for name in photographs])
     means = np.bincount(of_image, values.cpu().numpy()) / np.bincount(of_image)
     by_photograph = dict(zip(numbers, means.tolist(), strict=True))
-    return Score(metric.name, metric.version, *interval(means.tolist(), mutual=mutual), by_photograph)
+    return Score(metric.name, metric.version, *interval(means.tolist(), cross_fitted=mutual), by_photograph)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posbench.core.statistics import Mean, interval
+from posbench.core.statistics import MeanEstimate, interval
 
 Row = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ class Evidence:
 
     what: str
     target: str
-    mean: Mean
+    mean: MeanEstimate
     p: float
 
     @property
@@ -110,11 +110,11 @@ def _is_null(row: Row) -> bool:
     return on_leaves and row["control"] in ("", None, "null")
 
 
-def _mean(row: Row) -> Mean:
-    return Mean(row[METRIC], row.get(f"{METRIC}_lo"), row.get(f"{METRIC}_hi"), row["n_test_photos"])
+def _mean(row: Row) -> MeanEstimate:
+    return MeanEstimate(row[METRIC], row.get(f"{METRIC}_lo"), row.get(f"{METRIC}_hi"), row["n_test_photos"])
 
 
-def _corrected(means: Mapping[tuple[str, str], Mean]) -> list[Evidence]:
+def _corrected(means: Mapping[tuple[str, str], MeanEstimate]) -> list[Evidence]:
     """Evidence by what it is about and its target."""
     return [Evidence(*key, mean, min(1.0, len(means) * mean.p_above(0.0))) for key, mean in means.items()]
 
@@ -126,8 +126,8 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
     the first correlation and change the sign of the second, for a target that turning inverts.
     """
     upright = {row["cell_id"]: row for row in rows}
-    border: dict[tuple[str, str], Mean] = {}
-    content: dict[tuple[str, str], Mean] = {}
+    border: dict[tuple[str, str], MeanEstimate] = {}
+    content: dict[tuple[str, str], MeanEstimate] = {}
     # Of two results for one target, the one on more images counts.
     for turned in sorted(rows, key=lambda row: (row["n_test_photos"] or 0, row.get("n_test") or 0)):
         beside = upright.get(turned["control_of"] or "")
@@ -141,6 +141,6 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
         source = beside["test_images"] if own else f"{beside['images']} → {beside['test_images']}"
         for part, sign, what in ((border, 1, "stays when turned"), (content, -1, "turns with them")):
             values = [(first[name] + sign * second[name]) / 2 for name in shared]
-            mean = interval(values, mutual=bool(beside.get("mutual")))
-            part[f"{source}: {what}", turned["target"]] = Mean(*mean, len(values))
+            mean = interval(values, cross_fitted=bool(beside.get("mutual")))
+            part[f"{source}: {what}", turned["target"]] = MeanEstimate(*mean, len(values))
     return _corrected(border), _corrected(content)

@@ -1,4 +1,5 @@
-"""The components that posbench ships, offered through the same entry points as those of other distributions.
+"""The components that posbench ships, registered through the same entry points as third-party plugins.
 
-Imports only what a third-party plugin may import.
+This package uses what a plugin may use: the public API, `posbench.plugin` and `posbench.core`. The framework never
+imports it.
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 from posbench.cli.app import out, write
 from posbench.core.errors import UsageError
-from posbench.core.files import check_destinations, write_whole
+from posbench.core.files import check_destinations, write_atomically
 from posbench.plugin.components import Metric
 from posbench.report.published import Published
 
@@ -50,7 +50,7 @@ def publish(
         if destination == "-":
             write(text)
         elif destination is not None:
-            write_whole(Path(destination), text)
+            write_atomically(Path(destination), text)
     if json:
         write(leaderboard.to_json(rows))
     elif "-" not in (csv, markdown):

@@ -22,7 +22,7 @@ from posbench.cli.app import (
     write,
 )
 from posbench.core.errors import MissingError, UsageError
-from posbench.core.files import write_whole
+from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
 from posbench.report.published import published as published_table
 
@@ -98,7 +98,7 @@ def measures(
     if csv == "-":
         write(text)
     elif csv is not None:
-        write_whole(Path(csv), text)
+        write_atomically(Path(csv), text)
     if json:
         write(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1) + "\n")
     elif csv != "-":
@@ -181,7 +181,7 @@ def show(
             raise UsageError(
                 f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
             )
-        write_whole(png, drawing.png(maps, labels.cell_title(values), f"value drawn for {values['target']}"))
+        write_atomically(png, drawing.png(maps, labels.cell_title(values), f"value drawn for {values['target']}"))
     lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
     out.print(render.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]

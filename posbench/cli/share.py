@@ -15,10 +15,10 @@ def report(
     to: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a store's results as one HTML page. [needs the extra `report`]"""
-    from posbench.core.files import check_destinations, write_whole
+    from posbench.core.files import check_destinations, write_atomically
     from posbench.report import html as reports
 
     check_destinations(store, {"--out": str(to)})
     found = registry()
-    write_whole(to, reports.content(store, found.every(Metric), found.every(Target), warn))
+    write_atomically(to, reports.content(store, found.every(Metric), found.every(Target), warn))
     out.print(f"{str(to)!r} is written: open it in a browser")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from posbench.bench.verdict import Verdict, verdicts
-from posbench.core.statistics import distinguishable
+from posbench.core.statistics import significantly_different
 from posbench.report.labels import (
     CONTROL,
     board_title,
@@ -196,8 +196,8 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
     def level(entry: Entry) -> bool:
         pair = (entry.by_photograph, top.by_photograph)
         # Of one photograph there is nothing to tell apart by.
-        return len(pair[0].keys() & pair[1].keys()) > 1 and not distinguishable(
-            *pair, others, mutual=entry.mutual or top.mutual
+        return len(pair[0].keys() & pair[1].keys()) > 1 and not significantly_different(
+            *pair, others, cross_fitted=entry.mutual or top.mutual
         )
 
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from posbench.core.errors import UsageError, unknown
 from posbench.core.files import user_path
-from posbench.core.statistics import Difference, Mean, holm, paired, unpaired
+from posbench.core.statistics import Difference, MeanEstimate, holm, paired_difference, welch_difference
 from posbench.report.read_csv import from_csv
 from posbench.report.rows import Row, rows
 from posbench.store.bundle import is_published, read
@@ -154,11 +154,11 @@ def _by_key(one: Side, key: Sequence[str], metric: str, *, controls: bool) -> di
 def _difference(a: Row, b: Row, metric: str) -> Difference:
     one, two = (row.get("by_photograph", {}).get(metric, {}) for row in (a, b))
     mutual = bool(a.get("mutual") or b.get("mutual"))
-    return paired(one, two, mutual=mutual) or unpaired(_mean(a, metric), _mean(b, metric))
+    return paired_difference(one, two, cross_fitted=mutual) or welch_difference(_mean(a, metric), _mean(b, metric))
 
 
-def _mean(row: Row, metric: str) -> Mean:
-    return Mean(row[metric], row.get(f"{metric}_lo"), row.get(f"{metric}_hi"), row["n_test_photos"] or 0)
+def _mean(row: Row, metric: str) -> MeanEstimate:
+    return MeanEstimate(row[metric], row.get(f"{metric}_lo"), row.get(f"{metric}_hi"), row["n_test_photos"] or 0)
 
 
 def to_json(found: Differences) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from posbench.core.statistics import Difference, Mean, distinguishable, interval, paired
+from posbench.core.statistics import Difference, MeanEstimate, interval, paired_difference, significantly_different
 from posbench.report.grouping import groups, in_common
 from posbench.report.labels import (
     CONTROL,
@@ -38,7 +38,7 @@ class Standing:
     """
 
     padding: str
-    mean: Mean
+    mean: MeanEstimate
     less: Difference | None
     level: bool
 
@@ -94,7 +94,7 @@ class Answer:
         return f" Not to be told from it: {', '.join(self.level)}." if self.level else ""
 
 
-def mean_text(mean: Mean) -> str:
+def mean_text(mean: MeanEstimate) -> str:
     """A mean with half the width of its interval, such as `0.62 ±0.11`; three digits where two hide the interval."""
     half = None if mean.lo is None or mean.hi is None else (mean.hi - mean.lo) / 2
     return number_text(mean.value, half, digits=_digits(half))
@@ -157,8 +157,12 @@ def _answer(rows: Sequence[Row]) -> Answer | None:
 
     def standing(padding: str) -> Standing:
         own = distances[padding]
-        less = None if padding == REFERENCE else paired(own, distances.get(REFERENCE, {}), mutual=mutual)
-        level = padding != first and not distinguishable(own, distances[first], len(others), mutual=mutual)
+        less = (
+            None if padding == REFERENCE else paired_difference(own, distances.get(REFERENCE, {}), cross_fitted=mutual)
+        )
+        level = padding != first and not significantly_different(
+            own, distances[first], len(others), cross_fitted=mutual
+        )
         return Standing(padding, means[padding], less, level)
 
     one, labels = rows[0], dict.fromkeys(label for _, label in shared)
@@ -204,7 +208,7 @@ def _over(scored: Mapping[Scored, Row], shared: Sequence[Scored]) -> dict[str, f
 
 def _mean(
     scored: Mapping[Scored, Row], shared: Sequence[Scored], by_photograph: Mapping[str, float], mutual: bool
-) -> Mean:
+) -> MeanEstimate:
     if not by_photograph:
-        return Mean(sum(scored[item][METRIC] for item in shared) / len(shared), None, None, 0)
-    return Mean(*interval(list(by_photograph.values()), mutual=mutual), len(by_photograph))
+        return MeanEstimate(sum(scored[item][METRIC] for item in shared) / len(shared), None, None, 0)
+    return MeanEstimate(*interval(list(by_photograph.values()), cross_fitted=mutual), len(by_photograph))

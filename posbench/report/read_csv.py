@@ -27,7 +27,7 @@ from posbench.bench.field_types import (
     check_interval,
 )
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file
+from posbench.core.files import read_regular_file
 from posbench.report.rows import FORMULA, Row
 from posbench.store.validation import validated
 
@@ -109,7 +109,7 @@ def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the fields of the header and of each row."""
     try:
         # `utf-8-sig` as a spreadsheet may have put its mark before the header.
-        text = regular_file(path, LARGEST).decode("utf-8-sig")
+        text = read_regular_file(path, LARGEST).decode("utf-8-sig")
         header, *body = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from posbench.bench.plan import Plan, Task
 from posbench.core.errors import UsageError
-from posbench.core.files import write_whole
+from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
 from posbench.plugin.registry import load_registry
 from posbench.report import boards, markdown
@@ -210,7 +210,7 @@ class Results:
         # Components given in Python are in no registry.
         metrics = {one.name: one for one in (*installed.every(Metric), *self.plan.metrics)}
         targets = (*installed.every(Target), *(cell.target for cell in self.plan.cells))
-        write_whole(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
+        write_atomically(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
         return Path(path)
 
     def summary(self) -> str:

@@ -16,7 +16,7 @@ from posbench.bench.field_types import Digest
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file, write_whole
+from posbench.core.files import read_regular_file, write_atomically
 from posbench.store.validation import CELL_RECORD, JOB_RUN, MEASUREMENT_RECORD, parse_json, validated
 
 FORMAT = 1
@@ -104,9 +104,9 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name another folder") from error
-    write_whole(manifest_path, provenance)
+    write_atomically(manifest_path, provenance)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     for name, digest in known:
         # It was published before and is no longer, such as a report.
         if name not in files and _digest(folder / name) == digest:
@@ -236,7 +236,7 @@ def _manifests(folder: Path) -> dict[Path, _Manifest]:
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a file; empty if it is none, cannot be read, or is too large to be a published one."""
     try:
-        return sha256(regular_file(path, LARGEST)).hexdigest()
+        return sha256(read_regular_file(path, LARGEST)).hexdigest()
     except OSError:
         return ""
 

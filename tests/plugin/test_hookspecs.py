@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from posbench.data.crops import cut
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation
@@ -17,6 +16,7 @@ from posbench.plugin.registry import Registry, load_registry
 from posbench.plugin.training import Training
 from posbench.testing import check_executor
 from tests.conftest import Ran
+from tests.crops import train_test_crops
 from tests.hook_examples import HOOKS, example
 
 
@@ -63,7 +63,7 @@ def metrics(registry: Registry) -> None:
 
 def images(registry: Registry) -> None:
     static = registry.get(Images, "static")
-    train, test = cut(static, static, 2, 2, 16)
+    train, test = train_test_crops(static, static, 2, 2, 16)
     drawn = np.concatenate([train.pixels, test.pixels])
     assert drawn.shape == (4, 16, 16, 3)
     assert len(np.unique(drawn, axis=0)) == 4
