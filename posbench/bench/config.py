@@ -47,7 +47,7 @@ class Option:
 
     Attributes:
         help: one sentence.
-        metavar: the placeholder of its value, where its type is not enough.
+        metavar: the placeholder of its value; None for a flag.
         unset: shown as the default where the default is None or empty.
         repeated: given once for each value, rather than with values separated by commas.
         output_only: changes only what the command line prints, so that `posbench.run` does not take it.
@@ -79,21 +79,21 @@ class RunConfig:
     images: Annotated[Names, Option("Sources to train on, and to test on; a path is a folder.", "A,B")] = ("photos",)
     #: None: the training source.
     test_images: Annotated[Names | None, Option("Other sources to test on.", "A,B")] = None
-    readouts: Annotated[Names, Option("Models that draw.", "A,B")] = ("ridge",)
+    readouts: Annotated[Names, Option("Models that are trained to draw the targets.", "A,B")] = ("ridge",)
     metrics: Annotated[Names, Option("Scores.", "A,B")] = ("spc", "mae", "r2")
     controls: Annotated[AnyNames, Option("Checks of every cell.", "all|A,B", unset="none")] = ()
     weights: Annotated[
         WholeNames, Option("Which weights; may be repeated.", "auto|pretrained|random|NAME=PATH", repeated=True)
     ] = ("auto",)
-    seeds: Annotated[Seeds, Option("Draw random weights and readouts.", "0,1")] = (0,)
+    seeds: Annotated[Seeds, Option("Seeds of random weights and readouts.", "0,1")] = (0,)
     taps: Annotated[Taps, Option("Feature maps to read from.", "all|each|1,3")] = "all"
-    image_size: Annotated[Pixels, Option("Side of a crop, in pixels.")] = 224
-    train_count: Annotated[Crops, Option("Training crops.")] = 256
-    test_count: Annotated[Crops, Option("Test crops.")] = 64
+    image_size: Annotated[Pixels, Option("Side of a crop, in pixels.", "PIXELS")] = 224
+    train_count: Annotated[Crops, Option("Training crops.", "N")] = 256
+    test_count: Annotated[Crops, Option("Test crops.", "N")] = 64
     score_at: Annotated[ScoreAt, Option("Score on the readout's grid, or at image size.", "grid|image")] = "grid"
     precision: Annotated[Text, Option("Precision of the forward pass.", "auto|fp32|bf16")] = "auto"
     device: Annotated[Text, Option("Where to compute.", "auto|cpu|cuda")] = "auto"
-    store: Annotated[StorePath, Option("The SQLite file for results.")] = Path("posbench.db")
+    store: Annotated[StorePath, Option("The SQLite file for results.", "FILE")] = Path("posbench.db")
     published: Annotated[Text | None, Option("Show a paper's numbers beside ours.", "TABLE")] = None
     experiment: Annotated[
         Text | None, Option("Begin from an experiment that ships; see `list experiments`.", "NAME")
@@ -103,11 +103,17 @@ class RunConfig:
     jobs: Annotated[
         Processes | None, Option("Jobs at once.", "N", unset="local: 1; a cluster: as many as it has room for")
     ] = None
-    time_limit: Annotated[Seconds | None, Option("A job that takes longer is ended, and has failed.", "SECONDS")] = None
-    cpus_per_job: Annotated[Processes | None, Option("Of a cluster, and threads of a job.", "N", unset="1")] = None
-    gpus_per_job: Annotated[GpuShare | None, Option("Of a cluster, such as 0.5.", "X", unset="none")] = None
+    time_limit: Annotated[Seconds | None, Option("Stop a job that takes longer; it counts as failed.", "SECONDS")] = (
+        None
+    )
+    cpus_per_job: Annotated[
+        Processes | None, Option("CPUs of a cluster, and threads, for each job.", "N", unset="1")
+    ] = None
+    gpus_per_job: Annotated[
+        GpuShare | None, Option("GPUs of a cluster for each job, such as 0.5.", "X", unset="none")
+    ] = None
     ray_address: Annotated[
-        Text | None, Option("Of a Ray cluster.", "ADDRESS", unset="RAY_ADDRESS, or one started here")
+        Text | None, Option("Address of a Ray cluster.", "ADDRESS", unset="RAY_ADDRESS, or one started here")
     ] = None
     csv: Annotated[FileName | None, Option("Write the rows as CSV.", "FILE|-")] = None
     json: Annotated[bool, Option("Print the rows as JSON alone.", output_only=True)] = False

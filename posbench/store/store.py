@@ -23,6 +23,11 @@ from posbench.store.schema import ABSORB, CONFLICTS, SHARED
 CONFLICT = 1e-3
 #: Cells that are vetted at once: each is held whole.
 _AT_ONCE = 1000
+#: Where a cell's identity holds what cells of one network have in common (`posbench.bench.verdict`).
+_NETWORK = (
+    *("$.backbone.name", "$.weights.label", "$.padding.name", "$.readout.name", "$.taps", "$.seed"),
+    *("$.image_size", "$.precision", "$.score_at", "$.n_train"),
+)
 
 
 class Store(Database):
@@ -178,6 +183,12 @@ class Store(Database):
         many = f"{len(found)} cells start with {prefix!r}: give more of the id"
         none = f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
         raise UsageError(many if found else none)
+
+    def related(self, record: CellRecord) -> list[CellRecord]:
+        """Return a cell, its controls and all cells of its network, on which its verdict rests; in order of making."""
+        network = " AND ".join(f"json_extract(identity, '{path}') IS json_extract(?2, '{path}')" for path in _NETWORK)
+        condition = f"cell_id = ?1 OR json_extract(identity, '$.control_of') = ?1 OR ({network})"
+        return self._read(condition, record.cell_id, _canonical(record.outcome.identity))
 
     def _read(self, where: str, *values: object) -> list[CellRecord]:
         """The cells that a condition selects, with their scores."""
