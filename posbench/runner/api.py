@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from types import GenericAlias
+from typing import Any
 
 from posbench.bench.config import load_config, options
 from posbench.core.errors import Interrupted, UsageError, nearest
@@ -20,10 +21,6 @@ from posbench.report.rows import to_csv
 from posbench.runner import session
 from posbench.runner.results import Results
 from posbench.runner.session import RunListener, SilentListener
-
-C = TypeVar("C", bound=Component)
-#: Names separated by commas, or one record, or names and records mixed.
-Chosen: TypeAlias = str | C | Sequence[str | C]
 
 #: The options that `run` takes as keywords.
 _OPTIONS = {name: (kind, option) for name, kind, option in options() if not option.output_only}
@@ -90,7 +87,9 @@ def _signature() -> inspect.Signature:
     config, progress, _ = inspect.signature(run, eval_str=True).parameters.values()
     keywords = []
     for name, (kind, _) in _OPTIONS.items():
-        accepted: Any = Chosen[_RECORDS[name]] if name in _RECORDS else kind  # type: ignore[valid-type]
+        accepted: Any = _RECORDS.get(name, kind)
+        if name in _RECORDS:
+            accepted = str | accepted | GenericAlias(Sequence, str | accepted)
         keywords.append(inspect.Parameter(name, progress.kind, default=None, annotation=accepted | None))
     return inspect.Signature([config, *keywords, progress], return_annotation=Results)
 
