@@ -1,4 +1,4 @@
-"""Run the command line as `python -m posbench`."""
+"""Run the command line: `python -m posbench`."""
 
 from posbench.cli import script
 

@@ -98,6 +98,7 @@ def timm_backbone(row: timm_models.Row) -> Backbone:
     return Backbone(
         name=row.name,
         summary="a timm model",
+        family="timm",
         version="1",
         source=SOURCE,
         build=partial(build_timm, architecture),

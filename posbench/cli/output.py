@@ -1,18 +1,24 @@
-"""Where rows go: files, and one form of them on standard output."""
+"""Rows of results as files, and in one form on standard output."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from posbench.cli.app import out, write
+from posbench.cli.console import out, write
 from posbench.core.errors import UsageError
 from posbench.core.files import check_destinations, write_atomically
 from posbench.plugin.components import Metric
-from posbench.report.published import Published
+
+if TYPE_CHECKING:
+    from posbench.report.published import Published
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
-    """Find out before a long run, not after it, that its table has nowhere to go."""
+    """Check before a long run that its tables can be written.
+
+    Raises:
+        UsageError: if standard output would get more than one of them, or a file cannot be written.
+    """
     if [csv, markdown].count("-") + json > 1:
         raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
     check_destinations(store, {"--csv": csv, "--markdown": markdown})
@@ -26,33 +32,39 @@ def publish(
     json: bool,
     by: str = "padding",
     markdown: str | None = None,
-    beside: Published | None = None,
+    beside: "Published | None" = None,
     of_jobs: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Rows as asked for: to files, and one form of them on standard output."""
-    from posbench.report import boards
-    from posbench.report import literature as comparison
-    from posbench.report import rows as leaderboard
-    from posbench.report import terminal as render
-    from posbench.report.markdown import of_boards
+    """Write rows to files, and print them in one form: tables, JSON, CSV or Markdown.
 
-    shown = boards.job_boards(of_jobs)
-    if metric and (beside is None or metric.name not in comparison.METRICS):
-        scores = boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-        checked = boards.control_boards(rows, metric.name)
-        shown = [*scores, *checked, *boards.verdict_boards(rows), *shown]
-    tables, text = [render.board(board) for board in shown], of_boards(shown)
+    Args:
+        metric: of the leaderboard and the controls; None for neither.
+        csv, markdown: a file each, or `-` for standard output.
+        by: the component that the leaderboard's rows are.
+        beside: a paper's table to compare with.
+        of_jobs: rows of measurements of whole networks.
+    """
+    from posbench.report import literature, terminal
+    from posbench.report.boards import boards, control_boards, job_boards, verdict_boards
+    from posbench.report.markdown import of_boards
+    from posbench.report.rows import to_csv, to_json
+
+    shown = job_boards(of_jobs)
+    if metric and (beside is None or metric.name not in literature.METRICS):
+        scores = boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
+        shown = [*scores, *control_boards(rows, metric.name), *verdict_boards(rows), *shown]
+    tables, text = [terminal.board(board) for board in shown], of_boards(shown)
     if beside:
-        compared = comparison.compare(rows, beside)
-        tables, text = [render.comparison(compared), *tables], comparison.to_markdown(compared) + text
-    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
+        compared = literature.compare(rows, beside)
+        tables, text = [terminal.comparison(compared), *tables], literature.to_markdown(compared) + text
+    outputs = [(csv, to_csv(rows)), (markdown, text)]
     for destination, text in outputs:
         if destination == "-":
             write(text)
         elif destination is not None:
             write_atomically(Path(destination), text)
     if json:
-        write(leaderboard.to_json(rows))
+        write(to_json(rows))
     elif "-" not in (csv, markdown):
         for table in tables:
             out.print(table)

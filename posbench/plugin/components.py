@@ -119,6 +119,7 @@ class Backbone(Component):
             images, whatever weights and paddings were asked for.
         own_weights: SHA-256 of the weights that `build` returns the module with; empty where it is untrained. They take
             the place of a checkpoint.
+        family: a library that offers many networks, such as timm; a list of all components counts these together.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -130,6 +131,7 @@ class Backbone(Component):
     checkpoints: tuple[Checkpoint, ...] = ()
     weightless: bool = False
     own_weights: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,6 +27,13 @@ from posbench.store.validation import (
 _JSON = ("identity", "by_photograph", "provenance")
 
 
+#: Where a cell's identity holds what cells of one network have in common (`posbench.bench.verdict`).
+_NETWORK = (
+    *("$.backbone.name", "$.weights.label", "$.padding.name", "$.readout.name", "$.taps", "$.seed"),
+    *("$.image_size", "$.precision", "$.score_at", "$.n_train"),
+)
+
+
 class StoreReader(Database):
     """Results in a file, to be read.
 
@@ -56,6 +63,12 @@ class StoreReader(Database):
         raise UsageError(
             f"no cell in {str(self.path)!r} starts with {prefix!r}: `posbench leaderboard --csv -` lists their ids"
         )
+
+    def related(self, record: CellRecord) -> list[CellRecord]:
+        """Return a cell, its controls and all cells of its network, on which its verdict rests; in order of making."""
+        network = " AND ".join(f"json_extract(identity, '{path}') IS json_extract(?2, '{path}')" for path in _NETWORK)
+        condition = f"cell_id = ?1 OR json_extract(identity, '$.control_of') = ?1 OR ({network})"
+        return self._records(condition, record.cell_id, json.dumps(record.outcome.identity))
 
     def _records(self, condition: str, *values: object) -> list[CellRecord]:
         """Return the cells that meet an SQL condition, with their scores."""

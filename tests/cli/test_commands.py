@@ -205,7 +205,7 @@ class TestRun:
     @pytest.mark.parametrize(
         ("arguments", "pieces"),
         [
-            (("run", "--image-size", "abc"), ("--image-size", "integer")),
+            (("run", "--image-size", "abc"), ("--image-size: expected a whole number, not 'abc'",)),
             (("run", "--nosuch"), ("--nosuch",)),
             (("run", "--score-at", "pixel"), ("--score-at 'pixel': choose grid or image",)),
             (("show",), ("Missing argument",)),

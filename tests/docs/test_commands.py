@@ -25,7 +25,7 @@ import torch
 import typer
 from PIL import Image
 
-from posbench.cli.commands import app
+from posbench.cli.app import app
 from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.hook_examples import HOOKS, example

@@ -6,6 +6,7 @@ import csv
 import inspect
 import io
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from PIL import Image
 from torch import nn
 
 import posbench as api
-from posbench.bench import config as config
-from posbench.bench.config import RunConfig
+from posbench.bench.config import RunConfig, options
 from posbench.cli import run as command
 from posbench.core.errors import Interrupted, MissingError, PosbenchError, UsageError
 from posbench.network.build import build
@@ -76,8 +76,21 @@ def test_its_keywords_are_the_commands() -> None:
     python = inspect.signature(api.run).parameters
     # What only says how the command line prints has no keyword.
     assert python.keys() == (typed - {"json", "quiet"}) | {"progress"}
-    assert all(one.default is None for name, one in python.items() if name != "progress")
-    assert python.keys() - {"config", "progress"} <= {field.name for field in config.fields(config.RunConfig)}
+    assert all(parameter.default is None for name, parameter in python.items() if name != "progress")
+    assert python.keys() - {"config", "progress"} <= {field.name for field in fields(RunConfig)}
+    assert python["image_size"].annotation == int | None
+
+
+def test_its_documentation_describes_every_option() -> None:
+    described = {name: option.help for name, _, option in options() if not option.output_only}
+    assert all(f"        {name}: {help_}" in (api.run.__doc__ or "") for name, help_ in described.items())
+
+
+def test_an_unknown_keyword_is_a_type_error_that_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'padings': did you mean paddings\?"):
+        api.run(padings="zero")
+    with pytest.raises(TypeError, match="'quiet'"):
+        api.run(quiet=True)
 
 
 @pytest.mark.usefixtures("tiny", "posbench")
@@ -188,7 +201,10 @@ def test_its_errors_are_the_commands(
         ({"backbones": [small()]}, "wrap it by posbench.backbone"),
         ({"images": torch.rand(4, 3, 99, 99)}, r"not a Tensor: wrap it by posbench.images\(tensor_or_dataset\)"),
         ({"paddings": [api.Target(name="T", summary="", version="1", draw=np.zeros)]}, "expected names or Padding"),
-        ({"paddings": [api.Padding(name="zero", summary="", version="2")]}, "posbench .* offers one of this name"),
+        (
+            {"paddings": [api.Padding(name="zero", summary="", version="2")]},
+            "position-bench .* offers one of this name",
+        ),
         ({"csv": "-"}, "for the command line"),
         ({"jobs": 2, "backbones": api.backbone(small(), ["0"], name="mine")}, "'mine' is known to this process alone"),
         ({"time_limit": 9, "paddings": api.Padding(name="p", summary="", version="1")}, "'p' is known to this"),
