@@ -18,7 +18,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images and so on")] = None,
 ) -> None:
     """Show the components that can be named, all or of one kind."""
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     kinds = {plural(singular): singular for singular in KINDS}
     if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
@@ -30,19 +30,19 @@ def list_(
         entries = found.entries(singular)
         shown = [entry for entry in entries if kind or entry.component.summary != TIMM_SUMMARY]
         lines = [[e.component.name, e.component.summary, e.plugin.label] for e in shown]
-        out.print(render.plain([title, "summary", "plugin"], lines))
+        out.print(terminal.plain([title, "summary", "plugin"], lines))
         if len(shown) < len(entries):
             out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`")
         out.print()
     if kind in (None, EXPERIMENTS):
         lines = [[name, experiments.summary(name)] for name in experiments.names()]
-        out.print(render.plain([EXPERIMENTS, "summary"], lines))
+        out.print(terminal.plain([EXPERIMENTS, "summary"], lines))
         out.print()
     if kind in (None, CONTROLS):
         from posbench.bench import controls
 
         lines = [[control.name, control.summary] for control in controls.CONTROLS.values()]
-        out.print(render.plain([CONTROLS, "summary"], lines))
+        out.print(terminal.plain([CONTROLS, "summary"], lines))
         out.print()
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
@@ -62,14 +62,14 @@ def experiment(name: Annotated[str, typer.Argument(help="One of `posbench list e
 @app.command()
 def plugins() -> None:
     """Show the plugins found, what they offer, and why one could not be loaded."""
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     found = load_registry()
     lines = [
         [plugin.distribution, plugin.version, plugin.name, plugin.error or ", ".join(plugin.hooks)]
         for plugin in found.plugins
     ]
-    out.print(render.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
+    out.print(terminal.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
 
 
 @app.command()
@@ -80,7 +80,7 @@ def audit(
     """Show every padded operation of a network, and whether its padding is even; fails if a strategy would miss one."""
     record = registry().get(Backbone, backbone)
     from posbench.network.audit import even_sizes, operations
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     found = operations(record, image_size)
     lines = [
@@ -95,7 +95,7 @@ def audit(
         for operation in found
     ]
     out.print(
-        render.plain(["layer", "operation", "kernel", "stride", "left, right, top, bottom", "map", "padding"], lines)
+        terminal.plain(["layer", "operation", "kernel", "stride", "left, right, top, bottom", "map", "padding"], lines)
     )
     uneven = sum(operation.uneven for operation in found)
     out.print(
@@ -110,10 +110,10 @@ def audit(
 def doctor() -> None:
     """Check packages, device, weights, photographs, hub, disk and plugins; exit code 4 if a bare run cannot work."""
     from posbench.cli.doctor import checks
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     found = list(checks())
-    out.print(render.plain(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in found]))
+    out.print(terminal.plain(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in found]))
     if any(one.state == "missing" for one in found):
         raise typer.Exit(MissingError.exit_code)
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from posbench.cli.app import out, write
 from posbench.core.errors import UsageError
 from posbench.core.files import check_destinations, write_whole
 from posbench.plugin.components import Metric
-from posbench.report.published import Published
+
+if TYPE_CHECKING:
+    from posbench.bench.row import JobRow, Row
+    from posbench.report.literature import Published
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
@@ -19,40 +22,40 @@ def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = No
 
 
 def publish(
-    rows: Sequence[dict[str, Any]],
+    rows: "Sequence[Row]",
     metric: Metric | None,
     *,
     csv: str | None,
     json: bool,
     by: str = "padding",
     markdown: str | None = None,
-    beside: Published | None = None,
-    of_jobs: Sequence[dict[str, Any]] = (),
+    beside: "Published | None" = None,
+    of_jobs: "Sequence[JobRow]" = (),
 ) -> None:
     """Rows as asked for: to files, and one form of them on standard output."""
-    from posbench.report import boards
-    from posbench.report import literature as comparison
-    from posbench.report import rows as leaderboard
-    from posbench.report import terminal as render
+    from posbench.report import literature, terminal
+    from posbench.report.boards import boards
+    from posbench.report.control_boards import control_boards, job_boards, verdict_boards
     from posbench.report.markdown import of_boards
+    from posbench.report.rows import to_csv, to_json
 
-    shown = boards.job_boards(of_jobs)
-    if metric and (beside is None or metric.name not in comparison.METRICS):
-        scores = boards.boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-        checked = boards.control_boards(rows, metric.name)
-        shown = [*scores, *checked, *boards.verdict_boards(rows), *shown]
-    tables, text = [render.board(board) for board in shown], of_boards(shown)
+    shown = job_boards(of_jobs)
+    if metric and (beside is None or metric.name not in literature.METRICS):
+        scores = boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
+        checked = control_boards(rows, metric.name)
+        shown = [*scores, *checked, *verdict_boards(rows), *shown]
+    tables, text = [terminal.board(board) for board in shown], of_boards(shown)
     if beside:
-        compared = comparison.compare(rows, beside)
-        tables, text = [render.comparison(compared), *tables], comparison.to_markdown(compared) + text
-    outputs = [(csv, leaderboard.to_csv(rows)), (markdown, text)]
+        compared = literature.compare(rows, beside)
+        tables, text = [terminal.comparison(compared), *tables], literature.to_markdown(compared) + text
+    outputs = [(csv, to_csv(rows)), (markdown, text)]
     for destination, text in outputs:
         if destination == "-":
             write(text)
         elif destination is not None:
             write_whole(Path(destination), text)
     if json:
-        write(leaderboard.to_json(rows))
+        write(to_json(rows))
     elif "-" not in (csv, markdown):
         for table in tables:
             out.print(table)

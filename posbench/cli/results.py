@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from json import dumps as json_text
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,10 +24,12 @@ from posbench.cli.app import (
 from posbench.core.errors import MissingError, UsageError
 from posbench.core.files import write_whole
 from posbench.plugin.components import Metric, Target
-from posbench.report.published import published as published_table
+
+if TYPE_CHECKING:
+    from posbench.bench.row import JobRow, Row
 
 
-def _rows(store: Path) -> list[dict[str, Any]]:
+def _rows(store: Path) -> "list[Row]":
     from posbench.report.rows import rows
     from posbench.store.store import Store
 
@@ -35,7 +37,7 @@ def _rows(store: Path) -> list[dict[str, Any]]:
         return rows(opened.records())
 
 
-def _job_rows(store: Path) -> list[dict[str, Any]]:
+def _job_rows(store: Path) -> "list[JobRow]":
     from posbench.report.rows import job_row
     from posbench.store.store import Store
 
@@ -56,23 +58,24 @@ def leaderboard(
 ) -> None:
     """Show everything that a store holds, the best first."""
     from posbench.report.boards import BY
+    from posbench.report.literature import published as published_table
 
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
     output.check(store, csv=csv, json=json, markdown=markdown)
     rows = _rows(store)
     found = registry()
-    present = [name for name in found.names("metric") if any(name in row for row in rows)]
+    present = [name for name in found.names("metric") if any(name in row.scores for row in rows)]
     chosen = found.get(Metric, metric or next(iter(present), "spc"))
     if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
     beside = published_table(published) if published else None
     output.publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
     if reach and not json and "-" not in (csv, markdown):
-        from posbench.report import terminal as render
-        from posbench.report.reaches import reaches
+        from posbench.report import terminal
+        from posbench.report.boards import reaches
 
-        out.print(render.reaches(reaches(rows)))
+        out.print(terminal.reaches(reaches(rows)))
 
 
 @app.command()
@@ -85,28 +88,29 @@ def measures(
     ] = False,
 ) -> None:
     """Show what a store holds of networks as a whole: metrics that need no target."""
-    from posbench.report import boards
-    from posbench.report import images as drawing
-    from posbench.report import rows as leaderboard
-    from posbench.report import terminal as render
+    from posbench.bench.row import JOB_COLUMNS
+    from posbench.report import terminal
+    from posbench.report.control_boards import job_boards
+    from posbench.report.images import Drawing
+    from posbench.report.rows import to_csv
 
     output.check(store, csv=csv, json=json)
     rows = _job_rows(store)
     if not rows:
         raise UsageError(f"{str(store)!r} holds none: `posbench run --metrics modes …` adds them")
-    text = leaderboard.to_csv(rows, leaderboard.JOB_COLUMNS)
+    text = to_csv(rows, JOB_COLUMNS)
     if csv == "-":
         write(text)
     elif csv is not None:
         write_whole(Path(csv), text)
     if json:
-        write(json_text([{name: row[name] for name in leaderboard.JOB_COLUMNS} for row in rows], indent=1) + "\n")
+        write(json_text([dict(row) for row in rows], indent=1) + "\n")
     elif csv != "-":
-        for board in boards.job_boards(rows):
-            out.print(render.board(board))
+        for board in job_boards(rows):
+            out.print(terminal.board(board))
         for title, maps in _pictures(store) if pictures else ():
             out.print(f"\n{title}")
-            out.print(drawing.Drawing(maps, common=False))
+            out.print(Drawing(maps, common=False))
 
 
 def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
@@ -121,12 +125,11 @@ def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
     titles: dict[str, list[tuple[str, Any]]] = {}
     for one in found:
         row, columns = job_row(one), one.reading.columns or 1
-        images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
-        title = f"{row['metric']}: {row['backbone']} ({row['weights']}), {row['padding']}, {images}"
+        title = f"{row.metric}: {row.backbone} ({row.weights}), {row.padding}, {row.sources}"
         picture = np.frombuffer(one.reading.picture or b"", "<f4").reshape(-1, columns)
         # Several square maps stand one below the other.
         for number, start in enumerate(range(0, len(picture), columns), 1):
-            name = f"tap {row['tap']}" if row["tap"] != "all" else f"no. {number}"
+            name = f"tap {row.tap}" if row.tap != "all" else f"no. {number}"
             titles.setdefault(title, []).append((name, picture[start : start + columns].tolist()))
     return titles.items()
 
@@ -143,14 +146,14 @@ def compare(
 ) -> None:
     """Show the differences between two sides, cell by cell, on the same photographs."""
     from posbench.report import compare as differences
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     first, second = (differences.side(text, store) for text in (a, b))
     found = differences.compare(first, second, metric or "spc")
     if json:
         write(differences.to_json(found) + "\n")
     else:
-        out.print(render.differences(found))
+        out.print(terminal.differences(found))
 
 
 @app.command()
@@ -163,9 +166,9 @@ def show(
 ) -> None:
     """Draw a cell's mean predicted map beside its target, and tell how it was made."""
     from posbench.bench.verdict import verdicts
-    from posbench.report import boards, labels
-    from posbench.report import images as drawing
-    from posbench.report import terminal as render
+    from posbench.report import images, terminal
+    from posbench.report.control_boards import control_boards
+    from posbench.report.labels import cell_title
     from posbench.report.rows import columns, rows
     from posbench.store.store import Store
 
@@ -173,35 +176,33 @@ def show(
         record = opened.find(cell)
         provenance = opened.provenance(record.run_id)
         every = rows(opened.records())
-    number = next(i for i, row in enumerate(every) if row["cell_id"] == record.cell_id)
+    number = next(i for i, row in enumerate(every) if row.cell_id == record.cell_id)
     values = every[number]
     maps = _maps(record)
     if png:
         if not maps:
-            raise UsageError(
-                f"cell {record.cell_id[:12]} has no map to draw: it {values['status']} ({values['reason']})"
-            )
-        write_whole(png, drawing.png(maps, labels.cell_title(values), f"value drawn for {values['target']}"))
+            raise UsageError(f"cell {record.cell_id[:12]} has no map to draw: it {values.status} ({values.reason})")
+        write_whole(png, images.png(maps, cell_title(values), f"value drawn for {values.target}"))
     lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
-    out.print(render.plain(["cell", ""], lines))
+    out.print(terminal.plain(["cell", ""], lines))
     verdict = verdicts(every)[number]
     if verdict and verdict.evidence:
         out.print()
-        out.print(render.evidence(verdict))
-    for board in boards.control_boards([values, *(r for r in every if r["control_of"] == record.cell_id)], "spc"):
+        out.print(terminal.evidence(verdict))
+    for board in control_boards([values, *(r for r in every if r.control_of == record.cell_id)], "spc"):
         out.print()
-        out.print(render.board(board))
+        out.print(terminal.board(board))
     if maps:
         out.print()
-        out.print(drawing.Drawing(maps))
+        out.print(images.Drawing(maps))
     out.print()
-    out.print(render.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
+    out.print(terminal.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
 
 
 def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
     """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
     from posbench.report.galleries import drawn_by
-    from posbench.report.pictures import square
+    from posbench.report.images import square
 
     if not record.outcome.mean_map:
         return []
@@ -239,10 +240,10 @@ def publish(
     metrics = found.every(Metric)
     files = contents(store, metrics)
     if report:
-        from posbench.report import html as reports
+        from posbench.report.html import content
 
         try:
-            files["report.html"] = reports.content(store, metrics, found.every(Target), warn)
+            files["report.html"] = content(store, metrics, found.every(Target), warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
     vouching = publication.write(folder, files, force=force)

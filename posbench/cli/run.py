@@ -104,7 +104,7 @@ def run(
 def _show_plan(results: "Results", *, json: bool) -> None:
     """What a run would do."""
     from posbench.bench.plan import passes
-    from posbench.report import terminal as render
+    from posbench.report import terminal
 
     plan, tasks = results.plan, results.tasks
     waiting = {task.job.id for task in tasks}
@@ -127,7 +127,7 @@ def _show_plan(results: "Results", *, json: bool) -> None:
         ]
         for job, cells in plan.jobs()
     ]
-    out.print(render.plain(["backbone", "weights", "padding", "images", "crops", "cells", "state"], lines))
+    out.print(terminal.plain(["backbone", "weights", "padding", "images", "crops", "cells", "state"], lines))
     out.print(
         f"{len(lines)} jobs with {len(plan.cells)} cells; "
         f"{len(tasks)} jobs with {sum(len(task.cells) for task in tasks)} cells to do; "

@@ -16,9 +16,9 @@ def report(
 ) -> None:
     """Write a store's results as one HTML page. [needs the extra `report`]"""
     from posbench.core.files import check_destinations, write_whole
-    from posbench.report import html as reports
+    from posbench.report.html import content
 
     check_destinations(store, {"--out": str(to)})
     found = registry()
-    write_whole(to, reports.content(store, found.every(Metric), found.every(Target), warn))
+    write_whole(to, content(store, found.every(Metric), found.every(Target), warn))
     out.print(f"{str(to)!r} is written: open it in a browser")

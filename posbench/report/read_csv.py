@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import regular_file
-from posbench.report.rows import FIRST, FORMULA, LAST, Row
+from posbench.report.rows import FORMULA
 from posbench.store import validation as validation
 
 #: A table of a hundred thousand cells has some fifty megabytes.
@@ -40,7 +42,7 @@ def from_csv(path: Path) -> list[Row]:
         _check_row(row, where)
         if (first := known.setdefault(row["cell_id"], number)) != number:
             raise UsageError(f"{where}: the cell of row {first} again: keep one")
-        read.append(row)
+        read.append(Row.from_columns(row))
     return read
 
 
@@ -89,7 +91,7 @@ def _value(name: str, text: str, where: str) -> str | int | float | None:
     return int(text) if name in _WHOLE else float(text)
 
 
-def _check_row(row: Row, where: str) -> None:
+def _check_row(row: Mapping[str, Any], where: str) -> None:
     ours = {name: row[name] for name in (*FIRST, *LAST)}
     try:
         validation.fields(ours)

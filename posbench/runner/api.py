@@ -15,7 +15,7 @@ from posbench.core.errors import Interrupted, UsageError
 from posbench.core.files import check_destinations, user_path, write_whole
 from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
 from posbench.plugin.registry import KINDS, load_registry, plural
-from posbench.report import rows as leaderboard
+from posbench.report.rows import to_csv
 from posbench.runner import session as running
 from posbench.runner.results import Results
 from posbench.runner.session import RunListener, SilentListener
@@ -115,7 +115,7 @@ def run(
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
     if run_config.csv is not None and not run_config.dry_run:
-        write_whole(Path(run_config.csv), leaderboard.to_csv(results.rows))
+        write_whole(Path(run_config.csv), to_csv(results.rows))
     return replace(results, warnings=(*left_out, *results.warnings))
 
 
