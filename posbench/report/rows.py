@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from posbench.bench.records import CellRecord, MeasurementRecord
-from posbench.bench.row import FIRST, JOB_COLUMNS, LAST, JobRow, Row, score_columns
+from posbench.bench.row import FIRST, LAST, JobRow, Row, score_columns
 from posbench.bench.verdict import verdicts
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from posbench.bench.records import Score
+from posbench.bench.row import Row
 from posbench.core.errors import MissingError
 from posbench.core.text import printable
 from posbench.report.labels import board_title, groups, network_label, network_name, setting_text
-from posbench.bench.row import Row
 
 METRIC = "spc"
 #: Panels in one line of a chart.

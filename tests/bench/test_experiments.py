@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from posbench.report.published import published
 
 from posbench.bench import experiments
 from posbench.bench.config import RunConfig, load_config
 from posbench.bench.plan import make_plan
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
-from posbench.report.published import published
 from tests.conftest import Ran
 
 NAMES = ["islam2020-table1", "islam2020-table2a", "islam2020-table2b", "islam2020-table3", "islam2020-table4"]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from posbench.report.published import published
 from scipy.stats import spearmanr
 
 from posbench.bench.reach import ceiling, curve, reach
 from posbench.builtin import targets
-from posbench.report.published import published
 
 H, G, HS = (draw(256) for draw in (targets.horizontal, targets.gaussian, targets.horizontal_stripes))
 
