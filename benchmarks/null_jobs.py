@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from posbench.bench.row import FIRST, LAST, Row
 from posbench.bench.scoring import flatten_degenerate, summarised, values
 from posbench.bench.targets import pattern
 from posbench.bench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide
@@ -34,11 +35,14 @@ CROPS, SHARES = 64, (0.0, 0.5, 0.9)
 REGISTRY = load_registry()
 TARGETS = {name: pattern(REGISTRY.get(Target, name)) for name in ("H", "V", "G", "HS", "VS")}
 SPC = REGISTRY.get(Metric, "spc")
-#: Columns that identify a network and its settings in a verdict; here there is one.
-SETTINGS = (
-    *("backbone", "weights", "padding", "readout", "taps"),
-    *("seed", "image_size", "precision", "score_at", "n_train"),
-)
+#: The columns of every row, since all rows are of one network.
+COLUMNS: dict[str, Any] = dict.fromkeys((*FIRST, *LAST)) | {
+    "padding": "zero",
+    "images": "leaves",
+    "test_images": "leaves",
+    "n_test": 0,
+    "status": "ok",
+}
 
 
 @dataclass(frozen=True)
@@ -113,22 +117,18 @@ def _noise(images: int, generator: torch.Generator) -> Features:
 
 def _row(
     name: str, predictions: torch.Tensor, target: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False
-) -> dict[str, Any]:
+) -> Row:
     maps, _ = flatten_degenerate(predictions, target)
     score = summarised(SPC, values(SPC, maps, target), photographs, mutual=mutual)
-    return dict.fromkeys(SETTINGS, "") | {
+    columns = {
         "target": name,
-        "images": "leaves",
-        "test_images": "leaves",
-        "status": "ok",
         "cell_id": name,
-        "control": None,
-        "control_of": None,
         "n_test_photos": len(set(photographs)),
         "spc": score.value,
         "spc_lo": score.lo,
         "spc_hi": score.hi,
     }
+    return Row.from_columns(COLUMNS | columns)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from posbench.cli.console import out, write
 from posbench.core.errors import UsageError
@@ -10,7 +10,8 @@ from posbench.core.files import check_destinations, write_atomically
 from posbench.plugin.components import Metric
 
 if TYPE_CHECKING:
-    from posbench.report.published import Published
+    from posbench.bench.row import JobRow, Row
+    from posbench.report.literature import Published
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
@@ -25,7 +26,7 @@ def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = No
 
 
 def publish(
-    rows: Sequence[dict[str, Any]],
+    rows: "Sequence[Row]",
     metric: Metric | None,
     *,
     csv: str | None,
@@ -33,7 +34,7 @@ def publish(
     by: str = "padding",
     markdown: str | None = None,
     beside: "Published | None" = None,
-    of_jobs: Sequence[dict[str, Any]] = (),
+    of_jobs: "Sequence[JobRow]" = (),
 ) -> None:
     """Write rows to files, and print them in one form: tables, JSON, CSV or Markdown.
 
@@ -45,14 +46,16 @@ def publish(
         of_jobs: rows of measurements of whole networks.
     """
     from posbench.report import literature, terminal
-    from posbench.report.boards import boards, control_boards, job_boards, verdict_boards
+    from posbench.report.boards import boards
+    from posbench.report.control_boards import control_boards, job_boards, verdict_boards
     from posbench.report.markdown import of_boards
     from posbench.report.rows import to_csv, to_json
 
     shown = job_boards(of_jobs)
     if metric and (beside is None or metric.name not in literature.METRICS):
         scores = boards(rows, metric.name, higher_is_better=metric.higher_is_better, by=by)
-        shown = [*scores, *control_boards(rows, metric.name), *verdict_boards(rows), *shown]
+        checked = control_boards(rows, metric.name)
+        shown = [*scores, *checked, *verdict_boards(rows), *shown]
     tables, text = [terminal.board(board) for board in shown], of_boards(shown)
     if beside:
         compared = literature.compare(rows, beside)

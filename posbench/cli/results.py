@@ -17,9 +17,10 @@ from posbench.plugin.components import Metric, Target
 
 if TYPE_CHECKING:
     from posbench.bench.records import CellRecord
+    from posbench.bench.row import JobRow, Row
 
 
-def _rows(store: Path) -> list[dict[str, Any]]:
+def _rows(store: Path) -> "list[Row]":
     from posbench.report.rows import rows
     from posbench.store.store import Store
 
@@ -27,7 +28,7 @@ def _rows(store: Path) -> list[dict[str, Any]]:
         return rows(opened.records())
 
 
-def _job_rows(store: Path) -> list[dict[str, Any]]:
+def _job_rows(store: Path) -> "list[JobRow]":
     from posbench.report.rows import job_row
     from posbench.store.store import Store
 
@@ -47,14 +48,14 @@ def leaderboard(
 ) -> None:
     """Show everything that a store holds, the best first."""
     from posbench.report.boards import BY
-    from posbench.report.published import published as published_table
+    from posbench.report.literature import published as published_table
 
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
     output.check(store, csv=csv, json=json, markdown=markdown)
     rows = _rows(store)
     loaded = registry()
-    present = [name for name in loaded.names("metric") if any(name in row for row in rows)]
+    present = [name for name in loaded.names("metric") if any(name in row.scores for row in rows)]
     chosen = loaded.get(Metric, metric or next(iter(present), "spc"))
     if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
@@ -62,7 +63,7 @@ def leaderboard(
     output.publish(rows, chosen, csv=csv, json=json, by=by, markdown=markdown, beside=beside, of_jobs=_job_rows(store))
     if reach and not json and "-" not in (csv, markdown):
         from posbench.report import terminal
-        from posbench.report.reaches import reaches
+        from posbench.report.boards import reaches
 
         out.print(terminal.reaches(reaches(rows)))
 
@@ -76,10 +77,11 @@ def measures(
     ] = False,
 ) -> None:
     """Show what a store holds of networks as a whole: metrics that need no target."""
+    from posbench.bench.row import JOB_COLUMNS
     from posbench.report import terminal
-    from posbench.report.boards import job_boards
+    from posbench.report.control_boards import job_boards
     from posbench.report.images import Drawing
-    from posbench.report.rows import JOB_COLUMNS, to_csv
+    from posbench.report.rows import to_csv
 
     output.check(store, csv=csv, json=json)
     rows = _job_rows(store)
@@ -91,7 +93,7 @@ def measures(
     elif csv is not None:
         write_atomically(Path(csv), text)
     if json:
-        write(json_text([{name: row[name] for name in JOB_COLUMNS} for row in rows], indent=1) + "\n")
+        write(json_text([dict(row) for row in rows], indent=1) + "\n")
     elif csv != "-":
         for board in job_boards(rows):
             out.print(terminal.board(board))
@@ -112,12 +114,11 @@ def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
     titles: dict[str, list[tuple[str, Any]]] = {}
     for record in records:
         row, columns = job_row(record), record.measurement.columns or 1
-        images = row["images"] if row["images"] == row["test_images"] else f"{row['images']} → {row['test_images']}"
-        title = f"{row['metric']}: {row['backbone']} ({row['weights']}), {row['padding']}, {images}"
+        title = f"{row.metric}: {row.backbone} ({row.weights}), {row.padding}, {row.sources}"
         picture = np.frombuffer(record.measurement.picture or b"", "<f4").reshape(-1, columns)
         # A picture holds square maps, one below another.
         for number, start in enumerate(range(0, len(picture), columns), 1):
-            name = f"tap {row['tap']}" if row["tap"] != "all" else f"no. {number}"
+            name = f"tap {row.tap}" if row.tap != "all" else f"no. {number}"
             titles.setdefault(title, []).append((name, picture[start : start + columns].tolist()))
     return titles.items()
 
@@ -152,8 +153,7 @@ def show(
     """Draw a cell's mean predicted map beside its target, and tell how it was made."""
     from posbench.bench.verdict import verdicts
     from posbench.report import images, terminal
-    from posbench.report.boards import control_boards
-    from posbench.report.images import Drawing
+    from posbench.report.control_boards import control_boards
     from posbench.report.labels import cell_title
     from posbench.report.rows import columns, rows
     from posbench.store.store import Store
@@ -163,24 +163,24 @@ def show(
         provenance = opened.provenance(record.run_id)
         related = rows(opened.related(record))
     row, verdict = next(
-        pair for pair in zip(related, verdicts(related), strict=True) if pair[0]["cell_id"] == record.cell_id
+        pair for pair in zip(related, verdicts(related), strict=True) if pair[0].cell_id == record.cell_id
     )
     maps = _maps(record)
     if png:
         if not maps:
-            raise UsageError(f"cell {record.cell_id[:12]} has no map to draw: it {row['status']} ({row['reason']})")
-        write_atomically(png, images.png(maps, cell_title(row), f"value drawn for {row['target']}"))
+            raise UsageError(f"cell {record.cell_id[:12]} has no map to draw: it {row.status} ({row.reason})")
+        write_atomically(png, images.png(maps, cell_title(row), f"value drawn for {row.target}"))
     lines = [[name, _flat(row[name])] for name in columns([row]) if row.get(name) not in (None, "")]
     out.print(terminal.plain(["cell", ""], lines))
     if verdict and verdict.evidence:
         out.print()
         out.print(terminal.evidence(verdict))
-    for board in control_boards([row, *(r for r in related if r["control_of"] == record.cell_id)], "spc"):
+    for board in control_boards([row, *(r for r in related if r.control_of == record.cell_id)], "spc"):
         out.print()
         out.print(terminal.board(board))
     if maps:
         out.print()
-        out.print(Drawing(maps))
+        out.print(images.Drawing(maps))
     out.print()
     out.print(terminal.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
 
@@ -188,7 +188,7 @@ def show(
 def _maps(record: "CellRecord") -> list[tuple[str, list[list[float]]]]:
     """Return the mean predicted map of a cell and its target, each with its name; empty without a prediction."""
     from posbench.report.galleries import drawn_by
-    from posbench.report.pictures import square
+    from posbench.report.images import square
 
     if not record.outcome.mean_map:
         return []

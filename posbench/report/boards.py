@@ -1,25 +1,31 @@
-"""Rows as boards: scores, the best first; scores beside their controls; verdicts; jobs as a whole."""
+"""Leaderboards: scores of networks and paddings, best first; and the list of reaches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from posbench.bench.verdict import Verdict, verdicts
+from posbench.bench.row import JobRow, Row
 from posbench.core.statistics import significantly_different
 from posbench.report.labels import (
     CONTROL,
     board_title,
+    distinct_parts,
     family,
+    half_width,
     network_label,
     network_name,
     number_text,
     setting,
+    setting_parts,
     setting_text,
     tested,
 )
-from posbench.report.rows import Row
+from posbench.report.rows import oldest_first
+
+#: What the lines of a board can be.
+BY = ("padding", "backbone")
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,14 @@ class Entry:
     Attributes:
         value: None where there is no score.
         half: half the width of its 95 % interval.
-        extent: the least and the greatest of several seeds, of which the value is the mean.
+        extent: the lowest and highest score of several seeds, of which the value is the mean.
         best: no other score of this target and column is better.
-        level: it cannot be told from the best, on the same photographs.
-        status: of the cell, or empty where nothing was asked for.
-        note: the number, from 1, of the note that says why there is no score, or what to know about it.
-        by_photograph: what the score is the mean of, for comparisons.
-        mutual: whether readouts were cross-fitted on these photographs.
-        text: what to show in place of a number.
+        level: not significantly different from the best, on the same photographs.
+        status: of the cell, or empty where no cell was requested.
+        note: the number, from 1, of the note that explains a missing score or adds a remark.
+        by_photograph: the score of each photograph, for comparisons.
+        mutual: the readouts were cross-fitted on these photographs.
+        text: shown in place of a number.
     """
 
     value: float | None = None
@@ -51,16 +57,20 @@ class Entry:
     text: str = ""
 
 
+#: A label, and one entry a column.
+Line = tuple[str, list[Entry]]
+
+
 @dataclass(frozen=True)
 class Board:
     """Scores of one setting, in sections of lines.
 
     Attributes:
-        section, by: what a section is of (a target), and a line (a padding or a backbone).
+        section, by: what a section stands for (a target), and a line (a padding or a backbone).
         headings: of the columns of scores.
-        sections: by name, its lines, each a label and one entry a column.
-        notes: why cells have no score.
-        setting: what tells boards of one title apart.
+        sections: the lines of each section, by its name.
+        notes: why cells have no score, and remarks.
+        setting: distinguishes boards with one title.
     """
 
     title: str
@@ -68,105 +78,129 @@ class Board:
     section: str
     by: str
     headings: list[str]
-    sections: dict[str, list[tuple[str, list[Entry]]]]
+    sections: dict[str, list[Line]]
     notes: list[str]
     setting: str = ""
 
 
-_VERDICT_SETTING = ("readout", "taps", "image_size", "precision", "score_at", "n_train")
-BY = ("padding", "backbone")
+@dataclass(frozen=True)
+class Reach:
+    """The distance from the border that one score implies.
+
+    Attributes:
+        pixels, ceiling: the distance, and the largest one possible, half the image.
+        setting: the parts of the setting that not all reaches share.
+    """
+
+    target: str
+    network: str
+    padding: str
+    images: str
+    pixels: float
+    ceiling: float
+    setting: str = ""
 
 
 def boards(rows: Sequence[Row], metric: str, *, higher_is_better: bool, by: str = "padding") -> list[Board]:
-    """The boards of these rows, one a setting, in the order in which the settings first occur; controls have their own.
+    """Return one board for each setting, in the order in which settings first occur, without rows of controls.
 
     Args:
+        metric: the name of the metric to rank by.
         by: `padding` for a line a padding and a column a network, or `backbone` the other way round.
     """
-    rows = [row for row in rows if not row["control"]]
-    # The control has no border and one tap: it stands beside every padding and every choice of taps.
-    controls = [row for row in rows if row["padding"] == CONTROL]
+    rows = [row for row in rows if not row.control]
+    # The control has no border and one tap: it is shown beside every padding and every choice of taps.
+    controls = [row for row in rows if row.padding == CONTROL]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row["padding"] != CONTROL:
-            groups.setdefault((row["taps"], *setting(row)), []).append(row)
-    beside = {key[1:] for key in groups}
+        if row.padding != CONTROL:
+            groups.setdefault((row.taps, *setting(row)), []).append(row)
+    of_networks = {key[1:] for key in groups}
     for key, group in groups.items():
         group += [row for row in controls if setting(row) == key[1:]]
     for row in controls:
-        if setting(row) not in beside:
-            groups.setdefault((row["taps"], *setting(row)), []).append(row)
+        if setting(row) not in of_networks:
+            groups.setdefault((row.taps, *setting(row)), []).append(row)
     return [_board(group, metric, 1 if higher_is_better else -1, by) for group in groups.values()]
 
 
 def _board(rows: list[Row], metric: str, sign: int, by: str) -> Board:
     networks = sorted(dict.fromkeys(map(network_label, rows)), key=lambda network: network.startswith(CONTROL + "\n"))
-    # The control has no border: its one score is what every padding is held against.
-    paddings = [p for p in dict.fromkeys(row["padding"] for row in rows) if p != CONTROL] or [CONTROL]
-    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
+    # The control has no border: its one score is compared with every padding.
+    paddings = [p for p in dict.fromkeys(row.padding for row in rows) if p != CONTROL] or [CONTROL]
+    reasons = distinct_reasons(rows)
     several = _several_seeds(rows)
     networks += several
     lines, headings = (paddings, networks) if by == "padding" else (networks, paddings)
     sections, superseded = {}, 0
-    for target in dict.fromkeys(row["target"] for row in rows):
-        # One name may stand for several versions of a component: the newest result is the one that a reader wants.
-        found = sorted((row for row in rows if row["target"] == target), key=lambda row: str(row["created"]))
-        at = {(network_label(row), row["padding"]): row for row in found}
-        superseded += len(found) - len(at)
+    for target in dict.fromkeys(row.target for row in rows):
+        # One name may stand for several versions of a component: the newest result is shown.
+        of_target = oldest_first(row for row in rows if row.target == target)
+        at = {(network_label(row), row.padding): row for row in of_target}
+        superseded += len(of_target) - len(at)
 
         def entry(line: str, heading: str, at: Mapping[tuple[str, str], Row] = at) -> Entry:
             network, padding = (heading, line) if by == "padding" else (line, heading)
             if network in several:
-                return _of_seeds([row for name in several[network] if (row := at.get((name, padding)))], metric)
-            return _entry(at.get((network, padding)) or at.get((network, CONTROL)), metric, reasons)
+                return seeds_entry([row for name in several[network] if (row := at.get((name, padding)))], metric)
+            return score_entry(at.get((network, padding)) or at.get((network, CONTROL)), metric, reasons)
 
         grid = [(line, [entry(line, heading) for heading in headings]) for line in lines]
         sections[target] = _mark_best(_best_first(grid, sign), sign)
-    notes = _notes(rows, reasons)
+    notes = reason_notes(rows, reasons)
     if superseded:
         notes.append(f"{superseded} older results, of other versions of these components, are in the CSV alone")
     if any(entry.level for lines in sections.values() for _, entries in lines for entry in entries):
-        notes.append("≈ cannot be told from the best of its column (paired by photograph, 95 % for all together)")
-    caption, setting = _caption(rows, sign), setting_text(rows[0])
-    return Board(board_title(rows[0], metric), caption, "target", by, headings, sections, notes, setting)
+        notes.append(
+            "≈ not significantly different from the column's best (paired by photograph, 95 % for all together)"
+        )
+    better = "higher is better" if sign > 0 else "lower is better"
+    caption, settings = f"{better}; {score_caption(rows)}", setting_text(rows[0])
+    return Board(board_title(rows[0], metric), caption, "target", by, headings, sections, notes, settings)
 
 
 def _several_seeds(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """A heading for each backbone that there is with several seeds, and the headings of its seeds."""
-    groups: dict[tuple[str, str], dict[str, None]] = {}
+    """Return a heading for each network with several seeds, and the headings of these seeds."""
+    labels_of: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        if row["weights"].startswith("random:") or row["seed"] is not None:
-            groups.setdefault(family(row), {})[network_label(row)] = None
-    return {f"{name}\n{what}, {len(one)} seeds": list(one) for (name, what), one in groups.items() if len(one) > 1}
+        if row.weights.startswith("random:") or row.seed is not None:
+            labels_of.setdefault(family(row), {})[network_label(row)] = None
+    return {
+        f"{backbone}\n{weights}, {len(labels)} seeds": list(labels)
+        for (backbone, weights), labels in labels_of.items()
+        if len(labels) > 1
+    }
 
 
-def _of_seeds(rows: Sequence[Row], metric: str) -> Entry:
-    values = [row[metric] for row in rows if row.get(metric) is not None]
+def seeds_entry(rows: Sequence[Row], metric: str) -> Entry:
+    """Return the mean score of several seeds, with the lowest and highest."""
+    values = [row.scores[metric].value for row in rows if metric in row.scores]
     if not values:
         return Entry()
     return Entry(sum(values) / len(values), extent=(min(values), max(values)), status="ok")
 
 
-def _entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
+def score_entry(row: Row | None, metric: str, reasons: Sequence[str]) -> Entry:
+    """Return the score of a row, if there is one.
+
+    Args:
+        reasons: the texts of the board's numbered notes.
+    """
     if row is None:
         return Entry()
-    note = reasons.index(row["reason"]) + 1 if row["reason"] else None
-    lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
+    score = row.scores.get(metric)
     return Entry(
-        row.get(metric),
-        None if lo is None or hi is None else (hi - lo) / 2,
-        status=row["status"],
-        note=note,
-        by_photograph=row.get("by_photograph", {}).get(metric, {}),
-        mutual=bool(row.get("mutual")),
+        score.value if score else None,
+        half_width(score) if score else None,
+        status=row.status,
+        note=note_number(row, reasons),
+        by_photograph=row.by_photograph(metric),
+        mutual=row.mutual,
     )
 
 
-Line = tuple[str, list[Entry]]
-
-
 def _best_first(grid: list[Line], sign: int) -> list[Line]:
-    """Lines by their mean over the columns in which all that have scores have one, so that no gap moves a line."""
+    """Sort lines by their mean over the columns that all lines with scores share, so that no gap moves a line."""
     scored = [entries for _, entries in grid if any(entry.value is not None for entry in entries)]
     every = range(len(grid[0][1]))
     shared = [i for i in every if all(entries[i].value is not None for entries in scored)] or every
@@ -179,13 +213,13 @@ def _best_first(grid: list[Line], sign: int) -> list[Line]:
 
 
 def _mark_best(grid: list[Line], sign: int) -> list[Line]:
-    """The same lines with the best entry of each column marked, and those level with it."""
-    columns = [_marked(column, sign) for column in zip(*(entries for _, entries in grid), strict=True)]
+    """Mark the best entry of each column, and those not significantly different from it."""
+    columns = [_mark_column(column, sign) for column in zip(*(entries for _, entries in grid), strict=True)]
     return [(label, list(entries)) for (label, _), entries in zip(grid, zip(*columns, strict=True), strict=True)]
 
 
-def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
-    """One column with its best entry marked; one that never changes has none."""
+def _mark_column(column: Sequence[Entry], sign: int) -> list[Entry]:
+    """Mark the best entry of one column; a column of equal scores has none."""
     values = {sign * entry.value for entry in column if entry.value is not None}
     if len(values) < 2:
         return list(column)
@@ -195,7 +229,7 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
 
     def level(entry: Entry) -> bool:
         pair = (entry.by_photograph, top.by_photograph)
-        # Of one photograph there is nothing to tell apart by.
+        # One photograph alone has no interval.
         return len(pair[0].keys() & pair[1].keys()) > 1 and not significantly_different(
             *pair, others, cross_fitted=entry.mutual or top.mutual
         )
@@ -206,28 +240,38 @@ def _marked(column: Sequence[Entry], sign: int) -> list[Entry]:
     ]
 
 
-def _caption(rows: Sequence[Row], sign: int) -> str:
+def score_caption(rows: Sequence[Row]) -> str:
+    """Return the caption of a board of scores: the meaning of its intervals, and its setting."""
     first = rows[0]
-    photographs = max((row["n_test_photos"] or 0 for row in rows), default=0)
+    photographs = max((row.n_test_photos or 0 for row in rows), default=0)
     interval = {0: "", 1: "no interval: one photograph; "}.get(
-        photographs, f"±: 95 % interval over {tested(photographs, first['n_test']).replace(' ', ' test ')}; "
+        photographs, f"±: 95 % interval over {tested(photographs, first.n_test).replace(' ', ' test ')}; "
     )
-    better = {1: "higher is better; ", -1: "lower is better; "}.get(sign, "")
-    return f"{better}{interval}{setting_text(first)}"
+    return f"{interval}{setting_text(first)}"
 
 
-def _notes(rows: Sequence[Row], reasons: Sequence[str]) -> list[str]:
-    """For each reason or remark, the networks and paddings that it is about."""
-    failed_result: dict[str, dict[str, None]] = {reason: {} for reason in reasons}
+def distinct_reasons(rows: Iterable[Row] | Iterable[JobRow]) -> list[str]:
+    """Return the reasons and remarks of rows, each once."""
+    return list(dict.fromkeys(row.reason for row in rows if row.reason))
+
+
+def note_number(row: Row | JobRow, reasons: Sequence[str]) -> int | None:
+    """Return the number, from 1, of the note with a row's reason."""
+    return reasons.index(row.reason) + 1 if row.reason else None
+
+
+def reason_notes(rows: Sequence[Row] | Sequence[JobRow], reasons: Sequence[str]) -> list[str]:
+    """Return a numbered note for each reason or remark, with the networks and paddings that have it."""
+    networks_of: dict[str, dict[str, None]] = {reason: {} for reason in reasons}
     for row in rows:
-        if row["reason"]:
-            status = "" if row["status"] == "ok" else f" {row['status']}"
-            failed_result[row["reason"]][f"{row['backbone']} × {row['padding']}{status}"] = None
-    return [f"[{i}] {', '.join(where)}: {reason}" for i, (reason, where) in enumerate(failed_result.items(), 1)]
+        if row.reason:
+            status = "" if row.status == "ok" else f" {row.status}"
+            networks_of[row.reason][f"{row.backbone} × {row.padding}{status}"] = None
+    return [f"[{i}] {', '.join(networks)}: {reason}" for i, (reason, networks) in enumerate(networks_of.items(), 1)]
 
 
 def entry_text(entry: Entry) -> str:
-    """An entry as text: `0.62 ±0.11`, or why there is none."""
+    """Return an entry as text: `0.62 ±0.11`, or why there is no score."""
     note = f" [{entry.note}]" if entry.note else ""
     if entry.text:
         return entry.text
@@ -235,134 +279,35 @@ def entry_text(entry: Entry) -> str:
         return entry.status + note if note else "–"
     level = " ≈" if entry.level else ""
     if entry.extent:
-        least, most = (number_text(value, None, digits=2) for value in entry.extent)
-        return f"{number_text(entry.value, None, digits=2)} ({least} to {most}){level}"
+        return f"{number_text(entry.value, digits=2)} ({extent_text(entry.extent)}){level}"
     return number_text(entry.value, entry.half, digits=2) + level + note
 
 
-ITSELF = "itself"
+def extent_text(values: Iterable[float]) -> str:
+    """Return the lowest and highest of several values: `0.10 to 0.62`."""
+    ordered = sorted(values)
+    return f"{number_text(ordered[0], digits=2)} to {number_text(ordered[-1], digits=2)}"
 
 
-def control_boards(rows: Sequence[Row], metric: str) -> list[Board]:
-    """For each network and setting whose cells are checked: the score itself and every control's, target by target."""
-    checks: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["control"]:
-            checks.setdefault(row["control_of"], []).append(row)
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        if row["cell_id"] in checks:
-            groups.setdefault((network_label(row), row["taps"], *setting(row)), []).append(row)
-    return [_control_board(group, checks, metric) for group in groups.values()]
-
-
-def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], metric: str) -> Board:
-    targets = list(dict.fromkeys(row["target"] for row in rows))
-    every = [*rows, *(check for row in rows for check in checks[row["cell_id"]])]
-    reasons = list(dict.fromkeys(row["reason"] for row in every if row["reason"]))
-    sections: dict[str, list[Line]] = {}
-    for padding in dict.fromkeys(row["padding"] for row in rows):
-        plain = {row["target"]: row for row in rows if row["padding"] == padding}
-        lines: dict[str, dict[str, Entry]] = {ITSELF: {}}
-        for target, row in plain.items():
-            lines[ITSELF][target] = _entry(row, metric, reasons)
-            found: dict[str, list[Row]] = {}
-            for check in checks[row["cell_id"]]:
-                found.setdefault(_check_label(check), []).append(check)
-            for label, members in found.items():
-                one = len(members) == 1
-                entry = _entry(members[0], metric, reasons) if one else _of_seeds(members, metric)
-                lines.setdefault(label, {})[target] = entry
-        for label, other in (("trained − untrained", "random-weights"), ("selectivity: − permuted", "permuted")):
-            if other in lines:
-                lines[label] = {target: _less(lines[ITSELF][target], lines[other].get(target)) for target in plain}
-        sections[padding] = [
-            (label, [entries.get(target, Entry()) for target in targets]) for label, entries in lines.items()
-        ]
-    network = network_name(rows[0])
-    title = f"{board_title(rows[0], metric)}, and its controls: {network}"
-    caption = _caption(rows, 0)
-    if null := [row["n_test_photos"] for row in every if row["control"] == "null" and row["n_test_photos"]]:
-        caption += f"; null: {max(null)} leaves"
-    notes = _notes(every, reasons)
-    return Board(title, caption, "padding", "control", targets, sections, notes, setting_text(rows[0]))
-
-
-def _check_label(check: Row) -> str:
-    both_ways = check["control"] == "held-out-images"
-    return f"{check['control']}, {check['images']} → {check['test_images']}" if both_ways else str(check["control"])
-
-
-def _less(entry: Entry, other: Entry | None) -> Entry:
-    if entry.value is None or other is None or other.value is None:
-        return Entry()
-    return Entry(entry.value - other.value, status="ok")
-
-
-def verdict_boards(rows: Sequence[Row]) -> list[Board]:
-    """The verdict on each network under each padding, one board a setting; none where no leaves were run."""
-    groups: dict[tuple[Any, ...], dict[str, dict[str, Verdict]]] = {}
-    first: dict[tuple[Any, ...], Row] = {}
-    for row, verdict in zip(rows, verdicts(rows), strict=True):
-        if verdict and verdict.evidence:
-            key = tuple(row[name] for name in _VERDICT_SETTING)
-            first.setdefault(key, row)
-            groups.setdefault(key, {}).setdefault(network_label(row), {})[row["padding"]] = verdict
-    boards = []
-    for key, networks in groups.items():
-        parts = list(dict.fromkeys(e.what for by in networks.values() for v in by.values() for e in v.evidence))
-        sections = {
-            network.replace("\n", ", "): [
-                (padding, [Entry(text=verdict.text, status="ok"), *(_extent(verdict, part) for part in parts)])
-                for padding, verdict in of_padding.items()
-            ]
-            for network, of_padding in networks.items()
-        }
-        row = first[key]
-        crops = f"{row['n_train']} training crops of {row['image_size']} px"
-        setting = f"{crops}; readout {row['readout']}, taps {row['taps']}, {row['precision']}"
-        caption = f"SPC, the least and the greatest of its targets; {setting}"
-        boards.append(Board("verdicts", caption, "network", "padding", ["verdict", *parts], sections, [], setting))
-    return boards
-
-
-def _extent(verdict: Verdict, part: str) -> Entry:
-    values = [one.mean.value for one in verdict.evidence if one.what == part]
-    if not values:
-        return Entry()
-    least, most = (number_text(value, None, digits=2) for value in (min(values), max(values)))
-    return Entry(text=f"{least} to {most}", status="ok")
-
-
-def job_boards(rows: Sequence[Row]) -> list[Board]:
-    """What was measured of jobs as a whole: a metric a section, a network a column, all taps together or one a line."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    settings = ("images", "test_images", "image_size", "precision", "n_train", "n_test")
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in settings), []).append(row)
-    boards = []
-    for group in groups.values():
-        reasons = list(dict.fromkeys(row["reason"] for row in group if row["reason"]))
-        networks = list(dict.fromkeys(f"{row['backbone']}\n{row['weights']}" for row in group))
-        at = {
-            (row["metric"], row["padding"], row["tap"], f"{row['backbone']}\n{row['weights']}"): _entry(
-                {"value_lo": row["lo"], "value_hi": row["hi"], **row}, "value", reasons
-            )
-            for row in group
-        }
-        sections: dict[str, list[Line]] = {}
-        for metric, padding, tap, _ in at:
-            label = padding if tap == "all" else f"{padding}, tap {tap}"
-            line = (label, [at.get((metric, padding, tap, network), Entry()) for network in networks])
-            if line not in sections.setdefault(metric, []):
-                sections[metric].append(line)
-        first = group[0]
-        photographs = max((row["n_test_photos"] or 0 for row in group), default=0)
-        setting = (
-            f"{first['n_train']} training and {first['n_test']} test crops of {first['image_size']} px, "
-            f"{first['precision']}"
+def reaches(rows: Sequence[Row]) -> list[Reach]:
+    """Return the reach of every score that has one, by target and network, the farthest first, without controls."""
+    scored = [row for row in rows if row.reach is not None and not row.control]
+    settings = distinct_parts([_setting_without_taps(row) for row in scored])
+    unsorted = [
+        Reach(
+            row.target,
+            network_name(row) + ("" if row.taps == "all" else f", taps {row.taps}"),
+            row.padding,
+            row.sources,
+            row.reach or 0.0,
+            row.image_size / 2,
+            settings_of_row,
         )
-        caption = f"±: 95 % interval over {tested(photographs, first['n_test'])}; {setting}"
-        title, notes = board_title(first, "networks as a whole"), _notes(group, reasons)
-        boards.append(Board(title, caption, "metric", "padding", networks, sections, notes, setting))
-    return boards
+        for row, settings_of_row in zip(scored, settings, strict=True)
+    ]
+    order = list(dict.fromkeys((reach.target, reach.network) for reach in unsorted))
+    return sorted(unsorted, key=lambda reach: (order.index((reach.target, reach.network)), -reach.pixels))
+
+
+def _setting_without_taps(row: Row) -> list[str]:
+    return [part for part in setting_parts(row) if not part.startswith("taps ")]

@@ -1,4 +1,4 @@
-"""The commands that would compute a store's results anew, from what identifies the results."""
+"""The `posbench run` commands that compute a store's results again, from the identities of the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, MeasurementRecord
 from posbench.report.labels import CONTROL
 
-#: The options of one command, each with its values; `crossed` is none, but what cells of one command agree in.
+#: The values of each option of one command. The key `crossed` is no option: it marks cells of shared image sources,
+#: which must agree within a command.
 Options = dict[str, tuple[str, ...]]
-#: What may differ between the cells of one command, as it takes several and crosses them.
+#: The options that take several values and cross them, so that cells of one command may differ in them.
 _CROSSED = ("targets", "paddings", "backbones", "seeds", "readouts", "test_images", "images")
-#: What the control `none` does not depend on.
+#: The options on which the control `none` does not depend.
 _OF_NETWORKS = ("backbones", "paddings", "weights", "seeds", "controls", "taps")
+#: The options that hold one number or word, and their keys in an identity.
 _SETTINGS = {
     "image_size": "image_size",
     "train_count": "n_train",
@@ -26,22 +28,24 @@ _SETTINGS = {
     "score_at": "score_at",
     "precision": "precision",
 }
-#: What a cell's identity has beyond that of its job.
+#: The keys that a cell's identity has in addition to those of its job.
 _OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of")
 _FILES = ("file:", "folder:")
 _PYTHON = ("module:", "pixels:")
-#: Stands for the source that was trained on, among those to test on, until it is known with what it is crossed.
+#: The control whose jobs are measured as a whole, too, and the control that runs over seeds of weights.
+_MEASURED_CONTROL, _SEEDED_CONTROL = "null", "random-weights"
+#: The training source as a test source, until the sources with which it is crossed are known.
 _ITSELF = ""
 
 
 @dataclass(frozen=True)
 class Commands:
-    """How to compute a store's results anew.
+    """The commands that compute a store's results again.
 
     Attributes:
-        lines: one for each `posbench run` that it takes.
-        paths: those in the lines that stand for files and folders of whoever made them, each with its label.
-        nameless: how many cells no command can give: those of modules and images made in Python.
+        lines: one for each `posbench run`.
+        paths: placeholders in the lines for files and folders, each with the label of its content.
+        nameless: the number of cells that no command can name: those of modules and images made in Python.
     """
 
     lines: list[str]
@@ -49,114 +53,116 @@ class Commands:
     nameless: int
 
 
-def commands(records: Sequence[CellRecord], readings: Sequence[MeasurementRecord]) -> Commands:
-    """Commands that plan the same cells, by the same ids, and ask for no more than was computed.
+def commands(records: Sequence[CellRecord], measurements: Sequence[MeasurementRecord]) -> Commands:
+    """Return commands that plan the same cells, by the same ids, and request no more than was computed.
 
-    Files and folders are named as their labels call them, in the directory of the command, since a path would say where
-    somebody else had them. The versions of components are those of what is installed.
+    Files and folders are named by their labels, in the directory of the command: the original path would reveal where
+    somebody else keeps them. The versions of components are those that are installed.
     """
     checks: dict[str, list[CellRecord]] = {}
     for record in records:
         checks.setdefault(str(record.outcome.identity.get("control_of") or ""), []).append(record)
-    of_jobs: dict[str, set[str]] = {}
-    for one in readings:
-        of_jobs.setdefault(one.job_id, set()).add(one.measurement.metric)
+    metrics_of: dict[str, set[str]] = {}
+    for measurement in measurements:
+        metrics_of.setdefault(measurement.job_id, set()).add(measurement.measurement.metric)
     own = checks.pop("", [])
-    given = [record for record in own if not _made_in_python(record.outcome.identity)]
+    named = [record for record in own if not _made_in_python(record.outcome.identity)]
     lines = [
         _options(record.outcome.identity)
-        | _drawn(record, checks.get(record.cell_id, ()))
+        | _weight_seeds(record, checks.get(record.cell_id, ()))
         | {"metrics": _in_order(metrics), "controls": tuple(controls)}
-        for record in given
-        for metrics, controls in _asked(record, checks.get(record.cell_id, ()), of_jobs).items()
+        for record in named
+        for metrics, controls in _controls_by_metrics(record, checks.get(record.cell_id, ()), metrics_of).items()
     ]
-    measured = {_job_id(record) for record in records}
+    with_cells = {_job_id(record) for record in records}
     lines += [
-        _options(dict(one.identity)) | {"metrics": _in_order(of_jobs[one.job_id])}
-        for one in readings
-        if one.job_id not in measured and not _made_in_python(one.identity)
+        _options(dict(measurement.identity)) | {"metrics": _in_order(metrics_of[measurement.job_id])}
+        for measurement in measurements
+        if measurement.job_id not in with_cells and not _made_in_python(measurement.identity)
     ]
-    lines = _unscored(lines)
+    lines = _with_metrics(lines)
     for name in _CROSSED:
         lines = _joined(lines, name)
         if name == "test_images":
-            lines = [_tested(line) for line in lines]
+            lines = [_with_test_images(line) for line in lines]
     labels = {
-        record.outcome.identity[part]["label"] for record in given for part in ("weights", "images", "test_images")
+        record.outcome.identity[part]["label"] for record in named for part in ("weights", "images", "test_images")
     }
-    paths = {_called(label): label for label in sorted(labels) if label.startswith(_FILES)}
-    return Commands([_line(one) for one in _with_none(lines)], paths, len(own) - len(given))
+    paths = {_option_value(label): label for label in sorted(labels) if label.startswith(_FILES)}
+    return Commands([_line(line) for line in _with_none(lines)], paths, len(own) - len(named))
 
 
 def _job_id(record: CellRecord) -> str:
     return identify({key: value for key, value in record.outcome.identity.items() if key not in _OF_CELLS})
 
 
-def _asked(
-    record: CellRecord, checks: Iterable[CellRecord], of_jobs: Mapping[str, set[str]]
+def _controls_by_metrics(
+    record: CellRecord, checks: Iterable[CellRecord], metrics_of: Mapping[str, set[str]]
 ) -> dict[frozenset[str], list[str]]:
-    """The metrics that a cell was scored by, and those of its job, with the controls that were, too.
+    """Return the controls of a cell by the metrics that they were scored by; the first metrics are the cell's own.
 
-    A control that was run for fewer of them is asked for by itself: else the command would find it incomplete.
+    A control that was scored by fewer metrics needs a command of its own, which would otherwise find it incomplete.
+
+    Args:
+        metrics_of: the metrics that each job was measured by.
     """
-    whole = frozenset(of_jobs.get(_job_id(record), ()))
+    whole = frozenset(metrics_of.get(_job_id(record), ()))
     own = frozenset(score.metric for score in record.outcome.scores) | whole
-    found: dict[frozenset[str], list[str]] = {own: []}
     by_control: dict[str, frozenset[str]] = {}
     for check in checks:
         name = asked_as(check.outcome.identity["control"])
         scored = frozenset(score.metric for score in check.outcome.scores) or own
-        # Of controls, only the null is a network of which there is something to measure as a whole.
-        if name == "null":
-            scored |= of_jobs.get(_job_id(check), set())
+        if name == _MEASURED_CONTROL:
+            scored |= metrics_of.get(_job_id(check), set())
         elif scored >= own - whole:
             scored = own
         if name:
             by_control[name] = by_control.get(name, own) & scored
+    by_metrics: dict[frozenset[str], list[str]] = {own: []}
     for name in CONTROLS:
         if name in by_control:
-            found.setdefault(by_control[name], []).append(name)
-    return found
+            by_metrics.setdefault(by_control[name], []).append(name)
+    return by_metrics
 
 
-def _drawn(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
-    """The seeds that a trained network was held against, where it took naming them."""
+def _weight_seeds(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
+    """Return the seeds of untrained weights that a trained network is compared with, unless they are the default."""
     identities = (check.outcome.identity for check in checks)
-    labels = [one["weights"]["label"] for one in identities if one["control"] == "random-weights"]
+    labels = [identity["weights"]["label"] for identity in identities if identity["control"] == _SEEDED_CONTROL]
     seeds = tuple(dict.fromkeys(label.removeprefix("random:") for label in labels))
     named = record.outcome.identity["seed"] is None and {*seeds} - {*map(str, SEEDS)}
     return {"seeds": seeds} if named else {}
 
 
 def _in_order(metrics: Iterable[str]) -> tuple[str, ...]:
-    """As they are by default, others after them."""
-    usual = RunConfig.metrics
-    return tuple(sorted(metrics, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
+    """Return metrics in their default order, others after them."""
+    default = RunConfig.metrics
+    return tuple(sorted(metrics, key=lambda name: (default.index(name) if name in default else len(default), name)))
 
 
-def _unscored(lines: Sequence[Options]) -> list[Options]:
-    """What has no score tells not by what it was to be: it is asked for by what the rest of its kind was."""
+def _with_metrics(lines: Sequence[Options]) -> list[Options]:
+    """Give lines of cells without scores the metrics of other lines with the same settings."""
     apart = {"metrics", *_CROSSED}
 
-    def kind(line: Options) -> list[tuple[str, tuple[str, ...]]]:
+    def settings(line: Options) -> list[tuple[str, tuple[str, ...]]]:
         return [(name, values) for name, values in line.items() if name not in apart]
 
     scored = [line for line in lines if line["metrics"]]
     return [
         line
         if line["metrics"]
-        else line | {"metrics": next((one["metrics"] for one in scored if kind(one) == kind(line)), ())}
+        else line | {"metrics": next((other["metrics"] for other in scored if settings(other) == settings(line)), ())}
         for line in lines
     ]
 
 
-def _tested(line: Options) -> Options:
-    """A line whose sources to test on are named, if it takes naming, as it is with more than the one trained on."""
-    tested = line["test_images"]
-    if line["crossed"] and _ITSELF not in tested:
-        # A source is shared out between training and testing only where one run has it in both roles.
-        tested = (_ITSELF, *tested)
-    named = () if tested == (_ITSELF,) else tuple(one or line["images"][0] for one in tested)
+def _with_test_images(line: Options) -> Options:
+    """Name a line's test sources where that is needed: where there are more than the training source itself."""
+    sources = line["test_images"]
+    if line["crossed"] and _ITSELF not in sources:
+        # A source is split between training and testing only where one run uses it in both roles.
+        sources = (_ITSELF, *sources)
+    named = () if sources == (_ITSELF,) else tuple(source or line["images"][0] for source in sources)
     return line | {"test_images": named}
 
 
@@ -165,11 +171,11 @@ def _made_in_python(identity: Mapping[str, Any]) -> bool:
 
 
 def _options(identity: Mapping[str, Any]) -> Options:
-    """Of a cell, or of a job that has none."""
+    """Return the options of a cell, or of a job without cells, from its identity."""
     backbone, weights = identity["backbone"]["name"], identity["weights"]["label"]
-    images, test_images = (_called(identity[part]["label"]) for part in ("images", "test_images"))
-    mode, _, drawn = weights.partition(":")
-    seed = drawn if mode == "random" else identity.get("seed")
+    images, test_images = (_option_value(identity[part]["label"]) for part in ("images", "test_images"))
+    mode, _, weight_seed = weights.partition(":")
+    seed = weight_seed if mode == "random" else identity.get("seed")
     options: Options = {name: (str(identity[key]),) for name, key in _SETTINGS.items() if key in identity}
     return options | {
         "backbones": (backbone,),
@@ -183,20 +189,20 @@ def _options(identity: Mapping[str, Any]) -> Options:
         "weights": {
             "none": (),
             "random": ("random",),
-            "file": (f"{backbone}={_called(weights)}",),
+            "file": (f"{backbone}={_option_value(weights)}",),
         }.get(mode, ("pretrained",)),
         "seeds": () if seed is None else (str(seed),),
         "controls": (),
     }
 
 
-def _called(label: str) -> str:
-    """A source of images as an option names it, or a file or folder without its hash."""
+def _option_value(label: str) -> str:
+    """Return a label as an option takes it: a file or folder without its hash, as a placeholder path."""
     return f"./{label.partition(':')[2].rpartition('@')[0]}" if label.startswith(_FILES) else label
 
 
 def _joined(lines: Iterable[Options], name: str) -> list[Options]:
-    """One for all that differ in nothing but this option."""
+    """Join lines that differ only in this option."""
     groups: dict[tuple[tuple[str, tuple[str, ...]], ...], dict[str, None]] = {}
     for line in lines:
         rest = tuple((key, values) for key, values in line.items() if key != name)
@@ -205,16 +211,16 @@ def _joined(lines: Iterable[Options], name: str) -> list[Options]:
 
 
 def _with_none(lines: Sequence[Options]) -> list[Options]:
-    """The control's cells beside those of networks that were asked for with it, or on a line of their own."""
-    found = [line for line in lines if line["backbones"] != (CONTROL,)]
+    """Add the control `none` to lines of networks with the same settings; it keeps a line of its own otherwise."""
+    joined = [line for line in lines if line["backbones"] != (CONTROL,)]
     for line in (line for line in lines if line["backbones"] == (CONTROL,)):
-        for beside in found:
-            if _without_network(beside) == _without_network(line):
-                beside["backbones"] += (CONTROL,)
+        for other in joined:
+            if _without_network(other) == _without_network(line):
+                other["backbones"] += (CONTROL,)
                 break
         else:
-            found.append(line)
-    return found
+            joined.append(line)
+    return joined
 
 
 def _without_network(line: Options) -> Options:
@@ -222,13 +228,13 @@ def _without_network(line: Options) -> Options:
 
 
 def _line(options: Options) -> str:
-    """As it is typed, without what is the default."""
+    """Return a command as it is typed, without options that have their default."""
     words = ["posbench", "run"]
-    for one in fields(RunConfig):
-        values = options.get(one.name, ())
-        if one.name == "controls" and len(values) == len(CONTROLS):
+    for option in fields(RunConfig):
+        values = options.get(option.name, ())
+        if option.name == "controls" and len(values) == len(CONTROLS):
             values = (EVERY,)
-        default = one.default if isinstance(one.default, tuple) else (one.default,)
+        default = option.default if isinstance(option.default, tuple) else (option.default,)
         if values and values != tuple(map(str, default)):
-            words += ["--" + one.name.replace("_", "-"), ",".join(values)]
+            words += ["--" + option.name.replace("_", "-"), ",".join(values)]
     return shlex.join(words)

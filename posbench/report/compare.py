@@ -1,4 +1,4 @@
-"""Two sides of a question held against each other, cell by cell, on the same photographs."""
+"""Paired comparison of two sets of results, cell by cell, on the same photographs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from posbench.bench.row import SETTINGS, Row
 from posbench.core.errors import UsageError, unknown
 from posbench.core.files import user_path
-from posbench.core.statistics import Difference, MeanEstimate, holm, paired_difference, welch_difference
+from posbench.core.statistics import Difference, holm, paired_difference, welch_difference
 from posbench.report.read_csv import from_csv
-from posbench.report.rows import Row, rows
+from posbench.report.rows import oldest_first, rows
 from posbench.store.bundle import is_published, read
 from posbench.store.store import Store
 
-#: The columns by which a cell of one side finds its counterpart on the other.
-KEY = (
-    *("target", "backbone", "weights", "padding", "images", "test_images", "readout", "taps", "seed"),
-    *("image_size", "precision", "score_at", "n_train", "n_test", "control"),
-)
-#: Another network has other weights, too; a control changes what it is for.
+#: The columns by which a cell of one side is matched with a cell of the other.
+KEY = ("target", *(name for name in SETTINGS if name != "target"), "control")
+#: The columns that also differ where sides differ in one: another network has other weights, and so on.
 _FREED = {"backbone": ("weights",), "control": ("weights", "images", "test_images", "n_test")}
-#: What controls with targets of their own add to the name of the target that they check.
-_OWN_TARGETS = {"permuted": "-permuted", "smooth-random": "-smooth"}
+#: The suffix that a control with its own targets adds to the name of the checked target.
+_TARGET_SUFFIXES = {"permuted": "-permuted", "smooth-random": "-smooth"}
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        label: as it was given.
-        chosen: the values of the columns that it was selected by.
+        label: the argument as the user wrote it.
+        chosen: the columns that it selects by, with their values.
     """
 
     label: str
@@ -42,10 +40,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Line:
-    """Two cells that differ in what is compared alone.
+    """Two cells that differ only in what is compared.
 
     Attributes:
-        labels: what tells them from other lines, by column.
+        labels: the values that distinguish this line from others, by column.
         a, b: the scores.
         difference: a − b.
         adjusted: its p-value, corrected for all lines (Holm).
@@ -63,7 +61,7 @@ class Differences:
     """A table of differences.
 
     Attributes:
-        unmatched: how many cells of either side have no counterpart.
+        unmatched: the number of cells of either side without a counterpart.
     """
 
     metric: str
@@ -74,12 +72,12 @@ class Differences:
 
 
 def side(text: str, store: Path) -> Side:
-    """The rows that an argument of `posbench compare` stands for.
+    """Return the rows that an argument of `posbench compare` selects.
 
     Args:
         text: the path of a store, of a published folder or of a CSV file, or columns with their values, such as
             `padding=zero,target=H`.
-        store: where columns select from.
+        store: from which columns select.
 
     Raises:
         UsageError: if it is none of these, or selects nothing.
@@ -99,10 +97,10 @@ def side(text: str, store: Path) -> Side:
         if name not in KEY:
             raise unknown("column", name, KEY)
         chosen[name] = value
-    found = [row for row in _stored(store) if all(str(row[name] or "") == value for name, value in chosen.items())]
-    if not found:
+    selected = [row for row in _stored(store) if all(str(row[name] or "") == value for name, value in chosen.items())]
+    if not selected:
         raise UsageError(f"no cell in {str(store)!r} has {text}: `posbench leaderboard --csv -` lists what is there")
-    return Side(text, found, chosen)
+    return Side(text, selected, chosen)
 
 
 def _stored(path: Path) -> list[Row]:
@@ -111,7 +109,7 @@ def _stored(path: Path) -> list[Row]:
 
 
 def compare(a: Side, b: Side, metric: str) -> Differences:
-    """The difference of every pair of cells that agree in all columns but those that either side was selected by.
+    """Return the difference of every pair of cells that agree in all columns that neither side selects by.
 
     Raises:
         UsageError: if no cells correspond, or several do.
@@ -119,7 +117,7 @@ def compare(a: Side, b: Side, metric: str) -> Differences:
     named = {*a.chosen, *b.chosen}
     free = named | {other for name in named for other in _FREED.get(name, ()) if other not in named}
     key = [name for name in KEY if name not in free]
-    first, second = (_by_key(one, key, metric, controls="control" in named) for one in (a, b))
+    first, second = (_by_key(side, key, metric, controls="control" in named) for side in (a, b))
     shared = [at for at in first if at in second]
     if not shared:
         raise UsageError(
@@ -127,40 +125,50 @@ def compare(a: Side, b: Side, metric: str) -> Differences:
             f"{', '.join(key)}; `posbench run` computes what is missing"
         )
     differences = [_difference(first[at], second[at], metric) for at in shared]
+    adjusted = holm([difference.p for difference in differences])
     varying = [i for i, name in enumerate(key) if name == "target" or len({at[i] for at in shared}) > 1]
     lines = [
-        Line({key[i]: at[i] for i in varying}, first[at][metric], second[at][metric], difference, p)
-        for at, difference, p in zip(shared, differences, holm([one.p for one in differences]), strict=True)
+        Line(
+            {key[i]: at[i] for i in varying},
+            first[at].scores[metric].value,
+            second[at].scores[metric].value,
+            difference,
+            p,
+        )
+        for at, difference, p in zip(shared, differences, adjusted, strict=True)
     ]
     return Differences(metric, a.label, b.label, lines, len(first) + len(second) - 2 * len(shared))
 
 
-def _by_key(one: Side, key: Sequence[str], metric: str, *, controls: bool) -> dict[tuple[str, ...], Row]:
-    """The scored rows by what identifies them; of several versions of one cell, the newest."""
-    found: dict[tuple[str, ...], Row] = {}
-    scored = (row for row in one.rows if row.get(metric) is not None and (controls or not row["control"]))
-    for row in sorted(scored, key=lambda row: str(row["created"])):
-        target = str(row["target"]).removesuffix(_OWN_TARGETS.get(row["control"] or "", ""))
-        at = tuple("" if row[name] is None else str(row[name]) for name in key)
-        at = tuple(target if name == "target" else value for name, value in zip(key, at, strict=True))
-        before = found.get(at)
+def _by_key(side: Side, key: Sequence[str], metric: str, *, controls: bool) -> dict[tuple[str, ...], Row]:
+    """Return the scored rows by the values of the key; of several versions of one cell, the newest."""
+    by_key: dict[tuple[str, ...], Row] = {}
+    scored = (row for row in side.rows if metric in row.scores and (controls or not row.control))
+    for row in oldest_first(scored):
+        at = tuple(_key_value(row, name) for name in key)
+        before = by_key.get(at)
         for name in KEY:
             if before is not None and before[name] != row[name]:
-                raise UsageError(f"{one.label!r} stands for both {before[name]} and {row[name]}: add {name}=… to it")
-        found[at] = row
-    return found
+                raise UsageError(f"{side.label!r} stands for both {before[name]} and {row[name]}: add {name}=… to it")
+        by_key[at] = row
+    return by_key
+
+
+def _key_value(row: Row, name: str) -> str:
+    """Return the value of a column as text; of the target of a control, the name of the checked target."""
+    if name == "target":
+        return row.target.removesuffix(_TARGET_SUFFIXES.get(row.control or "", ""))
+    return "" if row[name] is None else str(row[name])
 
 
 def _difference(a: Row, b: Row, metric: str) -> Difference:
-    one, two = (row.get("by_photograph", {}).get(metric, {}) for row in (a, b))
-    mutual = bool(a.get("mutual") or b.get("mutual"))
-    return paired_difference(one, two, cross_fitted=mutual) or welch_difference(_mean(a, metric), _mean(b, metric))
+    """Return a − b, paired by photograph where both rows have photographs in common."""
+    by_photograph = paired_difference(
+        a.by_photograph(metric), b.by_photograph(metric), cross_fitted=a.mutual or b.mutual
+    )
+    return by_photograph or welch_difference(a.mean(metric), b.mean(metric))
 
 
-def _mean(row: Row, metric: str) -> MeanEstimate:
-    return MeanEstimate(row[metric], row.get(f"{metric}_lo"), row.get(f"{metric}_hi"), row["n_test_photos"] or 0)
-
-
-def to_json(found: Differences) -> str:
-    """The table as JSON."""
-    return json.dumps(asdict(found), indent=1)
+def to_json(differences: Differences) -> str:
+    """Return the table as JSON."""
+    return json.dumps(asdict(differences), indent=1)

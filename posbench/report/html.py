@@ -1,89 +1,47 @@
-"""A store as one HTML page that needs nothing beside itself: what padding hides, and all that this rests on."""
+"""The HTML report, one page that needs no other file, and boards as HTML tables for notebooks."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from html import escape
 from pathlib import Path
-from typing import Any
 
-from posbench.bench.plan import ALL
-from posbench.bench.records import JobRun
-from posbench.core.errors import MissingError, UsageError
+from posbench.core.errors import MissingError
 from posbench.core.version import __version__
 from posbench.plugin.components import Metric, Target
-from posbench.report import boards, labels, markup
-from posbench.report.commands import commands
-from posbench.report.content_error import content_errors
-from posbench.report.galleries import Draw, drawn_by, galleries
-from posbench.report.grouping import whole
-from posbench.report.labels import CONTROL
-from posbench.report.literature import Comparison, compare, headings
-from posbench.report.pictures import svg_uri
-from posbench.report.published import every_table
-from posbench.report.ranking import Answer, answers, difference_text, mean_text
-from posbench.report.reaches import Reach, reaches
-from posbench.report.rows import Row, job_row, rows
-from posbench.report.taps import TapScores, svg, tap_scores
-from posbench.store.store import Store
+from posbench.report import literature
+from posbench.report.boards import Board, Entry, entry_text
+from posbench.report.galleries import Draw, drawn_by
+from posbench.report.ranking import difference_text, mean_text, rankings
+from posbench.report.sections import SECTIONS, load, photograph_numbers, setting_headings
 
 _TEMPLATES = Path(__file__).parent / "templates"
-
-
-#: So many tables of a section, and lines of a long one, stand open; beyond, all but the first are folded.
+#: The number of tables of a section, and of lines of a table, up to which they are open; otherwise they are folded.
 FEW, MANY = 3, 40
 
 
-@dataclass(frozen=True)
-class Missing:
-    """Cells of one job that have no score for one reason.
-
-    Attributes:
-        setting: what the job was run with, where not all were run with the same.
-        what: the targets or metrics, those of controls and of single taps apart.
-    """
-
-    status: str
-    network: str
-    padding: str
-    images: str
-    setting: str
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture of scores over taps, and what it shows in words."""
-
-    title: str
-    setting: str
-    picture: str
-    said: str
-
-
-def content(store: Path, metrics: Sequence[Metric], targets: Iterable[Target], tell: Callable[[str], None]) -> bytes:
-    """The page, as a file holds it.
+def content(store: Path, metrics: Sequence[Metric], targets: Iterable[Target], warn: Callable[[str], None]) -> bytes:
+    """Return the page as the content of a file.
 
     Args:
-        metrics: as for `page`. targets: those that can be drawn.
-        tell: hears of targets that cannot.
+        metrics: as for `page`.
+        targets: those that can be drawn beside predictions.
+        warn: called for targets that cannot be drawn.
 
     Raises:
         UsageError, MissingError: as `page`.
     """
-    return page(store, metrics, drawn_by(targets, tell)).encode("utf-8", "backslashreplace")
+    return page(store, metrics, drawn_by(targets, warn)).encode("utf-8", "backslashreplace")
 
 
 def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
-    """The page about everything that a store holds.
+    """Return the page about everything that a store holds.
 
     Args:
         metrics: those that get a leaderboard, if the store has them.
-        draw: gives the targets to show beside what was drawn.
+        draw: draws the targets that are shown beside predictions.
 
     Raises:
         UsageError: if the store holds nothing.
@@ -93,19 +51,8 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingError("a report needs jinja2: pip install 'position-bench[report]'") from error
-    with Store(store, must_exist=True) as opened:
-        records, readings, runs = opened.records(), opened.measurements(), opened.runs()
-        examples = opened.examples()
-    if not records and not readings:
-        raise UsageError(f"{str(store)!r} holds nothing to report: `posbench run` computes some")
-    table = rows(records)
-    of_jobs = [job_row(one) for one in readings]
-    # Single taps are in the chart and the leaderboards.
-    together = whole(table)
+    data = load(store, metrics, draw)
     script, style = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
-    contents = content_errors(records, together, examples, draw)
-    # Each photograph stands in the page once, however many maps are laid over it.
-    photographs = dict.fromkeys(column.uri for one in contents for column in one.columns)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -113,114 +60,59 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {
+        "board_table": board_table,
+        "difference_text": difference_text,
+        "few": FEW,
+        "headings": literature.headings,
+        "many": MANY,
+        "mean_text": mean_text,
+        "photograph_numbers": photograph_numbers,
+        "setting_headings": setting_headings,
+        "version": __version__,
+    }
     return environment.get_template("report.html").render(
         allowed=f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'",
         script=script,
         style=style,
-        version=__version__,
-        few=FEW,
-        many=MANY,
-        answers=answers(together),
-        settings_of=_settings_of,
-        mean_text=mean_text,
-        difference_text=difference_text,
-        board=markup.board,
-        boards=_leaderboards(table, metrics),
-        controls=[board for metric in metrics for board in _having(boards.control_boards(table, metric.name))],
-        verdicts=boards.verdict_boards(together),
-        job_boards=boards.job_boards(of_jobs),
-        galleries=galleries(records, together, draw),
-        contents=contents,
-        photographs={uri: number for number, uri in enumerate(photographs)},
-        tap_charts=[_chart(one) for one in tap_scores(table)],
-        reaches=reaches(table),
-        comparisons=_comparisons(table),
-        headings=headings,
-        missing=_missing([row for row in (*table, *of_jobs) if row["status"] != "ok"]),
-        cells=len(table),
-        commands=commands(records, readings),
-        provenance=[json.dumps(one, indent=1, sort_keys=True, ensure_ascii=False) for one in _made_with(runs)],
-        identities=_hashes([one.outcome.identity for one in records] + [dict(one.identity) for one in readings]),
+        rankings=rankings(data.together),
+        sections=[(section, blocks) for section in SECTIONS if (blocks := section.blocks(data))],
     )
 
 
-def _settings_of(lines: Sequence[Answer] | Sequence[Reach] | Sequence[Missing]) -> list[str]:
-    """The heading of the column that tells settings apart, if they need telling apart."""
-    return ["measured with"] if any(one.setting for one in lines) else []
+def board_table(board: Board) -> str:
+    """Return a board as an HTML table, with the best of each column within its section in bold.
+
+    Each section is a table body and each line names its section, so that the report's script can sort lines.
+    """
+    # The weights of the control are named like it: one of the two names is enough.
+    columns = ["\n".join(dict.fromkeys(heading.split("\n"))) for heading in board.headings]
+    headings = "".join(f'<th scope="col">{_text(heading)}</th>' for heading in (board.section, board.by, *columns))
+    lines = [f"<caption>{_text(board.title)}</caption>", f"<thead><tr>{headings}</tr></thead>"]
+    for section, section_lines in board.sections.items():
+        lines.append("<tbody>")
+        for label, entries in section_lines:
+            names = f"<td>{_text(section)}</td><td>{_text(label)}</td>"
+            lines.append(f"<tr>{names}{''.join(map(_cell, entries))}</tr>")
+        lines.append("</tbody>")
+    table = "\n".join(lines)
+    below = "<br>".join(map(_text, [board.caption, *board.notes]))
+    return f'<div class="scroll"><table class="sortable">{table}\n</table></div>\n<p><small>{below}</small></p>'
 
 
-def _chart(found: TapScores) -> Chart:
-    paddings = dict.fromkeys(padding for of in found.scores.values() for padding in of)
-    said = f"{', '.join(found.scores)} under {', '.join(paddings)}"
-    return Chart(found.title, found.setting, svg_uri(svg(found)), said)
+def paragraphs(texts: Iterable[str]) -> str:
+    """Return texts as HTML paragraphs."""
+    return "".join(f"<p>{_text(text)}</p>" for text in texts)
 
 
-def _leaderboards(table: Sequence[Row], metrics: Sequence[Metric]) -> list[boards.Board]:
-    """A board a metric and setting, as far as there are scores."""
-    found = []
-    for metric in metrics:
-        found += _having(boards.boards(table, metric.name, higher_is_better=metric.higher_is_better))
-    return found
+def _cell(entry: Entry) -> str:
+    text = _text(entry_text(entry))
+    if entry.text:
+        return f"<td>{text}</td>"
+    kind, value = "number best" if entry.best else "number", "" if entry.value is None else entry.value
+    shown = f"<b>{text}</b>" if entry.best else text
+    return f'<td class="{kind}" data-value="{value}" style="text-align: right">{shown}</td>'
 
 
-def _having(found: Iterable[boards.Board]) -> list[boards.Board]:
-    """Boards on which there is any score."""
-    return [
-        board
-        for board in found
-        if any(entry.value is not None for lines in board.sections.values() for _, of in lines for entry in of)
-    ]
-
-
-def _comparisons(table: Sequence[Row]) -> list[Comparison]:
-    """What papers print beside what was measured, for rows that a paper has a number of; the control's once."""
-    rows = [row for row in table if not row["control"]]
-    answering = [(one, [row for row in rows if one.find(row)]) for one in every_table()]
-    found, shown = [], set()
-    for published, matching in sorted(answering, key=lambda one: all(row["padding"] == CONTROL for row in one[1])):
-        of_networks = any(row["padding"] != CONTROL for row in matching)
-        left = [row for row in matching if of_networks or row["cell_id"] not in shown]
-        shown |= {row["cell_id"] for row in left}
-        if left:
-            found.append(compare(left, published))
-    return found
-
-
-def _missing(rows: Sequence[Row]) -> list[Missing]:
-    """Cells and readings without a score, a line a job and reason."""
-    several = len({row["readout"] for row in rows if "readout" in row}) > 1
-    groups: dict[tuple[Any, ...], dict[str, dict[str, None]]] = {}
-    for row in rows:
-        crops = f"{row['n_train']} training and {row['n_test']} test crops of {row['image_size']} px"
-        network = labels.network_name({"seed": None} | row)
-        job = (row["status"], network, row["padding"], labels.images_name(row), row["reason"], crops, row["precision"])
-        taps = f"taps {row['taps']}" if row.get("taps", ALL) != ALL else ""
-        kind = ", ".join(filter(None, (row.get("control"), row.get("readout") if several else "", taps)))
-        groups.setdefault(job, {}).setdefault(kind, {})[row.get("target") or row["metric"]] = None
-    found = []
-    for (job, kinds), setting in zip(groups.items(), labels.apart([job[5:] for job in groups]), strict=True):
-        what = [f"{kind}: {', '.join(of)}" if kind else ", ".join(of) for kind, of in kinds.items()]
-        status, network, padding, images, reason = job[:5]
-        found.append(Missing(status, network, padding, images, setting, "; ".join(what), reason))
-    return found
-
-
-def _made_with(runs: Sequence[JobRun]) -> list[Mapping[str, Any]]:
-    """What runs were made with, each once, without their times."""
-    found = {}
-    for run in runs:
-        known = {key: value for key, value in run.provenance.items() if key != "seconds"}
-        found[json.dumps(known, sort_keys=True)] = known
-    return list(found.values())
-
-
-def _hashes(identities: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The weights and images that results are of, each with the SHA-256 of its content."""
-    parts = [("weights", "weights"), ("images", "images"), ("images", "test_images")]
-    return sorted(
-        {
-            (f"{kind} {one[role]['label']}", str(one[role].get("sha256") or "–"))
-            for one in identities
-            for kind, role in parts
-        }
-    )
+def _text(text: str) -> str:
+    return escape(text).replace("\n", "<br>")

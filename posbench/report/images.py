@@ -1,12 +1,18 @@
-"""Maps over the image plane as pictures: in the terminal, and as PNG files."""
+"""Maps over the image plane as pictures: in the terminal, as PNG files, and as data URIs for pages."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,23 +22,23 @@ from posbench.core.text import ascii_form, printable
 from posbench.report.wrapping import wrap
 
 Map = Sequence[Sequence[float]]
-#: From dark to bright, for terminals without colour; a value takes two characters.
+#: Shades from dark to bright, for terminals without colour; a value takes two characters.
 SHADES = " ░▒▓█"
 ASCII_SHADES = " .:-=+*#%@"
-#: Between two maps.
+#: Characters between two maps.
 _GAP = 3
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Maps that are drawn side by side, or one below the other where the terminal has no room.
+    """Maps for the terminal, drawn side by side, or one below the other in narrow terminals.
 
-    In colour, one character holds two rows of a map; without, every value takes two characters of shade. Where a
-    map is wider than the terminal, a character holds the mean of several values.
+    In colour, one character shows two rows of a map; without colour, every value takes two characters of shade. Where a
+    map is wider than the terminal, a character shows the mean of several values.
 
     Attributes:
         maps: each with its title, square, values of any range.
-        common: all are drawn on one scale, from the least to the greatest value of all; else each on its own.
+        common: draw all maps on one scale, from the lowest to the highest value of all; else each on its own.
     """
 
     maps: Sequence[tuple[str, Map]]
@@ -51,10 +57,10 @@ class Drawing:
             levels = brightness(values, *limits)
             text = _half_blocks(levels) if coloured else _in_shades(levels, shades)
             width = len(values[0]) * (1 if coloured else 2)
-            said = form(title) if self.common else f"{form(title)}\n{_scale(*limits)}"
-            said += f"\n(means of {step}×{step} cells)" if step > 1 else ""
+            heading = form(title) if self.common else f"{form(title)}\n{_scale(*limits)}"
+            heading += f"\n(means of {step}×{step} cells)" if step > 1 else ""
             room = min(max(width, 16), options.max_width)
-            pictures.append((room, "\n".join(wrap(form(said), room)), text))
+            pictures.append((room, "\n".join(wrap(form(heading), room)), text))
         if self.common:
             yield Text(_scale(*whole) + ("" if coloured else f", in shades of '{shades}'"))
         for line in _lines(pictures, options.max_width):
@@ -66,7 +72,7 @@ class Drawing:
 
 
 def _lines(pictures: Sequence[tuple[int, str, Text]], width: int) -> Iterator[list[tuple[int, str, Text]]]:
-    """As many pictures to a line as fit."""
+    """Split pictures into lines, with as many pictures a line as fit."""
     line: list[tuple[int, str, Text]] = []
     for picture in pictures:
         if line and sum(room + _GAP for room, *_ in line) + picture[0] > width:
@@ -82,13 +88,13 @@ def _scale(low: float, high: float) -> str:
 
 
 def _limits(maps: Sequence[Map]) -> tuple[float, float]:
-    """The least and the greatest value of several maps."""
-    values = [value for one in maps for row in one for value in row]
+    """Return the lowest and the highest value of several maps."""
+    values = [value for values in maps for row in values for value in row]
     return min(values), max(values)
 
 
 def reduced(values: Map, step: int) -> Map:
-    """A map with each `step`×`step` cells, fewer at the end, replaced by their mean."""
+    """Replace each `step`×`step` cells of a map, fewer at the end, by their mean."""
     if step == 1:
         return values
     reduced = []
@@ -100,7 +106,7 @@ def reduced(values: Map, step: int) -> Map:
 
 
 def brightness(values: Map, low: float, high: float) -> list[list[float]]:
-    """A map as levels from 0 (`low`) to 1 (`high`); one half all over if these are equal."""
+    """Scale a map to levels from 0 (`low`) to 1 (`high`); all levels are one half if these are equal."""
     return [[(value - low) / (high - low) if high > low else 0.5 for value in row] for row in values]
 
 
@@ -112,7 +118,7 @@ def _half_blocks(levels: Map) -> Text:
     for upper, lower in zip(levels[::2], [*levels[1::2], None], strict=False):
         text.append("\n" if text else "")
         for i, above in enumerate(upper):
-            # Of an odd number of rows the last has nothing below it.
+            # Of an odd number of rows, the last has no row below it.
             text.append("▀", style=grey(above) if lower is None else f"{grey(above)} on {grey(lower[i])}")
     return text
 
@@ -123,12 +129,12 @@ def _in_shades(levels: Map, shades: str) -> Text:
 
 
 def png(maps: Sequence[tuple[str, Map]], title: str, unit: str) -> bytes:
-    """Maps side by side on one scale as a PNG picture, with axes that count grid cells and one colour bar.
+    """Return maps side by side on one scale as a PNG picture, with axes that count grid cells and one colour bar.
 
     Args:
         maps: each with its title, square, values of any range.
-        title: over all of them; lines may be separated by line feeds.
-        unit: what the colour bar says.
+        title: above all maps; may have several lines.
+        unit: the label of the colour bar.
 
     Raises:
         MissingError: without matplotlib.
@@ -144,7 +150,7 @@ def png(maps: Sequence[tuple[str, Map]], title: str, unit: str) -> bytes:
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for at, (name, values) in zip(axes, maps, strict=True):
         image = at.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
-        # Names are text: a dollar sign opens no formula.
+        # Names are plain text: a dollar sign must not start a formula.
         at.set_title(printable(name), parse_math=False, fontsize=10)
         at.set_xlabel("column of the grid (cells)")
         at.set_ylabel("row of the grid (cells)")
@@ -152,6 +158,56 @@ def png(maps: Sequence[tuple[str, Map]], title: str, unit: str) -> bytes:
     bar.ax.set_ylabel(printable(unit), parse_math=False)
     figure.suptitle("\n".join(wrap(printable(title), 50 * len(maps))), parse_math=False, fontsize=10)
     picture = io.BytesIO()
-    # No version and no date, so that equal maps make equal files.
+    # Without version and date, so that equal maps make equal files.
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def square(content: bytes, form: str) -> NDArray[np.float32]:
+    """Return a stored map, row by row as numbers of this form (such as `<f4`), as float32 [side, side]."""
+    flat = np.frombuffer(content, form).astype(np.float32)
+    side = round(len(flat) ** 0.5)
+    return flat.reshape(side, side)
+
+
+def data_uri(values: NDArray[np.float32], low: float, high: float, colours: str = "viridis") -> str:
+    """Return a map as a PNG data URI, a pixel a cell, from dark (`low`) to bright (`high`); other values are clipped.
+
+    Args:
+        values: [rows, columns].
+        colours: the name of a colour map of matplotlib.
+
+    Raises:
+        MissingError: without matplotlib, which has the colour maps.
+    """
+    share = (values.astype(np.float64) - low) / (high - low) if high > low else np.full(values.shape, 0.5)
+    image = Image.fromarray(np.rint(255 * share.clip(0, 1)).astype(np.uint8), mode=None).convert("P")
+    image.putpalette(_palette(colours))
+    return _uri(image, "PNG", optimize=True)
+
+
+def photograph_uri(rgb: bytes) -> str:
+    """Return a square photograph, uint8 red, green and blue row by row, as a JPEG data URI."""
+    side = round((len(rgb) // 3) ** 0.5)
+    return _uri(Image.frombytes("RGB", (side, side), rgb), "JPEG", quality=80)
+
+
+def svg_uri(svg: str) -> str:
+    """Return a drawing as an SVG data URI; as an image, it cannot run scripts."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+
+
+def _uri(image: Image.Image, form: str, **options: Any) -> str:
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
+
+
+@cache
+def _palette(name: str) -> list[int]:
+    try:
+        from matplotlib import colormaps
+    except ImportError as error:
+        raise MissingError("pictures need matplotlib: pip install 'position-bench[report]'") from error
+    colours = colormaps[name](np.arange(256), bytes=True)
+    return [int(part) for part in colours[:, :3].ravel()]

@@ -1,32 +1,74 @@
-"""Our measurements beside the numbers that a paper prints."""
+"""Numbers that papers print, and our measurements beside them."""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from posbench.bench.experiments import FOLDER
+from posbench.bench.row import Row
+from posbench.core.errors import UsageError
 from posbench.report import markdown
-from posbench.report.labels import number_text
-from posbench.report.published import TORCHVISION, Published
-from posbench.report.rows import Row
+from posbench.report.boards import distinct_reasons, note_number
+from posbench.report.labels import estimate_text
 
-#: What tells rows apart beside the target; what does not vary is said once, below the table.
-_SETTINGS = (
+#: The metrics that papers print.
+METRICS = ("spc", "mae")
+#: The settings of a paper's row that does not name them: those that its other tables vary.
+USUAL = {"padding": "zero", "depth": "1", "kernel": "3", "readout_padding": "0", "tap": "all"}
+#: The readouts whose scores are compared with a paper's, and the parameter in their name.
+_READOUT = re.compile(r"(?:ridge|ridge-cv|sgd|sgd-text)(?:-(?P<parameter>k|depth|pad)(?P<value>\d))?")
+_PARAMETERS = {"k": "kernel", "depth": "depth", "pad": "readout_padding"}
+_PHOTOGRAPHS = "pascal-s"
+#: timm's suffix for the weights that the paper used, torchvision's first ones.
+TORCHVISION = ".tv_in1k"
+_SYNTHETIC = ("black", "white", "noise")
+#: The paper's errors of stripes are on the scale of a sinusoid from −1 to 1; correlations do not depend on scale.
+_SIGNED = "-signed"
+_STRIPES = ("HS", "VS")
+#: The columns that distinguish rows beside the target; one that does not vary is named once, below the table.
+SETTING_COLUMNS = (
     *("test_images", "backbone", "weights", "padding", "readout", "taps", "seed"),
     *("images", "image_size", "n_train", "n_test", "precision", "score_at"),
 )
-METRICS = ("spc", "mae")
+
+Key = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One table of a paper.
+
+    Attributes:
+        name: such as `islam2020-table1`.
+        numbers: the scores by metric, by what was measured.
+    """
+
+    name: str
+    numbers: Mapping[Key, Mapping[str, float]]
+
+    def find(self, row: Row) -> Mapping[str, float]:
+        """Return the scores that the table prints for a row of ours, by metric; empty if it has no such entry.
+
+        Any photographs correspond to those that the paper tested on, and any weights to the paper's.
+        """
+        key = _key(row)
+        scores = self.numbers.get(key, {}) if key else {}
+        on_another_scale = row.target in _STRIPES
+        return {metric: value for metric, value in scores.items() if not (on_another_scale and metric == "mae")}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of text.
+    """Our measurements beside a paper's, as a table of text.
 
     Attributes:
         labels: headings of the columns that say what was measured, the target first.
-        lines: each with its labels, and for each metric what was measured, what is published, and the difference.
-        constant: what holds for all lines.
-        notes: what else to know.
+        lines: each with its labels, and for each metric the measured number, the published one, and the difference.
+        constant: the settings that all lines share.
+        notes: remarks and reasons.
     """
 
     title: str
@@ -36,17 +78,65 @@ class Comparison:
     notes: list[str]
 
 
+def published(name: str) -> Published:
+    """Return a table by its name: the paper's, then `-table` and the table's number.
+
+    Raises:
+        UsageError: if there is none of this name.
+    """
+    tables = {table.name: table for table in every_table()}
+    if name not in tables:
+        raise UsageError(f"no published table {name!r}: choose {', '.join(tables)}")
+    return tables[name]
+
+
+def every_table() -> list[Published]:
+    """Return all tables that ship with posbench."""
+    tables: dict[str, dict[Key, dict[str, float]]] = {}
+    for path in sorted(FOLDER.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                entry = USUAL | {"backbone": line["backbone"], "target": line["target"], "stimuli": line["stimuli"]}
+                if line["backbone"] == "none":
+                    entry["padding"] = "none"
+                if line["variant"]:
+                    name, _, value = line["variant"].partition("=")
+                    entry[name] = value
+                table = tables.setdefault(f"{path.stem}-table{line['table']}", {})
+                table[frozenset(entry.items())] = {"spc": float(line["spc"]), "mae": float(line["mae"])}
+    return [Published(name, numbers) for name, numbers in tables.items()]
+
+
+def _key(row: Row) -> Key | None:
+    """Return what a row of ours measures, in a paper's terms; None if no paper can have it."""
+    readout = _READOUT.fullmatch(row.readout)
+    images = row.test_images
+    photographs = images == "photos" or images.startswith(("folder:", "pixels:"))
+    if readout is None or not (photographs or images in _SYNTHETIC):
+        return None
+    entry = USUAL | {
+        "backbone": row.backbone.removesuffix(TORCHVISION),
+        "target": row.target.removesuffix(_SIGNED),
+        "stimuli": _PHOTOGRAPHS if photographs else images,
+        "padding": row.padding,
+        "tap": row.taps,
+    }
+    if readout["parameter"]:
+        entry[_PARAMETERS[readout["parameter"]]] = readout["value"]
+    return frozenset(entry.items())
+
+
 def compare(rows: Sequence[Row], table: Published) -> Comparison:
-    """Rows of ours, by target, beside what a table prints for the same."""
-    rows = [row for row in rows if not row["control"]]
-    # Whether a readout has a seed says nothing; which one it has does.
-    varying = [name for name in _SETTINGS if len({row[name] for row in rows} - {None}) > 1]
-    same = [name for name in _SETTINGS if name not in varying]
-    ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["target"] for r in rows)).index(row["target"]))
-    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"]))
+    """Return rows of ours, by target, beside the numbers of a paper's table, without rows of controls."""
+    rows = [row for row in rows if not row.control]
+    # A readout without a seed does not make the seed a column; two seeds do.
+    varying = [name for name in SETTING_COLUMNS if len({row[name] for row in rows} - {None}) > 1]
+    same = [name for name in SETTING_COLUMNS if name not in varying]
+    targets = list(dict.fromkeys(row.target for row in rows))
+    reasons = distinct_reasons(rows)
     lines = []
-    for row in ordered:
-        labels = [row["target"], *(_label(row[name]) for name in varying)]
+    for row in sorted(rows, key=lambda row: targets.index(row.target)):
+        labels = [row.target, *("–" if row[name] is None else str(row[name]) for name in varying)]
         printed = table.find(row)
         lines.append((labels, [_numbers(row, metric, printed, reasons) for metric in METRICS]))
     notes = [f"[{number}] {reason}" for number, reason in enumerate(reasons, 1)]
@@ -56,53 +146,47 @@ def compare(rows: Sequence[Row], table: Published) -> Comparison:
 
 
 def _departures(rows: Sequence[Row]) -> list[str]:
-    """How rows that stand beside a paper's numbers differ from what the paper did."""
-    untrained = {row["backbone"]: None for row in rows if row["weights"].startswith("random:")}
+    """Return notes on how rows beside a paper's numbers differ from the paper's setup."""
+    untrained = {row.backbone: None for row in rows if row.weights.startswith("random:")}
     others = {
-        row["weights"]: None
-        for row in rows
-        if row["weights"].startswith("imagenet:") and TORCHVISION not in row["weights"]
+        row.weights: None for row in rows if row.weights.startswith("imagenet:") and TORCHVISION not in row.weights
     }
-    generated = {row["images"]: None for row in rows if not row["images"].startswith(("photos", "folder:", "pixels:"))}
-    sizes = {f"{row['image_size']} px": None for row in rows if row["image_size"] != 224}
+    generated = {row.images: None for row in rows if not row.images.startswith(("photos", "folder:", "pixels:"))}
+    sizes = {f"{row.image_size} px": None for row in rows if row.image_size != 224}
     notes = {
         "untrained here, trained on ImageNet in the paper": untrained,
         "not the paper's weights, which are torchvision's": others,
         "trained on here; the paper trains on photographs": generated,
         "to a side here; the paper's images have 224 px": sizes,
     }
-    found = [f"{', '.join(who)}: {note}" for note, who in notes.items() if who]
-    if any(row["score_at"] != "image" for row in rows):
-        found.append("scored on the readout's grid; the paper scores at image size")
-    return found
-
-
-def _label(value: object) -> str:
-    return "–" if value is None else str(value)
+    departures = [f"{', '.join(names)}: {note}" for note, names in notes.items() if names]
+    if any(row.score_at != "image" for row in rows):
+        departures.append("scored on the readout's grid; the paper scores at image size")
+    return departures
 
 
 def _numbers(row: Row, metric: str, printed: Mapping[str, float], reasons: Sequence[str]) -> tuple[str, str, str]:
-    value, theirs = row.get(metric), printed.get(metric)
-    note = f" [{reasons.index(row['reason']) + 1}]" if row["reason"] else ""
-    lo, hi = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
-    half = None if lo is None or hi is None else (hi - lo) / 2
-    ours = number_text(value, half, digits=3) if value is not None else row["status"] if note else "–"
+    """Return our score, the published one and their difference, as text."""
+    score, theirs = row.scores.get(metric), printed.get(metric)
+    number = note_number(row, reasons)
+    note = f" [{number}]" if number else ""
+    ours = estimate_text(score, digits=3) if score else row.status if note else "–"
     return (
         ours + note,
         "–" if theirs is None else f"{theirs:.3f}",
-        "–" if theirs is None or value is None else f"{round(value - theirs, 3) + 0:+.3f}",
+        "–" if theirs is None or score is None else f"{round(score.value - theirs, 3) + 0:+.3f}",
     )
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """Of all columns."""
-    return [*comparison.labels, *(f"{metric}\n{what}" for metric in METRICS for what in ("ours", "published", "Δ"))]
+    """Return the headings of all columns."""
+    return [*comparison.labels, *(f"{metric}\n{name}" for metric in METRICS for name in ("ours", "published", "Δ"))]
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """The comparison as a Markdown table."""
+    """Return the comparison as a Markdown table."""
     rows = [[*labels, *(text for numbers in scores for text in numbers)] for labels, scores in comparison.lines]
     heads, *lines = [[markdown.text(cell) for cell in line] for line in (headings(comparison), *rows)]
     table = markdown.table(heads, lines, labels=len(comparison.labels))
-    around = [markdown.text(one) for one in (comparison.title, comparison.constant, *comparison.notes)]
-    return "\n".join([f"**{around[0]}**", "", *table, "", *around[1:], ""])
+    title, *below = map(markdown.text, (comparison.title, comparison.constant, *comparison.notes))
+    return "\n".join([f"**{title}**", "", *table, "", *below, ""])

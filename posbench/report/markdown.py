@@ -1,4 +1,4 @@
-"""Tables in Markdown. What plugins and files say stands there as text: HTML and Markdown in it are escaped."""
+"""Tables in Markdown; HTML and Markdown in texts of plugins and files are escaped."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from posbench.report.boards import Board, Entry, entry_text
 
 
 def text(words: str) -> str:
-    """Words without HTML or Markdown of their own, such as an image that would be fetched."""
+    """Escape HTML and Markdown in a text, such as an image that a reader's browser would fetch."""
     return re.sub(r"([\\`*_\[\]!])", r"\\\1", escape(words, quote=False))
 
 
-def _entry(one: Entry) -> str:
-    words = text(entry_text(one))
-    return f"**{words}**" if one.best else words
+def _entry(entry: Entry) -> str:
+    words = text(entry_text(entry))
+    return f"**{words}**" if entry.best else words
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -> list[str]:
-    """The lines of a table of Markdown, whose first columns are labels and whose others are numbers, at the right."""
+    """Return the lines of a Markdown table.
+
+    Args:
+        labels: the number of first columns that are labels; the others are numbers, aligned right.
+    """
 
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
@@ -30,13 +34,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int
 
 
 def of_boards(boards: Iterable[Board]) -> str:
-    """Boards, the best of each column in bold."""
+    """Return boards as Markdown, the best of each column in bold."""
     lines = []
     for board in boards:
         rows = [
             [text(section), text(label), *map(_entry, entries)]
-            for section, found in board.sections.items()
-            for label, entries in found
+            for section, section_lines in board.sections.items()
+            for label, entries in section_lines
         ]
         headings = map(text, (board.section, board.by, *board.headings))
         lines += [f"**{text(board.title)}**", "", *table([*headings], rows, labels=2)]

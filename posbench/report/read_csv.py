@@ -7,28 +7,17 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from posbench.bench.field_types import (
-    Count,
-    Digest,
-    FiniteFloat,
-    MetricName,
-    Moment,
-    NonNegativeFloat,
-    PlainText,
-    PositiveInt,
-    Seed,
-    Share,
-    Status,
-    Taps,
-    check_interval,
-)
+from posbench.bench.field_types import FiniteFloat, MetricName, check_interval
+from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import read_regular_file
-from posbench.report.rows import FORMULA, Row
+from posbench.report.rows import FORMULA
 from posbench.store.validation import validated
 
 #: The size limit of a table, in bytes: one of a hundred thousand cells has some fifty megabytes.
@@ -37,43 +26,14 @@ _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
 
 
-class _Columns(TypedDict):
-    """The columns that every table has: all that are not a metric."""
-
-    backbone: PlainText
-    weights: PlainText
-    padding: PlainText
-    images: PlainText
-    test_images: PlainText
-    target: PlainText
-    readout: PlainText
-    taps: Taps
-    seed: Seed | None
-    image_size: PositiveInt
-    precision: PlainText
-    score_at: PlainText
-    n_train: PositiveInt
-    n_test: PositiveInt
-    n_test_photos: Count | None
-    status: Status
-    reason: PlainText
-    degenerate: Share | None
-    reach: NonNegativeFloat | None
-    control: PlainText | None
-    control_of: PlainText | None
-    verdict: PlainText | None
-    seconds: NonNegativeFloat
-    cell_id: Digest
-    posbench_version: PlainText
-    created: Moment
-
-
-_COLUMNS = _Columns.__annotations__
-_INTEGERS = ("seed", "image_size", "n_train", "n_test", "n_test_photos")
-_FLOATS = ("degenerate", "reach", "seconds")
+_ANNOTATED, _PLAIN = get_type_hints(Row, include_extras=True), get_type_hints(Row)
+#: The columns that every table has, all that are not a metric, with the types of their fields.
+_COLUMNS = {name: _ANNOTATED[name] for name in (*FIRST, *LAST)}
+_INTEGERS = tuple(name for name in _COLUMNS if int in (_PLAIN[name], *get_args(_PLAIN[name])))
+_FLOATS = tuple(name for name in _COLUMNS if float in (_PLAIN[name], *get_args(_PLAIN[name])))
 #: Text that may be missing.
-_OPTIONAL = ("control", "control_of", "verdict")
-_FIXED = TypeAdapter(_Columns)
+_OPTIONAL = tuple(name for name in _COLUMNS if get_args(_PLAIN[name]) == (str, NoneType))
+_FIXED: TypeAdapter[dict[str, Any]] = TypeAdapter(TypedDict("_Columns", _COLUMNS))  # type: ignore[operator]
 _SCORES: TypeAdapter[dict[str, float | None]] = TypeAdapter(dict[str, FiniteFloat | None])
 _METRIC_NAME: TypeAdapter[str] = TypeAdapter(MetricName)
 
@@ -101,7 +61,7 @@ def from_csv(path: Path) -> list[Row]:
             raise UsageError(f"{where}: {error}") from error
         if (before := first.setdefault(columns["cell_id"], number)) != number:
             raise UsageError(f"{where}: the cell of row {before} again: keep one")
-        rows.append({**columns, **scores})
+        rows.append(Row.from_columns({**columns, **scores}))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Results as rows of the published table, and their columns."""
+"""Rows of stored results, and tables of rows as CSV, JSON and data frames."""
 
 from __future__ import annotations
 
@@ -7,163 +7,149 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from posbench.bench.records import CellRecord, MeasurementRecord
+from posbench.bench.row import FIRST, LAST, JobRow, Row, score_columns
 from posbench.bench.verdict import verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
-
-_SETTINGS = ("taps", "seed", "image_size", "precision", "score_at", "n_train", "n_test")
-#: The first columns of every table of cells, and the last: all that are not a metric.
-FIRST = (
-    *("backbone", "weights", "padding", "images", "test_images", "target", "readout"),
-    *_SETTINGS,
-    *("n_test_photos", "status", "reason"),
-)
 #: The metrics whose columns every table has, in this order; others follow by name.
-_METRICS = ("spc", "mae", "r2")
-LAST = (
-    *("degenerate", "reach", "control", "control_of", "verdict"),
-    *("seconds", "cell_id", "posbench_version", "created"),
-)
-#: With what text begins that a spreadsheet would run.
+METRICS = ("spc", "mae", "r2")
+#: Characters at the start of a text that a spreadsheet runs as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def rows(records: Iterable[CellRecord]) -> list[Row]:
-    """Cells as rows, with the verdict on the network of each."""
-    made = [row(record) for record in records]
-    for one, verdict in zip(made, verdicts(made), strict=True):
-        one["verdict"] = verdict.text if verdict else None
-    return made
+    """Return cells as rows, each with the verdict on its network."""
+    without = [row(record) for record in records]
+    return [
+        replace(row, verdict=verdict.text) if verdict else row
+        for row, verdict in zip(without, verdicts(without), strict=True)
+    ]
 
 
 def row(record: CellRecord) -> Row:
-    """One cell as a row; a metric that was not computed has no key, nor has one that is called like a column.
-
-    Beyond the columns of the table, `by_photograph` holds, for each metric, the mean of each photograph, and `mutual`
-    whether readouts were cross-fitted on these photographs.
-    """
+    """Return one cell as a row, without a verdict."""
     identity, outcome = record.outcome.identity, record.outcome
-    # Should a metric be there in several versions, the newest is the one that a reader wants.
-    scored = sorted(outcome.scores, key=lambda score: _natural(score.version))
-    scores: Row = {}
-    for score in scored:
-        scores |= dict(zip(_spread([score.metric]), (score.value, score.lo, score.hi), strict=True))
-    return scores | {
-        "backbone": identity["backbone"]["name"],
-        "weights": identity["weights"]["label"],
-        "padding": identity["padding"]["name"],
-        "images": identity["images"]["label"],
-        "test_images": identity["test_images"]["label"],
-        "target": identity["target"]["name"],
-        "readout": identity["readout"]["name"],
-        **{key: identity[key] for key in _SETTINGS},
-        "n_test_photos": outcome.n_test_photos,
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "degenerate": outcome.degenerate,
-        "reach": outcome.reach,
-        "control": identity.get("control"),
-        "control_of": identity.get("control_of"),
-        "verdict": None,
-        "by_photograph": {score.metric: score.by_photograph for score in scored},
-        "mutual": _mutual(identity),
-        "seconds": outcome.seconds,
-        "cell_id": record.cell_id,
-        "posbench_version": record.posbench_version,
-        "created": record.created,
-    }
-
-
-def _mutual(identity: Mapping[str, Any]) -> bool:
     train, test = identity["images"], identity["test_images"]
-    return bool(train.get("crossed")) and train["sha256"] == test["sha256"]
+    # Of several versions of a metric, the newest is kept.
+    scores = sorted(outcome.scores, key=lambda score: _version_key(score.version))
+    return Row(
+        backbone=identity["backbone"]["name"],
+        weights=identity["weights"]["label"],
+        padding=identity["padding"]["name"],
+        images=train["label"],
+        test_images=test["label"],
+        target=identity["target"]["name"],
+        readout=identity["readout"]["name"],
+        taps=identity["taps"],
+        seed=identity["seed"],
+        image_size=identity["image_size"],
+        precision=identity["precision"],
+        score_at=identity["score_at"],
+        n_train=identity["n_train"],
+        n_test=identity["n_test"],
+        n_test_photos=outcome.n_test_photos,
+        status=outcome.status,
+        reason=outcome.reason,
+        scores={score.metric: score for score in scores},
+        degenerate=outcome.degenerate,
+        reach=outcome.reach,
+        control=identity.get("control"),
+        control_of=identity.get("control_of"),
+        verdict=None,
+        seconds=outcome.seconds,
+        cell_id=record.cell_id,
+        posbench_version=record.posbench_version,
+        created=record.created,
+        mutual=bool(train.get("crossed")) and train["sha256"] == test["sha256"],
+    )
 
 
-def _natural(version: str) -> list[tuple[int, str]]:
-    """Sorts versions as people read them: 9 before 10."""
+def _version_key(version: str) -> list[tuple[int, str]]:
+    """Sort key that orders versions by their numbers: 9 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", version)]
 
 
-def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The columns of a table of these rows: the same for every table but for metrics beyond posbench's own."""
-    known = {*FIRST, *LAST, *_spread(_METRICS)}
-    extra = sorted({key for row in rows for key in row if key not in known and f"{key}_lo" in row})
-    return [*FIRST, *_spread(_METRICS), *_spread(extra), *LAST]
+def oldest_first(rows: Iterable[Row]) -> list[Row]:
+    """Sort rows by when they were computed, so that the newest result of a cell comes last."""
+    return sorted(rows, key=lambda row: row.created)
 
 
-def _spread(metrics: Iterable[str]) -> list[str]:
-    return [name for metric in metrics for name in (metric, f"{metric}_lo", f"{metric}_hi")]
+def columns(rows: Iterable[Row]) -> list[str]:
+    """Return the columns of a table of these rows: fixed ones, and those of metrics beyond posbench's own by name."""
+    known = {*FIRST, *LAST, *_score_columns(METRICS)}
+    others = sorted({metric for row in rows for metric in row.scores if metric not in known})
+    return [*FIRST, *_score_columns([*METRICS, *others]), *LAST]
 
 
-def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows as a data frame, one row a cell."""
+def _score_columns(metrics: Iterable[str]) -> list[str]:
+    return [column for metric in metrics for column in score_columns(metric)]
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows as a data frame, one row a cell."""
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=columns(rows))
+    return pd.DataFrame([dict(row) for row in rows], columns=columns(rows))
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
-    """The rows as CSV: floats in full, and an apostrophe before text that a spreadsheet would run as a formula.
+def to_csv(rows: Sequence[Row] | Sequence[JobRow], names: Sequence[str] | None = None) -> str:
+    """Return rows as CSV: floats in full, and an apostrophe before text that a spreadsheet would run as a formula.
 
     Args:
-        names: of the columns; by default those of a table of cells.
+        names: the columns; by default those of a table of cells.
     """
     text = io.StringIO()
-    names = names or columns(rows)
+    names = names or columns(row for row in rows if isinstance(row, Row))
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _harmless(row.get(name, "")) for name in names} for row in rows)
+    writer.writerows({name: _escape_formula(row.get(name, "")) for name in names} for row in rows)
     return text.getvalue()
 
 
-def _harmless(value: object) -> object:
+def _escape_formula(value: object) -> object:
     if not isinstance(value, str):
         return value
     # A lone carriage return would end the row for some readers.
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    # What begins with an apostrophe of its own gets another, so that reading takes away just what was added.
+    # A text that begins with an apostrophe of its own gets another one, so that reading removes only the added one.
     return "'" + text if text.lstrip("'").startswith(FORMULA) else text
 
 
-def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a JSON array of objects with the columns of the CSV."""
+def to_json(rows: Sequence[Row]) -> str:
+    """Return rows as a JSON array of objects with the columns of the CSV."""
     names = columns(rows)
     return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=1) + "\n"
 
 
-#: The columns of the table of what is measured of jobs as a whole.
-JOB_COLUMNS = (
-    *("backbone", "weights", "padding", "images", "test_images", "metric", "tap"),
-    *("image_size", "precision", "n_train", "n_test", "n_test_photos", "status", "reason"),
-    *("value", "lo", "hi", "job_id", "posbench_version", "created"),
-)
-
-
-def job_row(record: MeasurementRecord) -> Row:
-    """One number about a job as a row."""
-    identity, reading = record.identity, record.measurement
-    return {
-        "backbone": identity["backbone"]["name"],
-        "weights": identity["weights"]["label"],
-        "padding": identity["padding"]["name"],
-        "images": identity["images"]["label"],
-        "test_images": identity["test_images"]["label"],
-        "metric": reading.metric,
-        "tap": reading.tap,
-        **{key: identity[key] for key in ("image_size", "precision", "n_train", "n_test")},
-        "n_test_photos": len(reading.by_photograph) or None,
-        "status": reading.status,
-        "reason": reading.reason,
-        "value": reading.value,
-        "lo": reading.lo,
-        "hi": reading.hi,
-        "job_id": record.job_id,
-        "posbench_version": record.posbench_version,
-        "created": record.created,
-    }
+def job_row(record: MeasurementRecord) -> JobRow:
+    """Return one measurement of a job as a row."""
+    identity: Mapping[str, Any] = record.identity
+    measurement = record.measurement
+    return JobRow(
+        backbone=identity["backbone"]["name"],
+        weights=identity["weights"]["label"],
+        padding=identity["padding"]["name"],
+        images=identity["images"]["label"],
+        test_images=identity["test_images"]["label"],
+        metric=measurement.metric,
+        tap=measurement.tap,
+        image_size=identity["image_size"],
+        precision=identity["precision"],
+        n_train=identity["n_train"],
+        n_test=identity["n_test"],
+        n_test_photos=len(measurement.by_photograph) or None,
+        status=measurement.status,
+        reason=measurement.reason,
+        value=measurement.value,
+        lo=measurement.lo,
+        hi=measurement.hi,
+        job_id=record.job_id,
+        posbench_version=record.posbench_version,
+        created=record.created,
+    )

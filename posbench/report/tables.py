@@ -1,9 +1,12 @@
-"""Tables that fit any terminal: narrowed where text may be broken, then split into blocks of columns, never cut."""
+"""Tables that fit any terminal: columns of text are narrowed, then columns are split into blocks; nothing is cut.
+
+rich alone breaks names at any character and cuts what has no room, so widths and line breaks are computed here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,9 +17,9 @@ from rich.text import Text
 from posbench.core.text import ascii_form, printable
 from posbench.report.wrapping import pieces, wrap
 
-#: To how many characters a column of prose is narrowed before the table is split.
+#: The width to which a column of text is narrowed before the table is split.
 NARROW = 16
-#: The least room that titles and captions have, where the terminal does, however narrow their table.
+#: The least width of titles and captions, as far as the terminal allows, above and below a narrow table.
 PROSE = 60
 
 Cell = str | Text
@@ -27,8 +30,8 @@ class Column:
     """A column of a sheet.
 
     Attributes:
-        right: its cells stand at the right.
-        whole: its cells are never broken, as scores; else they may be, as names and prose.
+        right: aligned right.
+        whole: its cells are never broken, such as scores; others may be, such as names and sentences.
     """
 
     heading: str
@@ -42,8 +45,8 @@ class Sheet:
 
     Attributes:
         sections: of rows, each with one cell a column.
-        keys: how many of the first columns say what a row is; each block of columns repeats them.
-        boxed: drawn with lines, else with spaces alone.
+        keys: the number of first columns that name a row; each block of columns repeats them.
+        boxed: drawn with lines, else with spaces only.
     """
 
     columns: Sequence[Column]
@@ -54,134 +57,112 @@ class Sheet:
     boxed: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Before anything is laid out, since forms in ASCII and escapes may be wider.
-        sheet, width = _written(self, ascii_form if options.ascii_only else printable), options.max_width
-        tables = [_table(block, width) for block in blocks(sheet, width)]
+        # Before the layout, since ASCII forms and escapes may be wider.
+        form, width = ascii_form if options.ascii_only else printable, options.max_width
+        tables = [_table(block, width, self.boxed) for block in blocks(self, width, form)]
         broad = max([min(PROSE, width), *(console.measure(table, options=options).maximum for table in tables)])
-        title, caption = ("\n".join(wrap(text, broad)) if text else "" for text in (sheet.title, sheet.caption))
+        title, caption = ("\n".join(wrap(form(text), broad)) if text else "" for text in (self.title, self.caption))
         parts: list[Text | Table] = [Text(title, style="table.title"), *tables, Text(caption, style="table.caption")]
         for part in parts:
-            # No blanks at the ends of lines, which are long where one cell of a column is.
             for line in console.render_lines(part, options, pad=False) if part else ():
                 yield from _stripped(line)
                 yield Segment.line()
 
 
 def _stripped(line: Sequence[Segment]) -> list[Segment]:
-    """A line without the blanks at its end."""
+    """Remove blanks at the end of a line, which are many where a column has one long cell."""
     kept = list(line)
     while kept and not kept[-1].text.strip():
         kept.pop()
     return [*kept[:-1], *(Segment(last.text.rstrip(), last.style) for last in kept[-1:])]
 
 
-def _written(sheet: Sheet, form: Callable[[str], str]) -> Sheet:
-    """The same sheet, each of its texts in another form."""
-    return replace(
-        sheet,
-        columns=[replace(column, heading=form(column.heading)) for column in sheet.columns],
-        sections=[[[_like(cell, form(_plain(cell))) for cell in row] for row in rows] for rows in sheet.sections],
-        title=form(sheet.title),
-        caption=form(sheet.caption),
-    )
+@dataclass(frozen=True)
+class Cells:
+    """A column with its cells by section, and its widths: the one it needs, and the least without cutting a word."""
+
+    column: Column
+    sections: Sequence[Sequence[Text]]
+    natural: int
+    least: int
 
 
-def blocks(sheet: Sheet, width: int) -> list[Sheet]:
-    """The sheet as one or more, each with the key columns and as many others as fit into `width` characters."""
-    every = range(len(sheet.columns))
-    least = [_least(sheet, i) for i in every]
-    keys = list(every[: sheet.keys])
-    if len(keys) > 1 and len(every) > 1 and _total(sheet, [least[i] for i in keys], 1) + NARROW > width:
-        numbered = _numbered(sheet)
-        # Keys that leave no room are columns like others, and rows are told by their numbers.
-        return blocks(numbered, width)
-    taken: list[list[int]] = [[*keys]]
-    for i in every[sheet.keys :]:
-        block = [*taken[-1], i]
-        if _total(sheet, [least[j] for j in block]) > width and len(taken[-1]) > len(keys):
-            taken.append([*keys, i])
-        else:
-            taken[-1] = block
-    return [_only(sheet, chosen) for chosen in taken]
+def _cells(column: Column, sections: Sequence[Sequence[Cell]], form: Callable[[str], str]) -> Cells:
+    column = Column(form(column.heading), column.right, column.whole)
+    texts = [
+        [Text(form(str(cell)), style=cell.style if isinstance(cell, Text) else "") for cell in cells]
+        for cells in sections
+    ]
+    lines = [line for cells in texts for cell in cells for line in cell.plain.split("\n")]
+    natural = max(1, *(cell_len(line) for line in (*column.heading.split("\n"), *lines)))
+    unbroken = lines if column.whole else [piece for line in lines for piece in pieces(line)]
+    narrow = 1 if column.whole else min(NARROW, natural)
+    least = max(narrow, *(cell_len(piece) for piece in ("", *pieces(column.heading), *unbroken)))
+    return Cells(column, texts, natural, least)
 
 
-def _numbered(sheet: Sheet) -> Sheet:
-    sections, number = [], 0
-    for rows in sheet.sections:
-        sections.append([[str(number + i), *row] for i, row in enumerate(rows, 1)])
-        number += len(rows)
-    return replace(sheet, columns=[Column("row", right=True, whole=True), *sheet.columns], sections=sections, keys=1)
+def blocks(sheet: Sheet, width: int, form: Callable[[str], str] = str) -> list[list[Cells]]:
+    """Split a sheet into blocks of columns, each with the key columns and as many others as fit into `width`.
+
+    If the key columns leave no room, they become columns like others, and rows are numbered.
+    """
+
+    def total(columns: Sequence[Cells], more: int = 0) -> int:
+        return sum(cells.least for cells in columns) + _frame(len(columns) + more, sheet.boxed)
+
+    columns = [
+        _cells(column, [[row[i] for row in rows] for rows in sheet.sections], form)
+        for i, column in enumerate(sheet.columns)
+    ]
+    keys = columns[: sheet.keys]
+    if len(keys) > 1 and len(columns) > 1 and total(keys, 1) + NARROW > width:
+        numbers = iter(range(1, sum(map(len, sheet.sections)) + 1))
+        numbered = [[str(next(numbers)) for _ in rows] for rows in sheet.sections]
+        keys = [_cells(Column("row", right=True, whole=True), numbered, form)]
+        columns = [*keys, *columns]
+    taken = [list(keys)]
+    for cells in columns[len(keys) :]:
+        if len(taken[-1]) > len(keys) and total([*taken[-1], cells]) > width:
+            taken.append(list(keys))
+        taken[-1].append(cells)
+    return taken
 
 
-def _only(sheet: Sheet, chosen: Sequence[int]) -> Sheet:
-    sections = [[[row[i] for i in chosen] for row in rows] for rows in sheet.sections]
-    return replace(sheet, columns=[sheet.columns[i] for i in chosen], sections=sections)
+def _frame(count: int, boxed: bool) -> int:
+    """Return the characters between and around so many columns."""
+    return 3 * count + 1 if boxed else 2 * (count - 1)
 
 
-def _total(sheet: Sheet, widths: Sequence[int], more: int = 0) -> int:
-    """How wide columns of these widths are, and `more` empty ones, with what stands between them."""
-    count = len(widths) + more
-    return sum(widths) + (3 * count + 1 if sheet.boxed else 2 * (count - 1))
-
-
-def _table(sheet: Sheet, width: int) -> Table:
-    """The sheet as rich draws it, every text broken to its column's width before."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False) if not sheet.boxed else Table()
-    every = range(len(sheet.columns))
-    natural = [_natural(sheet, i) for i in every]
-    widths = fitted(natural, [_least(sheet, i) for i in every], width - _total(sheet, [0] * len(natural)))
-    for column, room in zip(sheet.columns, widths, strict=True):
-        heading = Text("\n".join(wrap(column.heading, room)))
-        table.add_column(heading, justify="right" if column.right else "left", width=room, no_wrap=True)
-    for rows in sheet.sections:
-        for row in rows:
-            cells = [_like(cell, "\n".join(wrap(_plain(cell), room))) for cell, room in zip(row, widths, strict=True)]
-            table.add_row(*cells)
-        if sheet.boxed:
+def _table(block: Sequence[Cells], width: int, boxed: bool) -> Table:
+    """Return one block as rich draws it, every text broken to the width of its column."""
+    table = Table() if boxed else Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    room = width - _frame(len(block), boxed)
+    widths = fitted([cells.natural for cells in block], [cells.least for cells in block], room)
+    for cells, own in zip(block, widths, strict=True):
+        heading = Text("\n".join(wrap(cells.column.heading, own)))
+        table.add_column(heading, justify="right" if cells.column.right else "left", width=own, no_wrap=True)
+    for section in zip(*(cells.sections for cells in block), strict=True):
+        for row in zip(*section, strict=True):
+            table.add_row(*_wrapped(row, widths))
+        if boxed:
             table.add_section()
     return table
 
 
+def _wrapped(row: Sequence[Text], widths: Sequence[int]) -> Iterator[Text]:
+    for cell, width in zip(row, widths, strict=True):
+        yield Text("\n".join(wrap(cell.plain, width)), style=cell.style)
+
+
 def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths of columns that fill `room` characters at most: the widest give way first, down to their least width.
+    """Return widths of columns that fill `room` characters at most: the widest are narrowed first, to their least.
 
-    Where even the least widths have no room, the widest go below them.
+    Where even the least widths have no room, the widest columns are narrowed below them.
     """
-    if sum(natural) <= room:
-        return list(natural)
-    floor = list(least) if sum(least) <= room else [1] * len(least)
-    cap = max(natural)
-    while cap > 1 and sum(_capped(natural, floor, cap)) > room:
-        cap -= 1
-    widths = _capped(natural, floor, cap)
-    for i, wanted in enumerate(natural):
-        # What rounding to one cap for all left over.
-        spare = room - sum(widths)
-        widths[i] += max(0, min(1, wanted - widths[i], spare))
+    widths = list(least) if sum(least) <= room else [1] * len(least)
+    for _ in range(room - sum(widths)):
+        growing = [i for i, width in enumerate(widths) if width < natural[i]]
+        if not growing:
+            break
+        widths[min(growing, key=widths.__getitem__)] += 1
     return widths
-
-
-def _capped(natural: Sequence[int], floor: Sequence[int], cap: int) -> list[int]:
-    return [max(low, min(wanted, cap)) for wanted, low in zip(natural, floor, strict=True)]
-
-
-def _natural(sheet: Sheet, i: int) -> int:
-    texts = (sheet.columns[i].heading, *(_plain(row[i]) for rows in sheet.sections for row in rows))
-    return max(1, *(cell_len(line) for text in texts for line in text.split("\n")))
-
-
-def _least(sheet: Sheet, i: int) -> int:
-    """The width below which a column would cut what may not be broken."""
-    column = sheet.columns[i]
-    cells = [line for rows in sheet.sections for row in rows for line in _plain(row[i]).split("\n")]
-    broken = [*pieces(column.heading), *(cells if column.whole else [p for cell in cells for p in pieces(cell)])]
-    prose = 0 if column.whole else min(NARROW, _natural(sheet, i))
-    return max(1, prose, *map(cell_len, broken)) if broken else 1
-
-
-def _plain(cell: Cell) -> str:
-    return cell.plain if isinstance(cell, Text) else cell
-
-
-def _like(cell: Cell, text: str) -> Text:
-    return Text(text, style=cell.style if isinstance(cell, Text) else "")

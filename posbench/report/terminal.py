@@ -1,4 +1,4 @@
-"""Rich tables and progress; nothing else."""
+"""Tables and progress bars for the terminal, by rich."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from rich.text import Text
 from posbench.bench.plan import Job
 from posbench.bench.verdict import ERROR, RELEVANT, Verdict
 from posbench.core.text import ascii_form, printable
-from posbench.report.boards import Board, Entry, entry_text
+from posbench.report.boards import Board, Entry, Reach, entry_text
 from posbench.report.compare import Differences
-from posbench.report.labels import number_text
+from posbench.report.labels import estimate_text, number_text
 from posbench.report.literature import METRICS, Comparison, headings
-from posbench.report.reaches import Reach
 from posbench.report.tables import Cell, Column, Sheet
 
 #: The characters of the longest bar.
@@ -26,7 +25,7 @@ BAR = 28
 
 
 def board(scores: Board) -> Sheet:
-    """A board as a table: bold is the best of a column within its target."""
+    """Return a board as a table, with the best of each column within its section in bold."""
     columns = [Column(scores.section), Column(scores.by)]
     columns += [Column(heading, right=True, whole=True) for heading in scores.headings]
     sections: list[list[list[Cell]]] = [
@@ -45,92 +44,87 @@ def _entry(entry: Entry) -> Text:
 
 
 def comparison(compared: Comparison) -> Sheet:
-    """Our measurements beside a paper's, a section a target."""
+    """Return our measurements beside a paper's as a table, a section a target."""
     labels = len(compared.labels)
     columns = [Column(heading, right=i >= labels, whole=i >= labels) for i, heading in enumerate(headings(compared))]
     sections: dict[str, list[list[str]]] = {}
-    for named, scores in compared.lines:
-        lines = sections.setdefault(named[0], [])
-        shown = ["" if lines else named[0], *named[1:]]
-        lines.append([*shown, *(text for metric in range(len(METRICS)) for text in scores[metric])])
+    for (target, *others), scores in compared.lines:
+        lines = sections.setdefault(target, [])
+        numbers = (text for metric in range(len(METRICS)) for text in scores[metric])
+        lines.append(["" if lines else target, *others, *numbers])
     caption = "\n".join([compared.constant, *compared.notes])
     return Sheet(columns, list(sections.values()), keys=labels, title=compared.title, caption=caption)
 
 
-def differences(found: Differences) -> Sheet:
-    """Differences between two sides, a line a pair of cells."""
-    names = list(found.lines[0].labels)
+def differences(compared: Differences) -> Sheet:
+    """Return differences between two sides as a table, a line a pair of cells."""
+    names = list(compared.lines[0].labels)
     columns = [Column(name) for name in names]
     columns += [Column(name, right=True, whole=True) for name in ("A", "B", "A − B", "p (Holm)", "photographs")]
-    lines = []
-    for line in found.lines:
-        one = line.difference
-        half = None if one.lo is None or one.hi is None else (one.hi - one.lo) / 2
-        lines.append(
-            [
-                *(line.labels[name] for name in names),
-                *(number_text(value, None, digits=3) for value in (line.a, line.b)),
-                number_text(one.value, half, digits=3),
-                "–" if line.adjusted is None else f"{line.adjusted:.3g}",
-                "–" if one.n is None else str(one.n),
-            ]
-        )
+    lines = [
+        [
+            *(line.labels[name] for name in names),
+            *(number_text(value, digits=3) for value in (line.a, line.b)),
+            estimate_text(line.difference, digits=3),
+            "–" if line.adjusted is None else f"{line.adjusted:.3g}",
+            "–" if line.difference.n is None else str(line.difference.n),
+        ]
+        for line in compared.lines
+    ]
     notes = ["±: 95 % interval, paired by photograph; p by sign flips, from 12 photographs on, corrected for all lines"]
-    if any(line.difference.n is None for line in found.lines):
+    if any(line.difference.n is None for line in compared.lines):
         notes.append("–: a table of means does not say which photographs they are over: Welch's interval, and no p")
-    if found.unmatched:
-        notes.append(f"{found.unmatched} cells have no counterpart")
-    title = f"{found.metric}: A is {found.a}, B is {found.b}"
+    if compared.unmatched:
+        notes.append(f"{compared.unmatched} cells have no counterpart")
+    title = f"{compared.metric}: A is {compared.a}, B is {compared.b}"
     return Sheet(columns, [lines], keys=len(names), title=title, caption="\n".join(notes))
 
 
-def reaches(found: Sequence[Reach]) -> Sheet:
-    """A bar for each reach, as long as the ceiling at most."""
+def reaches(reaches: Sequence[Reach]) -> Sheet:
+    """Return reaches as a table with a bar for each, at its longest for half the image."""
     columns = [Column("target"), Column("network"), Column("padding"), Column("images")]
     columns += [Column("px", right=True, whole=True), Column("0 to half the image", whole=True)]
     lines: list[list[str]] = []
     last = ("", "")
-    for one in found:
-        named = (one.target, one.network)
-        shown = ("", "") if named == last else named
-        last = named
-        bar = _bar(one.pixels / one.ceiling)
-        lines.append([*shown, one.padding, one.images, f"{one.pixels:.0f}", bar])
+    for reach in reaches:
+        names = (reach.target, reach.network)
+        shown = ("", "") if names == last else names
+        last = names
+        bar = _bar(reach.pixels / reach.ceiling)
+        lines.append([*shown, reach.padding, reach.images, f"{reach.pixels:.0f}", bar])
     return Sheet(columns, [lines], keys=3, title="reach of the border, in pixels", boxed=False)
 
 
 def _bar(share: float) -> str:
-    """A bar of at most `BAR` characters, to an eighth of one."""
+    """Return a bar of at most `BAR` characters, precise to an eighth of one."""
     whole, eighths = divmod(round(8 * BAR * share), 8)
     return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
 
 
 def evidence(verdict: Verdict) -> Sheet:
-    """What a verdict rests on."""
+    """Return the evidence of a verdict as a table."""
     columns = [Column("on"), Column("target"), Column("SPC", right=True, whole=True)]
     columns += [
         Column("p above 0", right=True, whole=True),
         Column("found", whole=True),
         Column("excluded", whole=True),
     ]
-    lines = []
-    for one in verdict.evidence:
-        half = None if one.mean.lo is None or one.mean.hi is None else (one.mean.hi - one.mean.lo) / 2
-        lines.append(
-            [
-                *(one.what, one.target, number_text(one.mean.value, half, digits=3), f"{one.p:.2g}"),
-                *("yes" if answer else "no" for answer in (one.found, one.excluded)),
-            ]
-        )
+    lines = [
+        [
+            *(item.what, item.target, estimate_text(item.mean, digits=3), f"{item.p:.2g}"),
+            *("yes" if answer else "no" for answer in (item.found, item.excluded)),
+        ]
+        for item in verdict.evidence
+    ]
     caption = (
         f"found: p (corrected for the targets) at most {ERROR}, and SPC at least {RELEVANT}; "
         f"excluded: the 95 % interval lies below {RELEVANT}"
     )
-    return Sheet(columns, [lines], keys=2, title=f"verdict: {verdict.text}", caption=caption)
+    return Sheet(columns, [lines], keys=2, title=f"verdict: {verdict.label}", caption=caption)
 
 
 def plain(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Sheet:
-    """A table of text; the first column says what a row is."""
+    """Return a table of text whose first column names the rows."""
     return Sheet([Column(heading) for heading in headings], [list(rows)], boxed=False)
 
 

@@ -1,18 +1,20 @@
-"""Where a text is broken into lines: at spaces, after some signs, and never inside a number."""
+"""Line breaks in text: at spaces and after some signs, never inside a number."""
 
 from __future__ import annotations
 
+import re
+
 from rich.cells import cell_len, chop_cells
 
-#: The characters that a long word may be broken after.
-_SOFT = frozenset("/:@,;=_-|")
+#: The places in a word where a line may break: after a sign that follows a letter or digit, but not between digits.
+_BREAK = re.compile(r"(?<=[^\W_][/:@,;=_|-])(?!$)(?:(?<!\d.)|(?!\d))")
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The lines of a text, none wider than `width` characters (at least 1; some letters of Asia take two).
+    """Return the lines of a text, none wider than `width` characters (at least 1; some Asian letters take two).
 
-    Lines are broken at spaces; a word that has no room on a line of its own after `/ : @ , ; = _ - |`, but not inside
-    a number or a date; and where even that does not do, at the width.
+    Lines break at spaces. A word wider than a line breaks after `/ : @ , ; = _ - |`, but not inside a number or a date;
+    a piece that is still wider breaks at the width.
     """
     lines = []
     for paragraph in text.split("\n"):
@@ -26,36 +28,26 @@ def wrap(text: str, width: int) -> list[str]:
                 lines.append(line)
                 line = word
             while cell_len(line) > width:
-                head, line = _broken(line, width)
+                head = _head(line, width)
                 lines.append(head)
+                line = line[len(head) :]
         lines.append(line)
     return lines
 
 
-def _broken(line: str, width: int) -> tuple[str, str]:
-    """A line of one word, broken at the last place that the width allows."""
-    at = ""
-    for piece in pieces(line):
-        if cell_len(at + piece) > width:
+def _head(word: str, width: int) -> str:
+    """Return the longest beginning of a word that fits the width and ends where the word may break."""
+    head = ""
+    for piece in pieces(word):
+        if cell_len(head + piece) > width:
             break
-        at += piece
-    at = at or chop_cells(line, width)[0] or line[0]
-    return at, line[len(at) :]
+        head += piece
+    return head or chop_cells(word, width)[0] or word[0]
 
 
 def pieces(text: str) -> list[str]:
-    """What a text may be broken into without cutting a word or a number, in order."""
-    found = []
-    for word in text.split():
-        start = 0
-        if not _is_number(word):
-            for i in range(2, len(word)):
-                before, mark, after = word[i - 2], word[i - 1], word[i]
-                if mark in _SOFT and before.isalnum() and not (before.isdigit() and after.isdigit()):
-                    found.append(word[start:i])
-                    start = i
-        found.append(word[start:])
-    return found
+    """Return the pieces of a text between places where a line may break, in order."""
+    return [piece for word in text.split() for piece in ([word] if _is_number(word) else _BREAK.split(word))]
 
 
 def _is_number(word: str) -> bool:

@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posbench.bench.plan import Plan, Task
+from posbench.bench.row import JOB_COLUMNS, JobRow, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
 from posbench.plugin.registry import load_registry
-from posbench.report import boards, markdown
-from posbench.report import rows as leaderboard
-from posbench.report.boards import Board
-from posbench.report.literature import compare, headings
-from posbench.report.published import Published
+from posbench.report import markdown
+from posbench.report.boards import BY, Board, boards
+from posbench.report.control_boards import control_boards, job_boards, verdict_boards
+from posbench.report.literature import Published, compare, headings
+from posbench.report.rows import frame
 from posbench.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-Row = leaderboard.Row
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,18 @@ class Leaderboard:
     def __str__(self) -> str:
         from rich.console import Console
 
-        from posbench.report import terminal as render
+        from posbench.report import terminal
 
         console = Console(color_system=None, force_jupyter=False, width=120)
         with console.capture() as captured:
             for one in self.boards:
-                console.print(render.board(one))
+                console.print(terminal.board(one))
         return captured.get()
 
     def _repr_html_(self) -> str:
-        from posbench.report import markup
+        from posbench.report import html
 
-        return "\n".join(markup.board(one) for one in self.boards)
+        return "\n".join(html.board_table(one) for one in self.boards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +92,7 @@ class Results:
     device: str
     store: Path
     rows: Sequence[Row] = ()
-    job_rows: Sequence[Row] = ()
+    job_rows: Sequence[JobRow] = ()
     warnings: tuple[str, ...] = ()
     spent: Spent | None = None
     published: Published | None = None
@@ -104,17 +103,17 @@ class Results:
     def failed(self) -> bool:
         """Whether anything that was asked for has failed, or could not be planned."""
         now = self.spent is not None and self.spent.states.get("failed", 0) > 0
-        return now or bool(self.left_out) or any(row["status"] == "failed" for row in self.rows)
+        return now or bool(self.left_out) or any(row.status == "failed" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a data frame, one row a cell, with the columns of `posbench run --csv` (see docs/rows.md)."""
-        return leaderboard.frame(self.rows)
+        return frame(self.rows)
 
     def measures(self) -> pd.DataFrame:
         """What was measured of networks as a whole (`modes`, `ppp-mae`, …), one row a job, metric and tap."""
         import pandas as pd
 
-        return pd.DataFrame(self.job_rows, columns=list(leaderboard.JOB_COLUMNS))
+        return pd.DataFrame([dict(row) for row in self.job_rows], columns=list(JOB_COLUMNS))
 
     def jobs(self) -> pd.DataFrame:
         """The jobs of the plan, and whether each was to be computed when the run began."""
@@ -147,18 +146,18 @@ class Results:
         Raises:
             UsageError: if the run has no such metric.
         """
-        if by not in boards.BY:
-            raise UsageError(f"by={by!r}: choose {' or '.join(boards.BY)}")
+        if by not in BY:
+            raise UsageError(f"by={by!r}: choose {' or '.join(BY)}")
         known = {one.name: one for one in self.plan.metrics}
         if metric is not None and metric not in known:
             raise UsageError(f"the run has no metric {metric!r}: choose {' or '.join(known)}, or name it in metrics=")
-        of_jobs = boards.job_boards(self.job_rows)
+        of_jobs = job_boards(self.job_rows)
         if not known:
             return Leaderboard(tuple(of_jobs))
         ranked = known[metric] if metric else self.plan.metrics[0]
-        shown = boards.boards(self.rows, ranked.name, higher_is_better=ranked.higher_is_better, by=by)
-        shown += boards.control_boards(self.rows, ranked.name)
-        return Leaderboard((*shown, *boards.verdict_boards(self.rows), *of_jobs))
+        shown = boards(self.rows, ranked.name, higher_is_better=ranked.higher_is_better, by=by)
+        shown += control_boards(self.rows, ranked.name)
+        return Leaderboard((*shown, *verdict_boards(self.rows), *of_jobs))
 
     def comparison(self) -> pd.DataFrame:
         """The rows beside the numbers of the paper that `published` named, as text, and the differences.
@@ -183,7 +182,7 @@ class Results:
         Raises:
             UsageError: if no cell, or more than one, begins so, or it has no map since it failed or was skipped.
         """
-        from posbench.report.pictures import square
+        from posbench.report.images import square
 
         with Store(self.store, must_exist=True) as store:
             outcome = store.find(cell_id).outcome
@@ -232,8 +231,8 @@ class Results:
         return f"<posbench.Results of {jobs} jobs with {len(self.plan.cells)} cells, in {str(self.store)!r}>"
 
     def _repr_html_(self) -> str:
-        from posbench.report import markup
+        from posbench.report import html
 
         # A dry run has no scores to show, but a plan.
         shown = self.leaderboard()._repr_html_() if self.rows or self.job_rows else self.jobs().to_html(index=False)
-        return "\n".join([markup.remarks(self.warnings), shown])
+        return "\n".join([html.paragraphs(self.warnings), shown])

@@ -20,7 +20,7 @@ from posbench.core.errors import Interrupted, UsageError
 from posbench.core.processes import stdout_to_stderr
 from posbench.plugin.components import Executor
 from posbench.plugin.registry import Registry
-from posbench.report.published import published
+from posbench.report.literature import published
 from posbench.report.rows import job_row, rows
 from posbench.runner.results import Results, Spent
 from posbench.store.locks import remove_stale_locks

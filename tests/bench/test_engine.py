@@ -624,7 +624,7 @@ def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen
     for record, mutual in ((both, True), (other, False)):
         [score] = [score for score in record.outcome.scores if score.metric == "spc"]
         assert (score.value, score.lo, score.hi) == interval(list(score.by_photograph.values()), cross_fitted=mutual)
-        assert row(record)["mutual"] is mutual
+        assert row(record).mutual is mutual
 
 
 def test_folds_keep_photographs_apart() -> None:

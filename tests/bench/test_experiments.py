@@ -10,10 +10,12 @@ import pytest
 from posbench.bench import experiments
 from posbench.bench.config import RunConfig, load_config
 from posbench.bench.plan import make_plan
+from posbench.bench.row import Row
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
-from posbench.report.published import published
+from posbench.report.literature import published
 from tests.conftest import Ran
+from tests.rows import make_row
 
 NAMES = ["islam2020-table1", "islam2020-table2a", "islam2020-table2b", "islam2020-table3", "islam2020-table4"]
 
@@ -30,21 +32,21 @@ def test_an_unknown_one_is_answered_with_the_nearest() -> None:
         experiments.path("../experiments/islam2020-table1")
 
 
-def crossed(name: str) -> list[dict[str, str]]:
+def crossed(name: str) -> list[Row]:
     """What the rows of an experiment will say of themselves, planned as the command line plans it."""
     from posbench.bench.resolve import resolve_config
 
     config = load_config(None, {"experiment": name, "weights": ["random"], "device": "cpu", "precision": "fp32"})
     plan = make_plan(resolve_config(config, load_registry(), download=False).plan_inputs)
     return [
-        {
-            "backbone": cell.job.backbone.name,
-            "padding": cell.job.padding.name if cell.job.padding else "none",
-            "test_images": cell.job.test.label,
-            "target": cell.target.name,
-            "readout": cell.readout.name,
-            "taps": cell.taps,
-        }
+        make_row(
+            backbone=cell.job.backbone.name,
+            padding=cell.job.padding.name if cell.job.padding else "none",
+            test_images=cell.job.test.label,
+            target=cell.target.name,
+            readout=cell.readout.name,
+            taps=cell.taps,
+        )
         for cell in plan.cells
     ]
 

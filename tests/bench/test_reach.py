@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 
 from posbench.bench.reach import ceiling, curve, reach
 from posbench.builtin import targets
-from posbench.report.published import published
+from posbench.report.literature import published
+from tests.rows import make_row
 
 H, G, HS = (draw(256) for draw in (targets.horizontal, targets.gaussian, targets.horizontal_stripes))
 
@@ -63,8 +64,7 @@ def test_what_knowing_more_does_not_draw_better_has_no_reach(pattern: np.ndarray
 
 
 def printed(table: str, backbone: str, target: str, taps: str = "all") -> float:
-    row = {"readout": "ridge", "test_images": "photos", "padding": "zero"}
-    return published(table).find(row | {"backbone": backbone, "target": target, "taps": taps})["spc"]
+    return published(table).find(make_row(backbone=backbone, target=target, taps=taps))["spc"]
 
 
 def test_the_published_tables_in_pixels() -> None:

@@ -1,4 +1,4 @@
-"""The rules that docs/controls.md states, one by one, on rows made by hand."""
+"""The rules of docs/controls.md, one by one, on rows made by hand."""
 
 from __future__ import annotations
 
@@ -6,42 +6,29 @@ from typing import Any
 
 import pytest
 
-from posbench.bench.verdict import DOES_NOT, ENCODES, SEAM, UNDECIDED, decide, verdicts
+from posbench.bench.row import Row
+from posbench.bench.verdict import DOES_NOT, ENCODES, NO_POSITION, SEAM, UNDECIDED, decide, verdicts
 from posbench.core.statistics import interval
-from posbench.report.boards import entry_text, verdict_boards
+from posbench.report.boards import entry_text
+from posbench.report.control_boards import verdict_boards
+from tests.rows import changed, make_row
 
-BASE: dict[str, Any] = {
-    "backbone": "net",
-    "weights": "imagenet:net@1",
-    "padding": "zero",
-    "readout": "ridge",
-    "taps": "all",
-    "seed": None,
-    "image_size": 224,
-    "precision": "fp32",
-    "score_at": "grid",
-    "n_train": 256,
-    "target": "H",
-    "images": "leaves",
-    "test_images": "leaves",
-    "status": "ok",
-    "control": None,
-    "control_of": None,
-}
+LEAVES = {"images": "leaves", "test_images": "leaves"}
 
 
-def row(values: list[float] | float, **changes: Any) -> dict[str, Any]:
-    """A row whose SPC is the mean of values by photograph; of a number, nine of them about it."""
+def row(values: list[float] | float, **changes: Any) -> Row:
+    """Return a row on leaves whose SPC is the mean of values by photograph; of a number, nine of them about it."""
     if isinstance(values, float):
         values = [values + step / 100 for step in range(-4, 5)]
     mean, lo, hi = interval(values)
-    by = {"spc": {str(i): value for i, value in enumerate(values)}}
-    scored = {"spc": mean, "spc_lo": lo, "spc_hi": hi, "n_test_photos": len(values), "by_photograph": by}
-    return BASE | scored | {"cell_id": f"{changes.get('target', 'H')}-{changes.get('control')}"} | changes
+    by_photograph = {"spc": {str(i): value for i, value in enumerate(values)}}
+    scores = {"spc": mean, "spc_lo": lo, "spc_hi": hi, "n_test_photos": len(values)}
+    cell_id = f"{changes.get('target', 'H')}-{changes.get('control')}"
+    return make_row(by_photograph, **LEAVES | scores | {"cell_id": cell_id} | changes)
 
 
-def others(**changes: Any) -> list[dict[str, Any]]:
-    """Rows of the other four targets that show nothing."""
+def others(**changes: Any) -> list[Row]:
+    """Return rows of the other four targets, with scores about 0."""
     return [row(0.0, target=target, cell_id=f"{target}-{changes}", **changes) for target in ("V", "G", "HS", "VS")]
 
 
@@ -91,7 +78,7 @@ def test_the_null_with_more_images_counts() -> None:
 
 
 def test_turned_photographs_with_more_of_them_count() -> None:
-    def beside(values: list[float], name: str, **changes: Any) -> list[dict[str, Any]]:
+    def beside(values: list[float], name: str, **changes: Any) -> list[Row]:
         photos = {"images": "photos", "test_images": "photos", **changes}
         turned = {**photos, "test_images": "photos turned", "control": "rotated", "control_of": name}
         return [row(values, cell_id=name, **photos), row(values, cell_id=f"{name} turned", **turned)]
@@ -102,7 +89,7 @@ def test_turned_photographs_with_more_of_them_count() -> None:
         assert decide(rows).text == f"{DOES_NOT} + {SEAM}"
     # What was fitted on other images is evidence of its own.
     elsewhere = beside([0.0, 0.1, -0.1] * 6, "other", images="leaves")
-    parts = {one.what for one in decide([*leaves, *many, *elsewhere]).evidence}
+    parts = {evidence.what for evidence in decide([*leaves, *many, *elsewhere]).evidence}
     assert {"photos: stays when turned", "leaves → photos: stays when turned"} <= parts
 
 
@@ -137,8 +124,8 @@ def test_photographs_that_disagree_are_named(leaves: float, upright: float, turn
     ]
     assert decide([*rows, *others()]).text == text
     # A symmetric target cannot tell what turned.
-    beside = [one if one["target"] != "G" else one | {"target": "H"} for one in others()]
-    assert decide([*(one | {"target": "G"} for one in rows), *beside]).text == text.split(" + ")[0]
+    beside = [changed(other, target="H") if other.target == "G" else other for other in others()]
+    assert decide([*(changed(row, target="G") for row in rows), *beside]).text == text.split(" + ")[0]
 
 
 def test_photographs_alone_decide_nothing() -> None:
@@ -177,7 +164,7 @@ def test_verdicts_stand_on_a_board_with_the_extent_of_their_evidence() -> None:
     assert network == "net, imagenet:net@1"
     assert [(label, *map(entry_text, entries)) for label, entries in lines] == [
         ("zero", ENCODES, "0.50 to 0.90"),
-        ("circular", DOES_NOT, "0.00 to 0.00"),
+        ("circular", NO_POSITION, "0.00 to 0.00"),
     ]
     assert "readout sgd" in second.caption
     assert list(second.sections) == ["net, imagenet:net@1, readout seed 1"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from posbench.report.commands import Commands, commands
 from posbench.store.store import Store
-from tests import factories as made
+from tests import factories
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -23,20 +23,24 @@ def named(path: Path) -> Commands:
         return commands(store.records(), store.measurements())
 
 
-def of(plan: made.Plan, path: Path) -> list[str]:
+def of(plan: factories.Plan, path: Path) -> list[str]:
     with Store(path) as store:
         for job, cells in plan.jobs():
-            store.save(job, cells, [made.scored(cell) for cell in cells], {})
-    found = named(path)
-    assert found.nameless == 0
-    return found.lines
+            store.save(job, cells, [factories.scored(cell) for cell in cells], {})
+    given = named(path)
+    assert given.nameless == 0
+    return given.lines
 
 
 def test_what_is_crossed_is_one_line(tmp_path: Path) -> None:
-    plan = made.plan(
-        networks=[(made.backbone("a"), [made.TRAINED]), (made.backbone("b"), [made.TRAINED]), made.control()],
-        paddings=[made.padding("zero"), made.padding("circular")],
-        targets=[made.target("H"), made.target("G")],
+    plan = factories.plan(
+        networks=[
+            (factories.backbone("a"), [factories.TRAINED]),
+            (factories.backbone("b"), [factories.TRAINED]),
+            factories.control(),
+        ],
+        paddings=[factories.padding("zero"), factories.padding("circular")],
+        targets=[factories.target("H"), factories.target("G")],
     )
     [line] = of(plan, tmp_path / "a.db")
     assert line == (
@@ -48,9 +52,11 @@ def test_what_is_crossed_is_one_line(tmp_path: Path) -> None:
 def test_what_is_no_product_is_more_lines(tmp_path: Path) -> None:
     with Store(tmp_path / "a.db") as store:
         for backbone, padding in (("a", "zero"), ("a", "circular"), ("b", "zero")):
-            plan = made.plan(networks=[(made.backbone(backbone), [made.TRAINED])], paddings=[made.padding(padding)])
+            plan = factories.plan(
+                networks=[(factories.backbone(backbone), [factories.TRAINED])], paddings=[factories.padding(padding)]
+            )
             [(job, cells)] = plan.jobs()
-            store.save(job, cells, [made.scored(cell) for cell in cells], {})
+            store.save(job, cells, [factories.scored(cell) for cell in cells], {})
     lines = named(tmp_path / "a.db").lines
     assert [line.split()[3:6] for line in lines] == [
         ["a", "--paddings", "zero,circular"],
@@ -110,11 +116,13 @@ def test_typed_elsewhere_they_give_the_same_cells(
 
 
 def test_what_was_made_in_python_has_no_command(tmp_path: Path) -> None:
-    module = made.Weights("module:mine@12345678", "12345678" * 8)
-    plan = made.plan(networks=[(made.backbone("mine"), [module]), (made.backbone("a"), [made.TRAINED])])
+    module = factories.Weights("module:mine@12345678", "12345678" * 8)
+    plan = factories.plan(
+        networks=[(factories.backbone("mine"), [module]), (factories.backbone("a"), [factories.TRAINED])]
+    )
     with Store(tmp_path / "a.db") as store:
         for job, cells in plan.jobs():
-            store.save(job, cells, [made.scored(cell) for cell in cells], {})
+            store.save(job, cells, [factories.scored(cell) for cell in cells], {})
     found = named(tmp_path / "a.db")
     assert len(found.lines) == found.nameless == 1
     assert "mine" not in found.lines[0]

@@ -20,6 +20,7 @@ from posbench.report.rows import row, rows, to_csv
 from posbench.store.store import Store
 from tests.bench.test_controls import GIVEN
 from tests.factories import padding, plan, target
+from tests.rows import changed
 
 PHOTOGRAPHS = [f"photo-{i}" for i in range(13)]
 
@@ -109,7 +110,7 @@ def test_a_metric_that_is_not_there_is_named(store: Path) -> None:
 def test_controls_stay_out_unless_they_are_named(store: Path) -> None:
     with Store(store) as opened:
         every = rows(opened.records())
-    control = every[0] | {"control": "permuted", "control_of": every[0]["cell_id"], "spc": 0.0}
+    control = changed(every[0], control="permuted", control_of=every[0].cell_id, spc=0.0)
     first, second = Side("a", [*every, control]), Side("b", every)
     assert len(compare(first, second, "spc").lines) == 4
 
@@ -118,12 +119,12 @@ class TestCsv:
     def test_comes_back_as_it_was(self, store: Path, tmp_path: Path) -> None:
         with Store(store) as opened:
             before = rows(opened.records())
-        before[0]["reason"] = "=1+1, “quoted”\nand broken"
-        before[1]["reach"] = 1 / 3
+        before[0] = changed(before[0], reason="=1+1, “quoted”\nand broken")
+        before[1] = changed(before[1], reach=1 / 3)
         path = tmp_path / "a.csv"
         path.write_text(to_csv(before), encoding="utf-8", newline="")
         for old, new in zip(before, from_csv(path), strict=True):
-            assert {name: old.get(name) for name in new} == new
+            assert {name: old.get(name) for name in new} == dict(new)
             assert to_csv([new]).splitlines()[1:] == to_csv([old]).splitlines()[1:]
 
     @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ class TestCsv:
     ) -> None:
         with Store(store) as opened:
             records = opened.records()
-        text = to_csv([row(record) | {"spc": 0.0625, "spc_lo": None, "spc_hi": None} for record in records])
+        text = to_csv([changed(row(record), spc=0.0625, spc_lo=None, spc_hi=None) for record in records])
         (tmp_path / "a.csv").write_text(change(text), encoding="utf-8")
         with pytest.raises(UsageError, match=message):
             from_csv(tmp_path / "a.csv")

@@ -1,4 +1,4 @@
-"""The page that `posbench report` writes: what it says, that it stands alone, that nothing runs but its script."""
+"""The page that `posbench report` writes: its texts, that it needs no other file, that only its script runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from posbench.bench.records import Example
-from posbench.report.html import page
+from posbench.report.boards import Board, Entry
+from posbench.report.html import board_table, page, paragraphs
 from posbench.store.store import Store
-from tests import factories as made
+from tests import factories
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -47,28 +48,28 @@ class Reader(HTMLParser):
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Two paddings of one network, one cell of them failed for a reason that would be markup."""
-    plan = made.plan(paddings=[made.padding("zero"), made.padding("valid")])
+    plan = factories.plan(paddings=[factories.padding("zero"), factories.padding("valid")])
     path = tmp_path / "a.db"
     with Store(path) as opened:
         for job, cells in plan.jobs():
             value = 0.8 if job.padding and job.padding.name == "zero" else 0.1
-            outcomes = [made.scored(cell, value) for cell in cells]
+            outcomes = [factories.scored(cell, value) for cell in cells]
             if value == 0.1:
                 outcomes[0] = replace(
-                    made.scored(cells[0]), status="failed", scores=(), reason="<script>alert(1)</script>"
+                    factories.scored(cells[0]), status="failed", scores=(), reason="<script>alert(1)</script>"
                 )
             opened.save(job, cells, outcomes, {"machine": "<img src=x onerror=alert(2)>", "seconds": {}})
     return path
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows(store: Path) -> None:
-    text = page(store, [made.metric("spc")], lambda identity, side: None)
-    found = Reader(text)
-    assert all(one.startswith(("data:", "#")) for one in found.references)
-    assert not found.handlers
-    assert found.elements.count("script") == 1
-    assert "<script>alert(1)</script>" in found.text
-    assert "<img src=x onerror=alert(2)>" in found.text
+    text = page(store, [factories.metric("spc")], lambda identity, side: None)
+    reader = Reader(text)
+    assert all(reference.startswith(("data:", "#")) for reference in reader.references)
+    assert not reader.handlers
+    assert reader.elements.count("script") == 1
+    assert "<script>alert(1)</script>" in reader.text
+    assert "<img src=x onerror=alert(2)>" in reader.text
     script = re.search("<script>(.*?)</script>", text[text.rindex("<script>") :], re.DOTALL)
     assert script
     digest = base64.b64encode(sha256(script[1].encode()).digest()).decode()
@@ -105,11 +106,11 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     ran = posbench("report", "--store", where, "--out", str(tmp_path / "r.html"))
     assert ran.code == 0, ran.err
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    found = Reader(text)
-    assert "mean SPC" in found.text
-    assert "against zero padding" in found.text
+    reader = Reader(text)
+    assert "mean SPC" in reader.text
+    assert "against zero padding" in reader.text
     # A map for each padding and target, each beside its target; a content error for each padding and photograph.
-    assert found.elements.count("img") == 4 + 4 + 6
+    assert reader.elements.count("img") == 4 + 4 + 6
     assert text.count("data:image/jpeg;base64,") == 3
     assert text.count('alt="target, circular padding"') == 2
     assert text.count('alt="tiny, untrained, random:0, zero padding"') == 2
@@ -122,47 +123,50 @@ def test_a_run_ends_in_a_page_to_look_at(posbench: Posbench, tiny: str, tmp_path
     ("networks", "tables"),
     [
         ([], ["table1"]),
-        ([made.backbone("vgg16")], ["table1", "table2a", "table2b", "table3", "table4", "table6"]),
-        ([made.backbone("other")], ["table1"]),
+        ([factories.backbone("vgg16")], ["table1", "table2a", "table2b", "table3", "table4", "table6"]),
+        ([factories.backbone("other")], ["table1"]),
     ],
 )
 def test_published_numbers_of_the_control_alone_stand_there_once(
-    networks: list[made.Backbone], tables: list[str], tmp_path: Path
+    networks: list[factories.Backbone], tables: list[str], tmp_path: Path
 ) -> None:
-    plan = made.plan(networks=[made.control(), *((one, [made.TRAINED]) for one in networks)])
+    plan = factories.plan(networks=[factories.control(), *((network, [factories.TRAINED]) for network in networks)])
     with Store(tmp_path / "a.db") as opened:
         for job, cells in plan.jobs():
-            opened.save(job, cells, [made.scored(cell) for cell in cells], {})
-    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)
+            opened.save(job, cells, [factories.scored(cell) for cell in cells], {})
+    text = page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: None)
     assert re.findall(r"measured beside islam2020-(\w+)", text) == tables
 
 
 def test_what_failed_is_a_line_a_job_and_reason(tmp_path: Path) -> None:
-    plan = made.plan(
-        targets=[made.target("H"), made.target("V")],
+    plan = factories.plan(
+        targets=[factories.target("H"), factories.target("V")],
         taps=["all", "1"],
-        paddings=[made.padding("zero"), made.padding("valid")],
+        paddings=[factories.padding("zero"), factories.padding("valid")],
     )
     with Store(tmp_path / "a.db") as opened:
         for job, cells in plan.jobs():
-            why = [
+            reasons = [
                 f"{job.title}: {'late' if cell.taps == '1' and cell.target.name == 'V' else 'why'}" for cell in cells
             ]
-            outcomes = [made.Outcome(cell.identity(), "failed", one) for cell, one in zip(cells, why, strict=True)]
+            outcomes = [
+                factories.Outcome(cell.identity(), "failed", reason)
+                for cell, reason in zip(cells, reasons, strict=True)
+            ]
             opened.save(job, cells, outcomes, {})
-    text = Reader(page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: None)).text
-    missing = text[text.index("What has no score, job by job") : text.index("4 lines") + 2000]
+    text = Reader(page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: None)).text
+    missing = text[text.index("Results without a score, job by job") : text.index("4 lines") + 2000]
     assert missing.count("H, V; taps 1: H") == 2
     assert missing.count("taps 1: V") == 2
 
 
 @pytest.mark.parametrize("taps", [["all"], ["all", "1", "2", "3"]], ids=["together", "and each by itself"])
 def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Path) -> None:
-    plan = made.plan(
+    plan = factories.plan(
         taps=taps,
-        networks=[(made.backbone(f"net-{i}"), [made.TRAINED]) for i in range(20)],
-        paddings=[made.padding(f"padding-{i}") for i in range(10)],
-        targets=[made.target(name) for name in ("H", "V", "G", "HS", "VS")],
+        networks=[(factories.backbone(f"net-{i}"), [factories.TRAINED]) for i in range(20)],
+        paddings=[factories.padding(f"padding-{i}") for i in range(10)],
+        targets=[factories.target(name) for name in ("H", "V", "G", "HS", "VS")],
     )
     jobs = list(plan.jobs())
     assert len(jobs) == 200
@@ -176,7 +180,7 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Pa
     with Store(tmp_path / "a.db") as opened:
         for job, cells in jobs:
             outcomes = [
-                made.scored(
+                factories.scored(
                     cell,
                     mean_map=noise("<f4"),
                     examples=[Example(f"photograph-{i}", rgb, noise("<f2")) for i, rgb in enumerate(photographs)],
@@ -184,8 +188,28 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Pa
                 for cell in cells
             ]
             opened.save(job, cells, outcomes, {"job": job.id, "seconds": {}})
-    text = page(tmp_path / "a.db", [made.metric("spc")], lambda identity, side: np.zeros((side, side), np.float32))
+    text = page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: np.zeros((side, side), np.float32))
     charts = 20 if len(taps) > 1 else 0
     assert Reader(text).elements.count("img") == 5 * 10 + 5 * len(jobs) + 3 * len(jobs) + charts
     assert text.count("data:image/jpeg;base64,") == 3
     assert len(text.encode()) < 10 * 2**20
+
+
+def test_a_board_is_a_table_that_escapes_what_it_says() -> None:
+    entries = [Entry(0.5, 0.1, best=True, status="ok"), Entry(status="failed", note=1)]
+    board = Board("<t>", "c & d", "target", "padding", ["a\nb", "c"], {"H": [("zero", entries)]}, ["[1] <i>"])
+    assert board_table(board) == (
+        '<div class="scroll"><table class="sortable"><caption>&lt;t&gt;</caption>\n'
+        '<thead><tr><th scope="col">target</th><th scope="col">padding</th><th scope="col">a<br>b</th>'
+        '<th scope="col">c</th></tr></thead>\n'
+        "<tbody>\n"
+        '<tr><td>H</td><td>zero</td><td class="number best" data-value="0.5" style="text-align: right">'
+        '<b>0.50 ±0.10</b></td><td class="number" data-value="" style="text-align: right">failed [1]</td></tr>\n'
+        "</tbody>\n"
+        "</table></div>\n"
+        "<p><small>c &amp; d<br>[1] &lt;i&gt;</small></p>"
+    )
+
+
+def test_paragraphs_are_escaped() -> None:
+    assert paragraphs(["a < b"]) == "<p>a &lt; b</p>"

@@ -1,16 +1,18 @@
-"""Maps as pictures in the terminal and in files."""
+"""Maps as pictures in the terminal, in files and on pages."""
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from posbench.core.errors import MissingError
-from posbench.report.images import Drawing, Map, brightness, png, reduced
+from posbench.report.images import Drawing, Map, brightness, data_uri, png, reduced
 from tests.report.test_terminal import printed
 
 RISING: Map = [[0.0, 0.25], [0.75, 1.0]]
@@ -102,11 +104,11 @@ def test_a_png_holds_both_maps_in_the_same_colours() -> None:
     half, whole = [[0.0, 0.5], [0.5, 0.0]], [[0.0, 1.0], [1.0, 0.0]]
     # A dollar sign and brackets are text; nothing of a name is a formula.
     made = png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value")
-    pixels = np.asarray(Image.open(io.BytesIO(made)).convert("RGB"))
-    drawn = {tuple(int(v) for v in colour) for colour in pixels.reshape(-1, 3)[::7]}
+    rgb = np.asarray(Image.open(io.BytesIO(made)).convert("RGB"))
+    drawn = {tuple(int(v) for v in colour) for colour in rgb.reshape(-1, 3)[::7]}
     dark, middle, bright = (68, 1, 84), (33, 145, 140), (253, 231, 37)  # of viridis
     for colour in (dark, middle, bright):
-        assert any(max(abs(a - b) for a, b in zip(colour, found, strict=True)) <= 3 for found in drawn), colour
+        assert any(max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= 3 for other in drawn), colour
     assert png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value") == made
 
 
@@ -114,3 +116,21 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingError, match=r"pip install 'position-bench\[report\]'"):
         png([("one", RISING)], "", "")
+
+
+def pixels(uri: str) -> list[tuple[int, ...]]:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+    return [tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()]
+
+
+def test_the_scale_goes_from_dark_to_bright_and_ends_there() -> None:
+    drawn = pixels(data_uri(np.array([[0.0, 1.0], [2.0, 5.0]], np.float32), 0.0, 2.0))
+    colours = colormaps["viridis"](np.array([0, 128, 255, 255]), bytes=True)[:, :3]
+    assert drawn == [tuple(colour) for colour in colours.tolist()]
+
+
+def test_a_map_of_one_value_is_in_the_middle() -> None:
+    (middle,) = set(pixels(data_uri(np.full((3, 3), 7.0, np.float32), 7.0, 7.0)))
+    assert middle == tuple(colormaps["viridis"](np.array([128]), bytes=True)[0, :3].tolist())

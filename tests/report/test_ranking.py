@@ -1,4 +1,4 @@
-"""Which padding hides position best: hand-worked means and differences, and what is left out."""
+"""Rankings of paddings: hand-worked means and differences, and what is left out."""
 
 from __future__ import annotations
 
@@ -6,34 +6,19 @@ from typing import Any
 
 import pytest
 
+from posbench.bench.row import Row
 from posbench.core.statistics import Difference, MeanEstimate
-from posbench.report.ranking import answers, difference_text, mean_text
+from posbench.report.ranking import difference_text, mean_text, rankings
+from tests.rows import make_row
 
 PHOTOGRAPHS = ("a", "b", "c", "d")
 
 
-def row(padding: str, target: str, scores: tuple[float, ...], **more: Any) -> dict[str, Any]:
-    known = {
-        "backbone": "net",
-        "weights": "w",
-        "images": "photos",
-        "test_images": "photos",
-        "readout": "ridge",
-        "taps": "all",
-        "seed": None,
-        "image_size": 64,
-        "precision": "fp32",
-        "score_at": "grid",
-        "n_train": 8,
-        "n_test": 4,
-        "control": None,
-        "control_of": None,
-        "status": "ok",
-        "created": "2026",
-    }
-    values = dict(zip(PHOTOGRAPHS, scores, strict=True))
-    of = {"padding": padding, "target": target, "spc": sum(scores) / 4, "by_photograph": {"spc": values}}
-    return known | of | more
+def row(padding: str, target: str, scores: tuple[float, ...], **more: Any) -> Row:
+    """Return a row whose SPC is the mean of four photographs."""
+    by_photograph = {"spc": dict(zip(PHOTOGRAPHS, scores, strict=True))}
+    known = {"by_photograph": by_photograph, "weights": "w", "spc": sum(scores) / 4}
+    return make_row(**known | {"padding": padding, "target": target} | more)
 
 
 def test_means_and_differences_are_worked_out_photograph_by_photograph() -> None:
@@ -41,9 +26,9 @@ def test_means_and_differences_are_worked_out_photograph_by_photograph() -> None
         *(row("zero", "G", (0.8, 0.6, 0.8, 0.6)), row("zero", "H", (0.6, 0.4, 0.6, 0.4))),
         *(row("valid", "G", (0.1, 0.0, 0.1, 0.0)), row("valid", "H", (0.1, 0.0, 0.1, 0.0))),
     ]
-    (answer,) = answers(rows)
-    best, zero = answer.standings
-    assert (best.padding, zero.padding, answer.targets) == ("valid", "zero", ("G", "H"))
+    (ranking,) = rankings(rows)
+    best, zero = ranking.standings
+    assert (best.padding, zero.padding, ranking.targets) == ("valid", "zero", ("G", "H"))
     # By photograph: zero .7 .5 .7 .5, valid .1 0 .1 0; the difference −.6 −.5 −.6 −.5.
     assert zero.mean.value == pytest.approx(0.6)
     assert zero.less is None
@@ -52,24 +37,24 @@ def test_means_and_differences_are_worked_out_photograph_by_photograph() -> None
     # Student's t of 3 degrees times .0577 / 2.
     assert best.less.hi is not None
     assert best.less.hi + 0.55 == pytest.approx(3.18245 * 0.0577350 / 2, rel=1e-4)
-    assert answer.text == (
+    assert ranking.text == (
         "valid hides position best: mean SPC 0.05 ±0.09, -0.55 (-0.64 to -0.46) against zero padding."
     )
 
 
 def test_what_cannot_be_told_from_the_best_is_named() -> None:
     rows = [row("valid", "G", (0.1, 0.0, 0.1, 0.0)), row("circular", "G", (0.0, 0.2, 0.1, 0.0))]
-    (answer,) = answers(rows)
-    assert answer.text.endswith("Not to be told from it: circular.")
-    assert all(one.less is None for one in answer.standings)
+    (ranking,) = rankings(rows)
+    assert ranking.text.endswith("Not significantly different: circular.")
+    assert all(standing.less is None for standing in ranking.standings)
 
 
 def test_one_cell_more_changes_nobodys_answer() -> None:
     rows = [row(padding, target, (0.5, 0.6, 0.5, 0.6)) for padding in ("zero", "circular") for target in "HV"]
     rows += [row("zero", "HS", (0.5, 0.6, 0.5, 0.6))]
-    [before] = answers(rows)
+    [before] = rankings(rows)
     for target in "GH":
-        [after] = answers([*rows, row("replicate", target, (0.1, 0.2, 0.1, 0.2))])
+        [after] = rankings([*rows, row("replicate", target, (0.1, 0.2, 0.1, 0.2))])
         assert after.standings == before.standings
         assert after.targets == ("H", "V")
         lacking = "H, V" if target == "G" else "V"
@@ -84,37 +69,37 @@ def test_a_drawing_turned_round_hides_nothing() -> None:
         row("circular", "H", (0.1, 0.0, 0.1, 0.0)),
         row("weird", "H", (-0.9, -1.0, -0.9, -1.0)),
     ]
-    [answer] = answers(rows)
-    assert [one.padding for one in answer.standings] == ["circular", "zero", "weird"]
-    weird = answer.standings[2]
+    [ranking] = rankings(rows)
+    assert [standing.padding for standing in ranking.standings] == ["circular", "zero", "weird"]
+    weird = ranking.standings[2]
     assert weird.mean.value == pytest.approx(-0.95)
     assert weird.less is not None
     assert weird.less.value == pytest.approx(0.2)
-    assert answer.text.startswith("circular hides position best: mean SPC 0.05")
+    assert ranking.text.startswith("circular hides position best: mean SPC 0.05")
 
 
 def test_equally_far_on_either_side_of_0_is_level() -> None:
     rows = [row("a", "H", (0.2, 0.1, 0.2, 0.1)), row("b", "H", (-0.2, -0.1, -0.2, -0.15))]
-    [answer] = answers(rows)
-    assert (answer.best.padding, answer.level) == ("a", ["b"])
+    [ranking] = rankings(rows)
+    assert (ranking.best.padding, ranking.level) == ("a", ["b"])
 
 
 @pytest.mark.parametrize("zero", [(0.9, -0.3, 0.9, 0.7), (0.0, 0.0, 0.0, 0.1)], ids=["level", "the nearest to 0"])
 def test_where_zero_is_level_nothing_is_claimed(zero: tuple[float, ...]) -> None:
-    [answer] = answers([row("zero", "H", zero), row("circular", "H", (0.4, -0.2, 0.5, 0.0))])
-    assert not answer.told
-    assert answer.text.startswith("No padding can be told to hide position better than zero: ")
+    [ranking] = rankings([row("zero", "H", zero), row("circular", "H", (0.4, -0.2, 0.5, 0.0))])
+    assert not ranking.significant
+    assert ranking.text.startswith("No padding hides position significantly better than zero: ")
 
 
 def test_of_one_photograph_nothing_can_be_told() -> None:
-    one = {"by_photograph": {"spc": {"a": 0.5}}}
-    [answer] = answers([row("zero", "H", (0.9,) * 4, **one), row("circular", "H", (0.1,) * 4, **one)])
-    assert not answer.told
+    single: dict[str, Any] = {"by_photograph": {"spc": {"a": 0.5}}}
+    [ranking] = rankings([row("zero", "H", (0.9,) * 4, **single), row("circular", "H", (0.1,) * 4, **single)])
+    assert not ranking.significant
 
 
 def test_zero_may_hide_position_best() -> None:
-    [answer] = answers([row("zero", "H", (0.1, 0.0, 0.1, 0.0)), row("circular", "H", (0.8, 0.9, 0.8, 0.9))])
-    assert answer.text == "zero hides position best: mean SPC 0.05 ±0.09."
+    [ranking] = rankings([row("zero", "H", (0.1, 0.0, 0.1, 0.0)), row("circular", "H", (0.8, 0.9, 0.8, 0.9))])
+    assert ranking.text == "zero hides position best: mean SPC 0.05 ±0.09."
 
 
 def test_seeds_have_one_answer() -> None:
@@ -125,12 +110,12 @@ def test_seeds_have_one_answer() -> None:
         for seed, of in scores.items()
         for i, padding in enumerate(("zero", "circular"))
     ]
-    [answer] = answers(rows)
-    assert (answer.network, answer.weights) == ("net", "untrained, 2 seeds")
-    assert [one.mean.value for one in answer.standings] == pytest.approx([0.15, 0.65])
-    [answer] = answers([*rows, row("zero", "H", (0.9,) * 4, weights="random:2")])
-    assert answer.weights == "untrained, 2 seeds"
-    assert answer.left_out == "Left out: H (untrained, random:2), which not all paddings have."
+    [ranking] = rankings(rows)
+    assert (ranking.network, ranking.weights) == ("net", "untrained, 2 seeds")
+    assert [standing.mean.value for standing in ranking.standings] == pytest.approx([0.15, 0.65])
+    [ranking] = rankings([*rows, row("zero", "H", (0.9,) * 4, weights="random:2")])
+    assert ranking.weights == "untrained, 2 seeds"
+    assert ranking.left_out == "Left out: H (untrained, random:2), which not all paddings have."
 
 
 def test_settings_are_told_apart_by_what_differs() -> None:
@@ -140,13 +125,13 @@ def test_settings_are_told_apart_by_what_differs() -> None:
         for more in ({}, {"readout": "sgd"}, {"n_test": 64, "score_at": "image"})
     ]
     crops = "8 training and 4 test crops of 64 px"
-    assert [one.setting for one in answers(rows)] == [
+    assert [ranking.setting for ranking in rankings(rows)] == [
         f"{crops}, readout ridge",
         f"{crops}, readout sgd",
         "8 training and 64 test crops of 64 px, readout ridge, scored at image size",
     ]
-    assert [one.tested for one in answers(rows)] == ["4 images", "4 images", "4 photographs"]
-    assert [one.setting for one in answers(rows[:1] + rows[3:4])] == [""]
+    assert [ranking.tested for ranking in rankings(rows)] == ["4 images", "4 images", "4 photographs"]
+    assert [ranking.setting for ranking in rankings(rows[:1] + rows[3:4])] == [""]
 
 
 def test_controls_failures_and_single_paddings_are_no_answer() -> None:
@@ -156,7 +141,7 @@ def test_controls_failures_and_single_paddings_are_no_answer() -> None:
         row("mean", "G", (0.1,) * 4, status="failed", spc=None),
         row("none", "G", (0.0,) * 4),
     ]
-    assert answers(rows) == []
+    assert rankings(rows) == []
 
 
 def test_the_newest_of_two_versions_counts() -> None:
@@ -165,8 +150,8 @@ def test_the_newest_of_two_versions_counts() -> None:
         row("zero", "G", (0.9,) * 4, created="2026"),
         row("valid", "G", (0.1,) * 4),
     ]
-    (answer,) = answers(rows)
-    assert [one.mean.value for one in answer.standings] == pytest.approx([0.1, 0.5])
+    (ranking,) = rankings(rows)
+    assert [standing.mean.value for standing in ranking.standings] == pytest.approx([0.1, 0.5])
 
 
 def test_numbers_read_as_people_write_them() -> None:

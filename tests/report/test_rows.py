@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from posbench.bench.plan import Cell
 from posbench.bench.records import CellRecord, Outcome, Score
+from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.network.weights import Weights
 from posbench.report.boards import Board, Entry, boards, entry_text
-from posbench.report.rows import Row, columns, frame, row, to_csv, to_json
+from posbench.report.rows import columns, frame, row, to_csv, to_json
 from tests.factories import NET, TRAINED, UNTRAINED, backbone, control, padding, plan, readout, scored, target
+from tests.rows import changed
 
 BEGINS = (
     "backbone,weights,padding,images,test_images,target,readout,taps,seed,image_size,precision,score_at,"
@@ -172,6 +174,24 @@ def test_json_and_frame_have_the_columns_of_the_csv() -> None:
     assert frame([]).empty
 
 
+def test_a_row_is_a_mapping_by_column() -> None:
+    [cell] = plan().cells
+    made = row(record(cell, scored(cell, 0.5, 0.25)))
+    assert list(made) == [*FIRST, "spc", "spc_lo", "spc_hi", *LAST]
+    assert (made["spc_lo"], made["target"], made.get("mae"), "mae" in made) == (0.25, "H", None, False)
+    assert made.by_photograph("spc") == {"a@1": 0.5}
+    assert made.by_photograph("mae") == {}
+    with pytest.raises(KeyError, match="spc_mid"):
+        made["spc_mid"]
+
+
+def test_a_row_comes_back_from_its_columns() -> None:
+    [cell] = plan().cells
+    made = row(record(cell, scored(cell, scores=[Score("spc", "", 0.5, 0.25, 0.75, {"a@1": 0.5})])))
+    by_photograph = {"spc": made.by_photograph("spc")}
+    assert Row.from_columns({**made, "mae": None, "mae_lo": None, "mae_hi": None}, by_photograph) == made
+
+
 PADDINGS = [padding(name) for name in ("zero", "circular", "reflect")]
 
 
@@ -266,7 +286,8 @@ def test_the_control_stands_on_every_board_whatever_its_taps() -> None:
 
 def test_of_several_versions_the_newest_result_is_shown_and_the_others_are_told_of() -> None:
     older, newer = (rows({("net", "zero"): score})[0] for score in (0.9, 0.2))
-    older["created"], newer["created"] = "2025-01-01T00:00:00+00:00", "2025-01-02T00:00:00+00:00"
+    older = changed(older, created="2025-01-01T00:00:00+00:00")
+    newer = changed(newer, created="2025-01-02T00:00:00+00:00")
     for both in ([older, newer], [newer, older]):
         (table,) = boards(both, "spc", higher_is_better=True)
         assert [entry.value for _, entries in table.sections["H"] for entry in entries] == [0.2]
@@ -304,7 +325,7 @@ def test_readouts_with_seeds_have_a_column_each() -> None:
 
 def test_several_seeds_are_summarised_beside_their_columns() -> None:
     made = rows({("net", "zero"): 0.5}, networks=[(NET, [UNTRAINED, Weights("random:1", seed=1)])])
-    made[1]["spc"] = 0.25
+    made[1] = changed(made[1], spc=0.25)
     [board] = boards(made, "spc", higher_is_better=True)
     _, entries = board.sections["H"][0]
     assert [entry_text(entry) for entry in entries] == ["0.50 ±0.10", "0.25 ±0.10", "0.38 (0.25 to 0.50)"]

@@ -47,8 +47,8 @@ def test_a_table_that_fits_is_one_and_unchanged() -> None:
 
 
 def test_a_table_that_does_not_fit_is_split_into_blocks_that_repeat_what_lines_are() -> None:
-    made = blocks(BOARD, 60)
-    assert [[column.heading[:8] for column in block.columns] for block in made] == [
+    split = blocks(BOARD, 60)
+    assert [[cells.column.heading[:8] for cells in block] for block in split] == [
         ["target", "padding", "resnet18", "resnet34"],
         ["target", "padding", "resnet50", "resnet10"],
     ]
@@ -62,10 +62,10 @@ def test_a_table_that_does_not_fit_is_split_into_blocks_that_repeat_what_lines_a
 def test_keys_without_room_are_columns_and_rows_are_numbered() -> None:
     long = [Column(f"{name}-{'x' * 20}") for name in "abc"]
     sheet = Sheet([*long, Column("n", whole=True)], [[["1", "2", "3", "4"]], [["5", "6", "7", "8"]]], keys=3)
-    made = blocks(sheet, 60)
-    assert [block.columns[0].heading for block in made] == ["row"] * len(made)
-    assert [row[0] for rows in made[0].sections for row in rows] == ["1", "2"]
-    assert [column.heading for block in made for column in block.columns[1:]] == [c.heading for c in sheet.columns]
+    split = blocks(sheet, 60)
+    assert [block[0].column.heading for block in split] == ["row"] * len(split)
+    assert [cell.plain for cells in split[0][0].sections for cell in cells] == ["1", "2"]
+    assert [cells.column.heading for block in split for cells in block[1:]] == [c.heading for c in sheet.columns]
 
 
 def test_titles_and_captions_have_room_beside_a_narrow_table() -> None:

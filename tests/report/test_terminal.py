@@ -8,15 +8,15 @@ from typing import Any
 
 from rich.console import Console
 
-from posbench.report import terminal as render
-from posbench.report.boards import Board, Entry
-from posbench.report.reaches import Reach
+from posbench.report import terminal
+from posbench.report.boards import Board, Entry, Reach
 from tests.factories import plan
 
 
-def printed(what: Any, width: int = 100, **options: Any) -> str:
+def printed(renderable: Any, width: int = 100, **options: Any) -> str:
+    """Return what a console of this width prints."""
     stream = io.StringIO()
-    Console(file=stream, width=width, **options).print(what)
+    Console(file=stream, width=width, **options).print(renderable)
     return stream.getvalue()
 
 
@@ -40,7 +40,7 @@ def board(**changes: Any) -> Board:
 
 
 def test_a_board_shows_scores_spread_gaps_and_notes() -> None:
-    text = printed(render.board(board()))
+    text = printed(terminal.board(board()))
     rows = [line.replace("│", " ").split() for line in text.splitlines()]
     assert ["H", "zero", "0.91", "±0.05", "0.00"] in rows
     assert ["reflect", "skipped", "[1]", "–"] in rows
@@ -52,8 +52,8 @@ def test_a_board_shows_scores_spread_gaps_and_notes() -> None:
 
 
 def test_a_reach_is_a_bar_of_half_the_image_at_most() -> None:
-    found = [Reach("H", "net, none", "zero", "photos", pixels, 112) for pixels in (112, 57, 0)]
-    lines = printed(render.reaches(found)).splitlines()
+    distances = [Reach("H", "net, none", "zero", "photos", pixels, 112) for pixels in (112, 57, 0)]
+    lines = printed(terminal.reaches(distances)).splitlines()
     assert [line.count("█") for line in lines[2:]] == [28, 14, 0]  # 57 px are 14.25 characters of 28
     assert [line.count("▎") for line in lines[2:]] == [0, 1, 0]
     assert lines[2].split()[:5] == ["H", "net,", "none", "zero", "photos"]
@@ -61,7 +61,7 @@ def test_a_reach_is_a_bar_of_half_the_image_at_most() -> None:
 
 
 def test_the_best_is_bold() -> None:
-    text = printed(render.board(board()), force_terminal=True, color_system="standard", no_color=False)
+    text = printed(terminal.board(board()), force_terminal=True, color_system="standard", no_color=False)
     for style, entry in (("1", "0.91 ±0.05"), ("31", "failed [2]"), ("33", "skipped [1]")):
         assert re.search(rf"\x1b\[{style}m *{re.escape(entry)}", text), entry
     assert not re.search(r"\x1b\[1m *0\.00", text)
@@ -74,13 +74,13 @@ def test_square_brackets_are_text_and_no_markup() -> None:
         sections={"[link]": [("[/]", [Entry(), Entry()])]},
         notes=["[1] reason [/nothing]"],
     )
-    text = printed(render.board(odd))
+    text = printed(terminal.board(odd))
     for piece in ("[bold]photos[/bold]", "[red]net", "[link]", "[/]", "[1] reason [/nothing]"):
         assert piece in text
 
 
 def test_a_plain_table_keeps_brackets_and_folds_rather_than_cuts() -> None:
-    text = printed(render.plain(["name", "what"], [["[dim]x", "word " * 30]]), width=40)
+    text = printed(terminal.plain(["name", "what"], [["[dim]x", "word " * 30]]), width=40)
     assert "[dim]x" in text
     assert text.count("word") == 30
     assert "…" not in text
@@ -90,7 +90,7 @@ def test_progress_is_silent_off_a_terminal_and_when_quiet() -> None:
     for options, quiet in (({}, False), ({"force_terminal": True}, True)):
         stream = io.StringIO()
         console = Console(file=stream, **options)  # type: ignore[arg-type]
-        with render.JobProgress(console, 1, 12, quiet=quiet) as progress:
+        with terminal.JobProgress(console, 1, 12, quiet=quiet) as progress:
             progress.started(plan().cells[0].job)
             progress.saw(plan().cells[0].job, 8)
             progress.finished(plan().cells[0].job, None)
@@ -101,7 +101,7 @@ def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=140, color_system=None)
     job = plan().cells[0].job
-    with render.JobProgress(console, 2, 24, quiet=False) as progress:
+    with terminal.JobProgress(console, 2, 24, quiet=False) as progress:
         progress.started(job)
         progress.saw(plan().cells[0].job, 8)
         progress._progress.refresh()
@@ -119,7 +119,7 @@ def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
 def test_progress_in_a_narrow_terminal_still_counts_and_tells_the_time_left() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=60, color_system=None)
-    with render.JobProgress(console, 2, 24, quiet=False) as progress:
+    with terminal.JobProgress(console, 2, 24, quiet=False) as progress:
         progress.started(plan().cells[0].job)
         progress.saw(plan().cells[0].job, 8)
         progress._progress.refresh()

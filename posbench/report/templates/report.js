@@ -1,5 +1,5 @@
 "use strict";
-// A heading sorts the lines of its section, numbers as numbers; a second press turns the order round.
+// A click on a heading sorts the lines of each section, numbers by value; a second click reverses the order.
 for (const table of document.querySelectorAll("table.sortable")) {
   table.querySelectorAll("thead th").forEach((heading, column) => {
     const button = document.createElement("button");
@@ -29,35 +29,35 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// What is folded, on screens, opens where it holds what is looked for, and for paper.
+// Folded blocks open where they match the filter, and for printing.
 const folded = [...document.querySelectorAll("details")];
 let before = null;
 const unfold = (chosen) => {
-  before ??= folded.map((one) => one.open);
-  for (const one of folded) if (chosen(one)) one.open = true;
+  before ??= folded.map((details) => details.open);
+  for (const details of folded) if (chosen(details)) details.open = true;
 };
 const refold = () => {
-  folded.forEach((one, i) => { if (before) one.open = before[i]; });
+  folded.forEach((details, i) => { if (before) details.open = before[i]; });
   before = null;
 };
 
-// Lines are shown that hold every word that is looked for, or whose title or headings hold it.
+// The filter shows lines that contain every word, in the line itself or in its block's title and headings.
 const words = (text) => text.toLowerCase().match(/[\p{L}\p{N}_](?:[\p{L}\p{N}_.+-]*[\p{L}\p{N}_])?/gu) ?? [];
-const said = (element) => {
-  const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT), found = [];
-  while (texts.nextNode()) found.push(texts.currentNode.data);
-  return words(found.join(" "));
+const wordsIn = (element) => {
+  const nodes = document.createTreeWalker(element, NodeFilter.SHOW_TEXT), texts = [];
+  while (nodes.nextNode()) texts.push(nodes.currentNode.data);
+  return words(texts.join(" "));
 };
 const filter = document.getElementById("filter");
 const show = () => {
-  const asked = words(filter.value);
+  const wanted = words(filter.value);
   const blocks = [...document.querySelectorAll(".block")];
   for (const block of blocks) {
-    const above = new Set([...block.querySelectorAll("summary, thead, figcaption")].flatMap(said));
+    const above = new Set([...block.querySelectorAll("summary, thead, figcaption")].flatMap(wordsIn));
     const lines = [...block.querySelectorAll("tbody tr")];
-    const left = asked.filter((word) => !above.has(word));
+    const left = wanted.filter((word) => !above.has(word));
     for (const line of lines) {
-      const own = left.length ? new Set(said(line)) : null;
+      const own = left.length ? new Set(wordsIn(line)) : null;
       line.hidden = !left.every((word) => own.has(word));
     }
     block.hidden = lines.length ? lines.every((line) => line.hidden) : left.length > 0;
@@ -65,9 +65,9 @@ const show = () => {
   for (const section of document.querySelectorAll("main section"))
     section.hidden = [...section.querySelectorAll(".block")].every((block) => block.hidden);
   document.getElementById("nothing").textContent =
-    asked.length && blocks.every((block) => block.hidden) ? "Nothing matches: whole words are compared." : "";
+    wanted.length && blocks.every((block) => block.hidden) ? "Nothing matches: whole words are compared." : "";
   refold();
-  if (asked.length) unfold((one) => one.matches(".block:not([hidden])"));
+  if (wanted.length) unfold((details) => details.matches(".block:not([hidden])"));
 };
 if (document.querySelector(".block")) document.getElementById("filtering").hidden = false;
 filter.addEventListener("input", show);

@@ -1,4 +1,4 @@
-"""What belongs together: single taps beside all of them, and what paddings have in common."""
+"""Groups of rows: single taps beside all of them, and targets that paddings have in common."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from posbench.report.grouping import groups, in_common, whole
+from posbench.bench.row import Row
+from posbench.report.labels import groups, in_common, without_single_taps
 from tests.report.test_ranking import row
 
 
-def cell(name: str, taps: str, **more: Any) -> dict[str, Any]:
+def cell(name: str, taps: str, **more: Any) -> Row:
     return row("zero", "H", (0.5,) * 4, taps=taps, cell_id=name, **more)
 
 
-def ids(rows: list[dict[str, Any]]) -> list[str]:
-    return [one["cell_id"] for one in rows]
+def ids(rows: list[Row]) -> list[str]:
+    return [row.cell_id for row in rows]
 
 
 def test_single_taps_go_with_their_controls_where_all_are_read_together() -> None:
@@ -24,12 +25,12 @@ def test_single_taps_go_with_their_controls_where_all_are_read_together() -> Non
         *(cell("check of a", "all", control="null", control_of="a"), cell("of b", "1", control="null", control_of="b")),
         *(cell("d", "1", readout="sgd"), cell("e", "2", backbone="other")),
     ]
-    assert ids(whole(rows)) == ["a", "c", "check of a", "d", "e"]
+    assert ids(without_single_taps(rows)) == ["a", "c", "check of a", "d", "e"]
 
 
 def test_groups_have_all_taps_first_and_the_newest_last() -> None:
     rows = [cell("a", "1"), cell("b", "all", created="2027"), cell("c", "all"), cell("d", "all", control="null")]
-    assert [ids(group) for group in groups(rows, lambda row: row["taps"])] == [["c", "b"], ["a"]]
+    assert [ids(group) for group in groups(rows, lambda row: row.taps)] == [["c", "b"], ["a"]]
 
 
 @pytest.mark.parametrize(

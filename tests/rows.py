@@ -1,0 +1,56 @@
+"""Rows made by hand, and rows with some columns changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from posbench.bench.row import Row
+
+DEFAULTS: dict[str, Any] = {
+    "backbone": "net",
+    "weights": "imagenet:net@1",
+    "padding": "zero",
+    "images": "photos",
+    "test_images": "photos",
+    "target": "H",
+    "readout": "ridge",
+    "taps": "all",
+    "seed": None,
+    "image_size": 64,
+    "precision": "fp32",
+    "score_at": "grid",
+    "n_train": 8,
+    "n_test": 4,
+    "n_test_photos": None,
+    "status": "ok",
+    "reason": "",
+    "degenerate": None,
+    "reach": None,
+    "control": None,
+    "control_of": None,
+    "verdict": None,
+    "seconds": 0.0,
+    "cell_id": "cell",
+    "posbench_version": "0.1.0",
+    "created": "2026",
+}
+
+
+def make_row(
+    by_photograph: Mapping[str, Mapping[str, float]] | None = None, *, mutual: bool = False, **columns: Any
+) -> Row:
+    """Return a row with these columns, others by default; a score needs its value alone, then without an interval."""
+    bounds = {
+        f"{name}_{bound}": None
+        for name in columns
+        for bound in ("lo", "hi")
+        if name not in DEFAULTS and not name.endswith(("_lo", "_hi"))
+    }
+    return Row.from_columns(DEFAULTS | bounds | columns, by_photograph, mutual=mutual)
+
+
+def changed(row: Row, **columns: Any) -> Row:
+    """Return a row with other values in some columns; a metric that is set to None has no score."""
+    by_photograph = {metric: score.by_photograph for metric, score in row.scores.items()}
+    return make_row(by_photograph, mutual=row.mutual, **dict(row) | columns)
