@@ -24,8 +24,7 @@ from posbench.plugin.components import (
 from posbench.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from posbench.bench.engine import JobResult, failed_result
-    from posbench.bench.plan import groups
+    from posbench.bench.engine import JobResult
     from posbench.builtin.metrics.modes import fit_modes
     from posbench.builtin.metrics.ppp import patterns as ppp_patterns
     from posbench.builtin.readouts.penalty import fit_ridge_cv
@@ -34,12 +33,11 @@ if TYPE_CHECKING:
     from posbench.data.dead_leaves import dead_leaves
     from posbench.data.in_memory import images
     from posbench.network.user_module import backbone
+    from posbench.plugin.execution import Observer, Pool, RunOptions, TaskIds, groups
     from posbench.plugin.observation import Observation, Reading
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
     from posbench.runner.api import run
-    from posbench.runner.local import start_local
-    from posbench.runner.ray import start_ray
     from posbench.runner.results import Results
     from posbench.runner.worker import Worker
 
@@ -57,20 +55,23 @@ __all__ = [
     "Metric",
     "MissingError",
     "Observation",
+    "Observer",
     "Operation",
     "Padding",
+    "Pool",
     "Reading",
     "Readout",
     "Results",
+    "RunOptions",
     "Sides",
     "Target",
+    "TaskIds",
     "Training",
     "UsageError",
     "Worker",
     "__version__",
     "backbone",
     "dead_leaves",
-    "failed_result",
     "fit_modes",
     "fit_ridge",
     "fit_ridge_cv",
@@ -80,17 +81,19 @@ __all__ = [
     "images",
     "ppp_patterns",
     "run",
-    "start_local",
-    "start_ray",
 ]
 
 
 _LAZY = {
     "JobResult": "posbench.bench.engine",
     "Observation": "posbench.plugin.observation",
+    "Observer": "posbench.plugin.execution",
     "Operation": "posbench.plugin.operation",
+    "Pool": "posbench.plugin.execution",
     "Reading": "posbench.plugin.observation",
     "Results": "posbench.runner.results",
+    "RunOptions": "posbench.plugin.execution",
+    "TaskIds": "posbench.plugin.execution",
     "Training": "posbench.plugin.training",
     "Worker": "posbench.runner.worker",
     "backbone": "posbench.network.user_module",
@@ -99,13 +102,10 @@ _LAZY = {
     "fit_ridge": "posbench.builtin.readouts.ridge",
     "fit_ridge_cv": "posbench.builtin.readouts.penalty",
     "fit_sgd": "posbench.builtin.readouts.sgd",
-    "groups": "posbench.bench.plan",
+    "groups": "posbench.plugin.execution",
     "images": "posbench.data.in_memory",
     "ppp_patterns": "posbench.builtin.metrics.ppp:patterns",
     "run": "posbench.runner.api",
-    "start_local": "posbench.runner.local",
-    "start_ray": "posbench.runner.ray",
-    "failed_result": "posbench.bench.engine",
 }
 
 

@@ -25,9 +25,13 @@ class ComponentError(PosbenchError):
     """A component raised, or broke what its record promises; the message names it and the distribution it is from.
 
     In a job, this is recorded as what became of it; where a plan is made, it is the user's to leave the component out.
+
+    Attributes:
+        attributed: the message names the component at fault; calls of other components further out add nothing to it.
     """
 
     exit_code = 2
+    attributed = False
 
 
 class MissingError(PosbenchError):

@@ -17,8 +17,8 @@ from posbench.plugin.components import Backbone, Component, Images, Metric, Padd
 from posbench.plugin.registry import KINDS, load_registry, plural
 from posbench.report import rows as leaderboard
 from posbench.runner import session as running
+from posbench.runner.observers import RunListener
 from posbench.runner.results import Results
-from posbench.runner.session import RunListener, SilentListener
 
 C = TypeVar("C", bound=Component)
 #: Names separated by commas, or one record, or names and records mixed.
@@ -92,7 +92,7 @@ def run(
     registry = load_registry()
     for name, record in _KEYWORDS.items():
         if name in options:
-            options[name] = _named(options[name], record, name, registry.give)
+            options[name] = _named(options[name], record, name, registry.add)
     for name in ("seeds", "controls", "weights"):
         if isinstance(options[name], Iterable) and not isinstance(options[name], str):
             options[name] = list(options[name])
@@ -102,21 +102,21 @@ def run(
     if run_config.csv == "-":
         raise UsageError("csv='-' is for the command line: name a file, or take the rows from the results")
     check_destinations(run_config.store, {"--csv": run_config.csv})
-    audience: RunListener = _shown() if progress else SilentListener()
+    audience: RunListener = _shown() if progress else RunListener()
     left_out = tuple(
         f"plugin {plugin.label} is left out ({plugin.error})" for plugin in registry.plugins if plugin.error
     )
     for warning in left_out:
-        audience.warned(warning)
+        audience.warning(warning)
     try:
-        results = running.run(run_config, registry, audience, keeps=keeps)
+        results = running.run(run_config, registry, audience)
     except Interrupted as stopped:
         if run_config.store != keeps.store:
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
     if run_config.csv is not None and not run_config.dry_run:
         write_whole(Path(run_config.csv), leaderboard.to_csv(results.rows))
-    return replace(results, warnings=(*left_out, *results.warnings))
+    return replace(results, warnings=(*left_out, *results.warnings), _keep_alive=keeps)
 
 
 class _Folder:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from posbench.builtin.readouts.aligned_conv import resize_maps, resized, resizer
-from posbench.core.offload import fits
+from posbench.core.offload import fits_in_memory
 from posbench.plugin.features import Features, allocate_taps
 
 #: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
@@ -142,7 +142,7 @@ def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
 
 def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) -> Features | None:
     """Departures in bfloat16, to be kept from visit to visit, unless they are too many."""
-    if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
+    if not fits_in_memory(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
     taps = features.taps
     kept = allocate_taps([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
