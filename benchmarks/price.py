@@ -32,7 +32,7 @@ import torch
 
 from posbench.bench.config import RunConfig
 from posbench.bench.engine import Engine, JobResult
-from posbench.bench.plan import Job, Plan, make_plan
+from posbench.bench.plan import Plan, make_plan
 from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.malloc import keep_freed_memory
@@ -41,6 +41,7 @@ from posbench.network import forward as passes
 from posbench.network.build import build, normalise
 from posbench.plugin.components import Backbone, Images, Metric, Target
 from posbench.plugin.registry import load_registry
+from posbench.runner.observers import JobObserver
 from posbench.store.store import Store
 
 REGISTRY = load_registry()
@@ -48,16 +49,6 @@ SIZE = 224
 #: Images to a plain pass, as is usual.
 BATCH = {"cpu": 32, "cuda": 128}
 METRICS = ("spc", "mae", "r2")
-
-
-class SilentListener:
-    """An observer that is told and says nothing."""
-
-    def started(self, job: Job) -> None: ...
-
-    def saw(self, job: Job, images: int) -> None: ...
-
-    def finished(self, job: Job, result: JobResult) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
             start = time.perf_counter()
             self._engine.expect([task.job])
-            result = self._engine.compute(task, plan.metrics, SilentListener())
+            result = self._engine.compute(task, plan.metrics, JobObserver())
             store.save(task.job, task.cells, result.outcomes, result.provenance, result.readings)
             seconds = time.perf_counter() - start
         if result.failures:

@@ -15,7 +15,7 @@ import heapq
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,17 +24,17 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from posbench.bench.engine import JobResult, Observer
+from posbench.bench.engine import JobResult
 from posbench.bench.examples import EXAMPLES
 from posbench.bench.examples import SIDE as THUMBNAIL
-from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, groups, make_plan
+from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, make_plan
 from posbench.bench.records import Example, Outcome, Score
 from posbench.core.errors import PosbenchError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.execution import Claim, Observer, TaskIds, groups
 from posbench.plugin.registry import load_registry
-from posbench.runner.jobs import Claim, run
-from posbench.runner.session import SilentListener
+from posbench.runner.jobs import JobRunner
 from posbench.store.store import Store
 
 #: Of how many photographs each cell keeps a score, as `photos` and `leaves` have.
@@ -92,19 +92,21 @@ class Simulated:
     """An executor that computes nothing.
 
     Attributes:
+        tasks: by the id of their job.
         seconds: that each job would have taken.
         claimed: how often it was asked to compute each job.
     """
 
     metrics: Sequence[Metric]
+    tasks: Mapping[str, Task]
     seconds: list[float] = field(default_factory=list)
     claimed: Counter[str] = field(default_factory=Counter)
 
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
+    def results(self, tasks: Sequence[TaskIds], observer: Observer, claim: Claim) -> Generator[tuple[str, JobResult]]:
         for group in groups(tasks):
-            for task in claim(group):
-                self.claimed[task.job.id] += 1
-                yield task, self._result(task)
+            for ids in claim(group):
+                self.claimed[ids.job_id] += 1
+                yield ids.job_id, self._result(self.tasks[ids.job_id])
 
     def _result(self, task: Task) -> JobResult:
         rng = np.random.default_rng(int(task.job.id[:15], 16))
@@ -164,11 +166,11 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
     made = plan(backbones, paddings, sources)
     tasks = list(made.tasks())
     planning = time.perf_counter() - start
-    executor, path = Simulated(made.metrics), folder / "store.db"
+    executor, path = Simulated(made.metrics, {task.job.id: task for task in tasks}), folder / "store.db"
     start = time.perf_counter()
     with (
         Store(path) as store,
-        closing(run(tasks, store, executor, fail_fast=False, observer=SilentListener())) as results,
+        closing(JobRunner(store, executor).run(tasks)) as results,
     ):
         for _ in islice(results, len(tasks) // 2):
             pass
@@ -180,7 +182,7 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
     start = time.perf_counter()
     with (
         Store(path) as store,
-        closing(run(left, store, executor, fail_fast=False, observer=SilentListener())) as results,
+        closing(JobRunner(store, executor).run(left)) as results,
     ):
         for _ in results:
             pass

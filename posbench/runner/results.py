@@ -50,7 +50,7 @@ class Spent:
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """Boards of scores, the best first, as `posbench leaderboard` shows them; prints as text, and as HTML in a notebook."""
+    """Boards of scores as `posbench leaderboard` shows them; prints as text, and as HTML in a notebook."""
 
     boards: tuple[Board, ...]
 
@@ -222,7 +222,7 @@ class Results:
         """Return one line: the numbers of jobs computed and found in the store, and the time."""
         spent = self.spent or Spent({}, {}, 0.0)
         computed = sum(spent.states.values())
-        # Jobs that another process computed meanwhile count as found; those after a first failure with fail_fast do not.
+        # Jobs that another process computed meanwhile count as found; those that fail_fast left out do not.
         resumed = sum(1 for _ in self.plan.jobs()) - (len(self.tasks) if spent.stopped else computed)
         not_ok = "".join(
             f", {spent.states[state]} {state}" for state in ("skipped", "failed") if spent.states.get(state)

@@ -18,10 +18,10 @@ from posbench.core.errors import ComponentError, Inapplicable
 from posbench.plugin.components import Metric, Padding
 from posbench.plugin.observation import Observation, Reading
 from posbench.plugin.sandbox import isolated_state, naming_errors
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
-from tests.bench.test_engine import Log, plan
+from tests.bench.test_engine import plan
 from tests.cli.test_commands import SMALL
 from tests.cli.test_commands import assert_message as said
 from tests.conftest import Ran
@@ -427,7 +427,7 @@ def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_pat
     for names in (["reads"], ["scribbles", "reads"]):
         with Store(tmp_path / f"{len(names)}.db") as store:
             wanted = plan(metrics=[made[name] for name in names])
-            assert list(run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log()))
+            assert list(JobRunner(store, InProcessPool(wanted, "cpu")).run(wanted.tasks()))
             found.append({one.reading.metric: one.reading for one in store.readings()})
     assert found[0]["reads"].value == found[1]["reads"].value
     assert found[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
