@@ -82,9 +82,7 @@ def test_the_word_of_a_death_is_kept_until_its_job_is_computed(tmp_path: Path) -
 
     claims.write_text("".join(f"+{job.id}\n" for job in jobs))
     assert compute(first) == [jobs[0].id]
-    assert claims.read_text().endswith(
-        f"-{jobs[0].id}\n"
-    )  # the mark of the other job, which is not in this plan, is kept
+    assert claims.read_text().endswith(f"-{jobs[0].id}\n")  # the other job, not in this plan, is kept
     claims.write_text("".join(f"+{job.id}\n" for job in jobs))  # a process died after it stored the first job
     assert compute(second) == [jobs[1].id]
     assert not claims.exists()

@@ -93,7 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(site: Path) -> Iterator[Path]:
-    """Start a cluster with two processors and a pretended GPU; return the path of the file that plugins see in `FLAG`."""
+    """Start a cluster with two processors and a pretended GPU; return the path in `FLAG`, which plugins read."""
     flag = site / "flag"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
