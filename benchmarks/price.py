@@ -41,7 +41,7 @@ from posbench.network import forward
 from posbench.network.build import build, normalise
 from posbench.plugin.components import Backbone, Images, Metric, Target
 from posbench.plugin.registry import load_registry
-from posbench.runner.session import SilentListener
+from posbench.runner.observers import JobObserver
 from posbench.store.store import Store
 
 REGISTRY = load_registry()
@@ -126,7 +126,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
             start = time.perf_counter()
             self._engine.expect([task.job])
-            result = self._engine.compute(task, plan.metrics, SilentListener())
+            result = self._engine.compute(task, plan.metrics, JobObserver())
             store.save(task.job, task.cells, result.outcomes, result.provenance, result.measurements)
             seconds = time.perf_counter() - start
         if result.failures:

@@ -15,7 +15,7 @@ import heapq
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,17 +24,17 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from posbench.bench.engine import JobResult, Observer
+from posbench.bench.engine import JobResult
 from posbench.bench.examples import EXAMPLES
 from posbench.bench.examples import SIDE as THUMBNAIL
-from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, groups, make_plan
+from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, make_plan
 from posbench.bench.records import Example, Outcome, Score
 from posbench.core.errors import PosbenchError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.execution import Claim, Observer, TaskIds, groups
 from posbench.plugin.registry import load_registry
-from posbench.runner.jobs import Claim, run
-from posbench.runner.session import SilentListener
+from posbench.runner.jobs import JobRunner
 from posbench.store.store import Store
 
 #: Test photographs of a cell, by source: those of `photos` and of `leaves`.
@@ -92,20 +92,21 @@ class SimulatedPool:
     """A pool that computes nothing.
 
     Attributes:
-        metrics: those that each cell gets a score of.
+        tasks: by the id of their job.
         seconds: the simulated duration of each job.
         claimed: how often each job was computed, by its id.
     """
 
     metrics: Sequence[Metric]
+    tasks: Mapping[str, Task]
     seconds: list[float] = field(default_factory=list)
     claimed: Counter[str] = field(default_factory=Counter)
 
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
+    def results(self, tasks: Sequence[TaskIds], observer: Observer, claim: Claim) -> Generator[tuple[str, JobResult]]:
         for group in groups(tasks):
-            for task in claim(group):
-                self.claimed[task.job.id] += 1
-                yield task, self._result(task)
+            for ids in claim(group):
+                self.claimed[ids.job_id] += 1
+                yield ids.job_id, self._result(self.tasks[ids.job_id])
 
     def _result(self, task: Task) -> JobResult:
         rng = np.random.default_rng(int(task.job.id[:15], 16))
@@ -165,11 +166,11 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
     simulated = plan(backbones, paddings, sources)
     tasks = list(simulated.tasks())
     planning = time.perf_counter() - start
-    executor, path = SimulatedPool(simulated.metrics), folder / "store.db"
+    executor, path = SimulatedPool(simulated.metrics, {task.job.id: task for task in tasks}), folder / "store.db"
     start = time.perf_counter()
     with (
         Store(path) as store,
-        closing(run(tasks, store, executor, fail_fast=False, observer=SilentListener())) as results,
+        closing(JobRunner(store, executor).run(tasks)) as results,
     ):
         for _ in islice(results, len(tasks) // 2):
             pass
@@ -181,7 +182,7 @@ def simulate(backbones: int, paddings: int, sources: int, folder: Path) -> Figur
     start = time.perf_counter()
     with (
         Store(path) as store,
-        closing(run(remaining, store, executor, fail_fast=False, observer=SilentListener())) as results,
+        closing(JobRunner(store, executor).run(remaining)) as results,
     ):
         for _ in results:
             pass

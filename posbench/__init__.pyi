@@ -1,7 +1,6 @@
 """Public names of posbench and the module that defines each; `__init__.py` loads them from here on first use."""
 
-from .bench.engine import JobResult as JobResult, failed_result as failed_result
-from .bench.plan import groups as groups
+from .bench.engine import JobResult as JobResult
 from .core.errors import Inapplicable as Inapplicable, MissingError as MissingError, UsageError as UsageError
 from .core.version import __version__ as __version__
 from .data.dead_leaves import dead_leaves as dead_leaves
@@ -20,13 +19,19 @@ from .plugin.components import (
     Sides as Sides,
     Target as Target,
 )
+from .plugin.execution import (
+    Claim as Claim,
+    Observer as Observer,
+    Pool as Pool,
+    RunOptions as RunOptions,
+    TaskIds as TaskIds,
+    groups as groups,
+)
 from .plugin.features import Features as Features
 from .plugin.hookspecs import hookimpl as hookimpl
 from .plugin.observation import Observation as Observation, Reading as Reading, Split as Split
 from .plugin.operation import Operation as Operation
 from .plugin.training import Training as Training
 from .runner.api import run as run
-from .runner.local import start_local as start_local
-from .runner.ray import start_ray as start_ray
 from .runner.results import Results as Results
 from .runner.worker import Worker as Worker

@@ -14,7 +14,7 @@ from torch import nn
 
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError
-from posbench.core.malloc import give_back
+from posbench.core.malloc import release_freed_memory
 from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
@@ -107,7 +107,7 @@ class JobCache:
         key = (job.backbone.name, job.weights.label, job.weights.digest)
         if self._network is None or self._network[0] != key:
             self._network = None  # let go of the last one before the next takes its memory
-            give_back()
+            release_freed_memory()
             with self._stopwatch.timed("network"):
                 network = build(job.backbone, job.weights).to(self._device)
                 with sandboxed(job.backbone):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,29 +27,14 @@ from posbench.data.photographs import readable_photographs
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Fitted, Metric, Padding
+from posbench.plugin.execution import Observer
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation, Split
-from posbench.plugin.sandbox import sandboxed
+from posbench.plugin.sandbox import sandboxed, trusted_callback
 from posbench.plugin.training import Training
-
-# NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
-# sixth of extraction went into the system's handing out of fresh memory.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 #: Under which a job's images are seen within more of their photographs.
 SURROUND = Padding(name="surround", summary="", version="1", border="surround")
-
-
-class Observer(Protocol):
-    """Who is told how a run goes on."""
-
-    def started(self, job: Job) -> None: ...
-
-    def saw(self, job: Job, images: int) -> None:
-        """Some more of its images have passed through the network."""
-        ...
-
-    def finished(self, job: Job, result: JobResult) -> None: ...
 
 
 @dataclass
@@ -145,9 +129,6 @@ class Engine:
         self._stopwatch = Stopwatch()
         self._shared = JobCache(device, self._stopwatch)
         self._spoilt = False
-        if device == "cuda":
-            # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
-            torch.backends.cudnn.allow_tf32 = False
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """Say which jobs may come next, in their order, each once; nothing is kept that none of them shares."""
@@ -209,7 +190,7 @@ class Engine:
     def _seen(self, run: ForwardPass, job: Job, windows: tuple[Crops, Crops], observer: Observer) -> JobFeatures:
         train, test = windows
         with self._stopwatch.timed("extraction"):
-            progress = partial(observer.saw, job)
+            progress = partial(observer.progress, job.id)
             of_train, of_test = (self._shared.features(run, job, role, progress) for role in (TRAIN, TEST))
         crossed = folds(train, test) if job.train.crossed else None
         return JobFeatures(of_train, of_test, windows, crossed, self._shared.readouts(job))
@@ -238,12 +219,13 @@ class Engine:
         def surrounded() -> Features:
             job_around = replace(job, padding=SURROUND)
             around = replace(run, padding=SURROUND)
-            test = self._shared.windows(job_around, TEST)
-            around.prepare(test)
-            return extract(around, test, grid=job.test_grid)
+            with trusted_callback():
+                test = self._shared.windows(job_around, TEST)
+                around.prepare(test)
+                return extract(around, test, grid=job.test_grid)
 
         observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
-        with sandboxed(metric, job.training), features_unmodified(metric, seen.train, seen.test):
+        with features_unmodified(metric, seen.train, seen.test), sandboxed(metric, job.training):
             return [
                 outcomes.read(metric, reading, note, mutual=seen.mutual)
                 for reading in (metric.of_job(observation) if metric.of_job else ())
@@ -316,14 +298,14 @@ class Engine:
         test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, side)
         key = (cell.readout, *taps, cell.seed, treatment, *patterns)
         if key not in seen.readouts:
-            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.train, seen.test):
+            with features_unmodified(cell.readout, seen.train, seen.test), sandboxed(cell.readout, job.training):
                 seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
         predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
         for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
             if not numbers:
                 continue  # there are too few test images for every readout to draw for one
             expected = (len(numbers), *predictions.shape[1:])
-            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.test):
+            with features_unmodified(cell.readout, seen.test), sandboxed(cell.readout, job.training):
                 drawn = fitted.predict(test.of_images(numbers))
                 fits = torch.is_tensor(drawn) and drawn.shape == expected and drawn.device == predictions.device
                 fits = fits and drawn.is_floating_point()

@@ -11,11 +11,12 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
-from typing import Any, TypeAlias
+from typing import Any
 
 from posbench.core.errors import UsageError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.execution import TaskIds
 from posbench.plugin.sandbox import naming_errors
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
@@ -244,18 +245,9 @@ class Task:
 
     @property
     def ids(self) -> TaskIds:
-        """What tells it to a process that has the same plan."""
-        return self.job.id, tuple(cell.id for cell in self.cells), tuple((m.name, m.version) for m in self.measures)
-
-
-#: The ids of a job and of cells, and the names and versions of metrics of the job itself.
-TaskIds: TypeAlias = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
-
-
-def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Tasks that share features, one after the other in their order."""
-    for _, group in groupby(tasks, key=lambda task: task.job.training):
-        yield list(group)
+        """The ids by which a process that has the same plan finds the task."""
+        metrics = tuple((metric.name, metric.version) for metric in self.measures)
+        return TaskIds(self.job.id, tuple(cell.id for cell in self.cells), metrics, self.job.training)
 
 
 #: What is measured of a job: its id, the metric's name and version.

@@ -73,7 +73,7 @@ def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> 
         raise UsageError(
             f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
         )
-    registry.limit = config.time_limit
+    registry.time_limit = config.time_limit
     search = _Search(config, registry)
     networks = search.networks(asked, request, download=download)
     device = _device(config)

@@ -24,10 +24,14 @@ class UsageError(PosbenchError):
 class ComponentError(PosbenchError):
     """An error in a component, or a broken promise of its record; the message names it and its distribution.
 
-    During a job, posbench stores it as the job's failure. During planning, it ends the command.
+    In a job, this is recorded as what became of it; where a plan is made, it is the user's to leave the component out.
+
+    Attributes:
+        attributed: the message names the component at fault; calls of other components further out add nothing to it.
     """
 
     exit_code = 2
+    attributed = False
 
 
 class MissingError(PosbenchError):

@@ -21,7 +21,7 @@ from posbench.core.errors import ComponentError, Inapplicable
 from posbench.network.tracing import LayerTracker, parse_operation
 from posbench.plugin.components import Padding, Sides
 from posbench.plugin.operation import NO_SIDES, Operation
-from posbench.plugin.sandbox import naming_errors, write_count
+from posbench.plugin.sandbox import naming_errors, trusted_callback, write_count
 
 #: Functions whose padding cannot be replaced.
 _UNSUPPORTED = {
@@ -98,7 +98,8 @@ class _PaddingOverride(LayerTracker):
         operation = parse_operation(func, args, kwargs or {})
         if operation is None or not operation.constant:
             return func(*args, **(kwargs or {}))
-        return self._override(operation)
+        with trusted_callback():
+            return self._override(operation)
 
     def _override(self, operation: Operation) -> torch.Tensor:
         last = self._last_pad

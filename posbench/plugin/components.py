@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from posbench.bench.config import RunConfig
-    from posbench.bench.plan import Plan
+    from posbench.plugin.execution import Pool, RunOptions
     from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
-    from posbench.runner.jobs import Pool
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
@@ -305,14 +303,10 @@ class Executor(Component):
     """Where jobs are computed: in this process, in others, on other machines. No result depends on it.
 
     Attributes:
-        start: takes the selection (the options of the run: `jobs`, `time_limit`, `cpus_per_job`, …), the plan made from
-            it, and the device (`cpu` or `cuda`), and returns an object whose `results(tasks, observer, claim)` yields
-            each task with its `JobResult`, as soon as that is known. It raises `posbench.UsageError` or
-            `posbench.MissingError` for what cannot be had, before anything is computed.
-
-    A result has crossed from wherever it was computed; `posbench.Worker` computes there what it is told by `Task.ids`.
+        start: takes a `posbench.RunOptions` and returns a `posbench.Pool`, which computes tasks given by their ids. It
+            raises `posbench.UsageError` or `posbench.MissingError` for what cannot be had, before anything is computed.
     """
 
     kind: ClassVar[str] = "executor"
 
-    start: Callable[[RunConfig, Plan, str], Pool]
+    start: Callable[[RunOptions], Pool]

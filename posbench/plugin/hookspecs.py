@@ -207,21 +207,17 @@ def posbench_executors() -> Iterable[Executor]:
         from posbench import Executor, Worker, groups, hookimpl
 
         class OneByOne:
-            def __init__(self, selection):
-                self.selection = selection
+            def __init__(self, options):
+                self.options = options
 
             def results(self, tasks, observer, claim):
-                worker = Worker(self.selection)  # in a process of its own, or on another machine
+                worker = Worker(self.options.config)  # in a process of its own, or on another machine
                 for group in groups(tasks):
-                    mine = claim(group)  # others may have some of it in hand
-                    yield from zip(mine, worker.results([task.ids for task in mine], observer))
-
-        def start(selection, plan, device):
-            return OneByOne(selection)
+                    yield from worker.results(claim(group), observer)
 
         @hookimpl
         def posbench_executors():
-            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=start)]
+            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=OneByOne)]
         ```
     """
     raise NotImplementedError

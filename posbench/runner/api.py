@@ -19,8 +19,8 @@ from posbench.plugin.components import Backbone, Component, Images
 from posbench.plugin.registry import KINDS, load_registry, plural
 from posbench.report.rows import to_csv
 from posbench.runner import session
+from posbench.runner.observers import RunListener
 from posbench.runner.results import Results
-from posbench.runner.session import RunListener, SilentListener
 
 #: The options that `run` takes as keywords.
 _OPTIONS = {name: (kind, option) for name, kind, option in options() if not option.output_only}
@@ -56,7 +56,7 @@ def run(config: str | Path | None = None, *, progress: bool = False, **chosen: A
     registry = load_registry()
     for name, value in chosen.items():
         if name in _RECORDS:
-            chosen[name] = _names(value, _RECORDS[name], name, registry.give)
+            chosen[name] = _names(value, _RECORDS[name], name, registry.add)
         elif isinstance(value, Iterable) and not isinstance(value, str):
             chosen[name] = list(value)
     folder = _Folder()
@@ -65,21 +65,21 @@ def run(config: str | Path | None = None, *, progress: bool = False, **chosen: A
     if run_config.csv == "-":
         raise UsageError("csv='-' is for the command line: name a file, or take the rows from the results")
     check_destinations(run_config.store, {"--csv": run_config.csv})
-    listener: RunListener = _display() if progress else SilentListener()
+    listener: RunListener = _display() if progress else RunListener()
     left_out = tuple(
         f"plugin {plugin.label} is left out ({plugin.error})" for plugin in registry.plugins if plugin.error
     )
     for warning in left_out:
-        listener.warned(warning)
+        listener.warning(warning)
     try:
-        results = session.run(run_config, registry, listener, keeps=folder)
+        results = session.run(run_config, registry, listener)
     except Interrupted as stopped:
         if run_config.store != folder.store:
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
     if run_config.csv is not None and not run_config.dry_run:
         write_atomically(Path(run_config.csv), to_csv(results.rows))
-    return replace(results, warnings=(*left_out, *results.warnings))
+    return replace(results, warnings=(*left_out, *results.warnings), _keep_alive=folder)
 
 
 def _signature() -> inspect.Signature:

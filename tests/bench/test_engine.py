@@ -16,7 +16,7 @@ from torch import nn
 from posbench.bench import controls, outcomes
 from posbench.bench.cache import JobCache, Stopwatch
 from posbench.bench.engine import JobResult
-from posbench.bench.plan import Job, Plan, PlanInputs, Source, make_plan
+from posbench.bench.plan import Plan, PlanInputs, Source, make_plan
 from posbench.bench.records import CellRecord
 from posbench.bench.targets import pattern
 from posbench.builtin import targets
@@ -33,8 +33,9 @@ from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training
 from posbench.report.rows import row
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.observers import JobObserver
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
 
 #: The images of every forward pass of the network below since the test began.
@@ -99,18 +100,18 @@ def plan(**changes: Any) -> Plan:
 
 
 @dataclass
-class Log:
+class Log(JobObserver):
     """Who is told how a run goes on, and remembers."""
 
     events: list[tuple[str, object]] = field(default_factory=list)
 
-    def started(self, job: Job) -> None:
-        self.events.append(("started", job.id))
+    def started(self, job_id: str) -> None:
+        self.events.append(("started", job_id))
 
-    def saw(self, job: Job, images: int) -> None:
+    def progress(self, job_id: str, images: int) -> None:
         self.events.append(("saw", images))
 
-    def finished(self, job: Job, result: JobResult) -> None:
+    def finished(self, job_id: str, result: JobResult) -> None:
         self.events.append(("finished", result.status))
 
     @property
@@ -133,7 +134,7 @@ def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None =
     """Compute what the store lacks; the records of the whole plan."""
     tasks = wanted.tasks(store.finished(wanted.metrics), store.measured())
     observer = log or Log()
-    list(run(tasks, store, Here(wanted, "cpu"), fail_fast=fail_fast, observer=observer))
+    list(JobRunner(store, InProcessPool(wanted, "cpu"), observer, fail_fast=fail_fast).run(tasks))
     return store.records(cell.id for cell in wanted.cells)
 
 

@@ -18,11 +18,11 @@ from posbench.core.errors import ComponentError, Inapplicable
 from posbench.plugin.components import Metric, Padding
 from posbench.plugin.observation import Observation, Reading
 from posbench.plugin.sandbox import isolated_state, naming_errors
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
-from tests.bench.test_engine import Log, plan
-from tests.command_line import SMALL, assert_message
+from tests.bench.test_engine import plan
+from tests.command_line import SMALL
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -421,7 +421,7 @@ def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_pat
     for names in (["reads"], ["scribbles", "reads"]):
         with Store(tmp_path / f"{len(names)}.db") as store:
             small_plan = plan(metrics=[metrics[name] for name in names])
-            assert list(run(small_plan.tasks(), store, Here(small_plan, "cpu"), fail_fast=False, observer=Log()))
+            assert list(JobRunner(store, InProcessPool(small_plan, "cpu")).run(small_plan.tasks()))
             measurements.append({record.measurement.metric: record.measurement for record in store.measurements()})
     assert measurements[0]["reads"].value == measurements[1]["reads"].value
     assert measurements[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"

@@ -13,7 +13,7 @@ import torch
 
 from posbench import Features
 from posbench.builtin.readouts.aligned_conv import resize_maps, resize_matrix, resize_to_grid
-from posbench.core.offload import fits
+from posbench.core.offload import fits_in_memory
 from posbench.plugin.features import allocate_taps
 
 #: The number of values in a chunk, and the least number of grid cells: large enough to occupy all cores, small enough
@@ -140,7 +140,7 @@ def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, 
 
 def _cache_residuals(features: Features, offsets: Sequence[torch.Tensor], centred: Features) -> Features | None:
     """Return all residuals in bfloat16; None if they do not fit into memory."""
-    if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
+    if not fits_in_memory(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
     taps = features.taps
     cached = allocate_taps([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
