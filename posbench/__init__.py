@@ -21,6 +21,7 @@ from posbench.plugin.components import (
     Sides,
     Target,
 )
+from posbench.plugin.control import Check, CheckedCell, Control, ControlContext
 from posbench.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from posbench.data.dead_leaves import dead_leaves
     from posbench.data.in_memory import images
     from posbench.network.user_module import backbone
+    from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
@@ -47,9 +49,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
+    "Check",
+    "CheckedCell",
     "Checkpoint",
     "Component",
+    "Control",
+    "ControlContext",
     "Executor",
+    "Features",
     "Fitted",
     "Images",
     "Inapplicable",
@@ -86,6 +93,7 @@ __all__ = [
 
 
 _LAZY = {
+    "Features": "posbench.plugin.features",
     "JobResult": "posbench.bench.engine",
     "Observation": "posbench.plugin.observation",
     "Operation": "posbench.plugin.operation",

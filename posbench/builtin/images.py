@@ -87,6 +87,7 @@ def posbench_images() -> Iterable[Images]:
             version="1",
             source="scikit-image, scikit-learn",
             photographs=photographs,
+            reference="photographs",
         ),
         Images(
             name="leaves",
@@ -95,6 +96,7 @@ def posbench_images() -> Iterable[Images]:
             source="Lee, Mumford & Huang, IJCV 2001",
             draw=leaves,
             torus=True,
+            reference="null",
         ),
         *(
             Images(name=name, summary=summary, version="1", source=ISLAM, draw=draw, torus=True)

@@ -21,8 +21,8 @@ def list_(
     from posbench.report import terminal as render
 
     kinds = {plural(singular): singular for singular in KINDS}
-    if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
-        raise unknown("kind", kind, [*kinds, EXPERIMENTS, CONTROLS])
+    if kind is not None and kind not in (*kinds, EXPERIMENTS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS])
     found = registry()
     for title, singular in kinds.items():
         if kind not in (None, title):
@@ -38,19 +38,12 @@ def list_(
         lines = [[name, experiments.summary(name)] for name in experiments.names()]
         out.print(render.plain([EXPERIMENTS, "summary"], lines))
         out.print()
-    if kind in (None, CONTROLS):
-        from posbench.bench import controls
-
-        lines = [[control.name, control.summary] for control in controls.CONTROLS.values()]
-        out.print(render.plain([CONTROLS, "summary"], lines))
-        out.print()
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
 
 
 TIMM_SUMMARY = "a timm model"
 EXPERIMENTS = "experiments"
-CONTROLS = "controls"
 
 
 @app.command()

@@ -66,6 +66,22 @@ def resolve_device(asked: str) -> str:
     return "cuda" if usable and asked != "cpu" else "cpu"
 
 
+def configure_torch(device: str) -> None:
+    """Set torch's process-wide options for computing jobs; call it before the process makes its first tensor.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
+    # NumPy asks Linux for large pages by itself, torch only with this variable. Without large pages, a sixth of the
+    # time of feature extraction goes into clearing fresh memory.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if device == "cuda":
+        import torch
+
+        # fp32 has to be fp32: by default torch rounds the factors of convolutions to ten bits.
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def resolve_precision(asked: str, device: str) -> str:
     """`fp32` or `bf16`; `auto` is bf16 where the device has it in hardware.
 

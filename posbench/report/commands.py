@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from posbench.bench.config import RunConfig
-from posbench.bench.controls import CONTROLS, EVERY, SEEDS, asked_as
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, MeasurementRecord
+from posbench.plugin.control import ALL_CONTROLS, Control, ControlCatalogue
+from posbench.plugin.registry import load_registry
 from posbench.report.labels import CONTROL
 
 #: The options of one command, each with its values; `crossed` is none, but what cells of one command agree in.
@@ -27,7 +29,7 @@ _SETTINGS = {
     "precision": "precision",
 }
 #: What a cell's identity has beyond that of its job.
-_OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of")
+_OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of", "control_version")
 _FILES = ("file:", "folder:")
 _PYTHON = ("module:", "pixels:")
 #: Stands for the source that was trained on, among those to test on, until it is known with what it is crossed.
@@ -104,27 +106,37 @@ def _asked(
     found: dict[frozenset[str], list[str]] = {own: []}
     by_control: dict[str, frozenset[str]] = {}
     for check in checks:
-        name = asked_as(check.outcome.identity["control"])
+        control = _installed_controls().of_check(check.outcome.identity["control"])
         scored = frozenset(score.metric for score in check.outcome.scores) or own
         # Of controls, only the null is a network of which there is something to measure as a whole.
-        if name == "null":
+        if control and control.measured:
             scored |= of_jobs.get(_job_id(check), set())
         elif scored >= own - whole:
             scored = own
-        if name:
-            by_control[name] = by_control.get(name, own) & scored
-    for name in CONTROLS:
-        if name in by_control:
-            found.setdefault(by_control[name], []).append(name)
+        if control:
+            by_control[control.name] = by_control.get(control.name, own) & scored
+    for control in _installed_controls():
+        if control.name in by_control:
+            found.setdefault(by_control[control.name], []).append(control.name)
     return found
+
+
+@cache
+def _installed_controls() -> ControlCatalogue:
+    return ControlCatalogue(load_registry().every(Control))
 
 
 def _drawn(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
     """The seeds that a trained network was held against, where it took naming them."""
-    identities = (check.outcome.identity for check in checks)
-    labels = [one["weights"]["label"] for one in identities if one["control"] == "random-weights"]
+    default_seeds: set[str] = set()
+    labels: list[str] = []
+    for check in checks:
+        control = _installed_controls().of_check(check.outcome.identity["control"])
+        if control and control.default_seeds:
+            default_seeds.update(map(str, control.default_seeds))
+            labels.append(check.outcome.identity["weights"]["label"])
     seeds = tuple(dict.fromkeys(label.removeprefix("random:") for label in labels))
-    named = record.outcome.identity["seed"] is None and {*seeds} - {*map(str, SEEDS)}
+    named = record.outcome.identity["seed"] is None and {*seeds} - default_seeds
     return {"seeds": seeds} if named else {}
 
 
@@ -226,8 +238,8 @@ def _line(options: Options) -> str:
     words = ["posbench", "run"]
     for one in fields(RunConfig):
         values = options.get(one.name, ())
-        if one.name == "controls" and len(values) == len(CONTROLS):
-            values = (EVERY,)
+        if one.name == "controls" and len(values) == len(_installed_controls()):
+            values = (ALL_CONTROLS,)
         default = one.default if isinstance(one.default, tuple) else (one.default,)
         if values and values != tuple(map(str, default)):
             words += ["--" + one.name.replace("_", "-"), ",".join(values)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, TypeVar
 
-from posbench.bench.plan import ALL
+from posbench.bench.taps import ALL
 from posbench.report.labels import network_label, setting
 from posbench.report.rows import Row
 

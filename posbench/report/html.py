@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from posbench.bench.plan import ALL
 from posbench.bench.records import JobRun
+from posbench.bench.taps import ALL
 from posbench.core.errors import MissingError, UsageError
 from posbench.core.version import __version__
 from posbench.plugin.components import Metric, Target

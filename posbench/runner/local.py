@@ -11,6 +11,7 @@ import torch
 
 from posbench.bench.engine import Engine, JobResult, Observer
 from posbench.bench.plan import Plan, Task
+from posbench.core.device import configure_torch
 from posbench.runner.jobs import Claim, Pool
 from posbench.runner.scheduler import Workers
 from posbench.runner.transport import LocalLink
@@ -23,6 +24,7 @@ def start_local(config: RunConfig, plan: Plan, device: str) -> Pool:
     """This process, or worker processes where several jobs are to run at once or any may have to be ended."""
     if (config.jobs or 1) > 1 or config.time_limit is not None:
         return local_workers(config, config.jobs or 1)
+    configure_torch(device)
     return Here(plan, device)
 
 

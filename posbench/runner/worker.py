@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from posbench.bench.engine import Engine, JobResult, Observer
 from posbench.bench.plan import Task, TaskIds
 from posbench.bench.resolve import resolve_config
+from posbench.core.device import configure_torch
 from posbench.core.errors import PosbenchError
 from posbench.plugin.registry import load_registry
 
@@ -36,6 +37,7 @@ class Worker:
         if threads is not None:
             torch.set_num_threads(max(1, threads))
         resolved = resolve_config(config, load_registry(), download=False)
+        configure_torch(resolved.device)
         self._plan = resolved.plan()
         self._engine = Engine(resolved.device)
         self._jobs = {cell.job.id: cell.job for cell in self._plan.cells}
