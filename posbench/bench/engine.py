@@ -277,7 +277,7 @@ class Engine:
 
 
 def _photographs(job: Job, crops: tuple[Crops, Crops]) -> dict[str, Any]:
-    """Return, for the provenance, the photographs of each role or how many images were generated; and unreadable ones."""
+    """Return the part of the provenance that names the photographs, or counts generated images, of each role."""
     roles = zip(("train", "test"), crops, (job.train, job.test), strict=True)
     photographs = {
         role: sorted(set(images.photographs)) if source.images.photographs else len(images)

@@ -15,11 +15,12 @@ import torch
 from posbench.data.crops import cut
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation
 from posbench.plugin.registry import Registry, load_registry
 from posbench.plugin.training import Training
-from posbench.testing import check_executor
+from posbench.testing import check_control, check_executor
 from tests.conftest import Ran
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("posbench_"))
@@ -92,6 +93,10 @@ def readouts(registry: Registry) -> None:
     assert set(drawn[:, 1].flatten().tolist()) == {23.5}
 
 
+def controls(registry: Registry) -> None:
+    check_control(registry.get(Control, "without-means"))
+
+
 def executors(registry: Registry) -> None:
     check_executor(registry.get(Executor, "one-by-one"))
 
@@ -104,6 +109,7 @@ WORKS: dict[str, Callable[[Registry], None]] = {
     "posbench_metrics": metrics,
     "posbench_images": images,
     "posbench_readouts": readouts,
+    "posbench_controls": controls,
     "posbench_executors": executors,
 }
 
