@@ -25,10 +25,9 @@ import numpy as np
 from torch import nn
 
 from posbench.bench.engine import JobResult
-from posbench.bench.examples import EXAMPLES
-from posbench.bench.examples import SIDE as THUMBNAIL
 from posbench.bench.plan import Cell, Plan, PlanInputs, Source, Task, make_plan
 from posbench.bench.records import Example, Outcome, Score
+from posbench.bench.scoring import EXAMPLES, THUMBNAIL_SIDE
 from posbench.core.errors import PosbenchError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
@@ -129,7 +128,7 @@ class SimulatedPool:
             mean, half = float(values.mean()), float(values.std())
             scores.append(Score(metric.name, metric.version, mean, mean - half, mean + half, names))
         mean_map = rng.random((SIDE, SIDE), np.float32).astype("<f4").tobytes()
-        thumbnails = [bytes([place]) * (3 * THUMBNAIL**2) for place in range(EXAMPLES)]
+        thumbnails = [bytes([place]) * (3 * THUMBNAIL_SIDE**2) for place in range(EXAMPLES)]
         examples = [
             Example(name, thumbnail, rng.random((SIDE, SIDE), np.float32).astype("<f2").tobytes())
             for name, thumbnail in zip(names, thumbnails, strict=False)

@@ -19,6 +19,12 @@ from .plugin.components import (
     Sides as Sides,
     Target as Target,
 )
+from .plugin.control import (
+    Check as Check,
+    CheckedCell as CheckedCell,
+    Control as Control,
+    ControlContext as ControlContext,
+)
 from .plugin.execution import (
     Claim as Claim,
     Observer as Observer,

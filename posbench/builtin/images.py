@@ -84,6 +84,7 @@ def posbench_images() -> Iterable[Images]:
             version="1",
             source="scikit-image, scikit-learn",
             photographs=photographs,
+            reference="photographs",
         ),
         Images(
             name="leaves",
@@ -92,6 +93,7 @@ def posbench_images() -> Iterable[Images]:
             source="Lee, Mumford & Huang, IJCV 2001",
             draw=dead_leaves,
             torus=True,
+            reference="null",
         ),
         *(
             Images(name=name, summary=summary, version="1", source=ISLAM, draw=draw, torus=True)

@@ -16,7 +16,6 @@ from posbench.plugin.components import Backbone
 from posbench.plugin.registry import KINDS, Registry, load_registry, plural
 
 EXPERIMENTS = "experiments"
-CONTROLS = "controls"
 HERE = Path()
 
 
@@ -25,18 +24,14 @@ def list_(
 ) -> None:
     """Show the components that can be named, all or of one kind."""
     kinds = {plural(singular): singular for singular in KINDS}
-    if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
-        raise unknown("kind", kind, [*kinds, EXPERIMENTS, CONTROLS])
+    if kind is not None and kind not in (*kinds, EXPERIMENTS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS])
     loaded = registry()
     for title, singular in kinds.items():
         if kind in (None, title):
             _list_components(loaded, title, singular, shorten=kind is None)
     if kind in (None, EXPERIMENTS):
         _print_table([EXPERIMENTS, "summary"], [[name, experiments.summary(name)] for name in experiments.names()])
-    if kind in (None, CONTROLS):
-        from posbench.bench import controls
-
-        _print_table([CONTROLS, "summary"], [[item.name, item.summary] for item in controls.CONTROLS.values()])
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
 

@@ -221,6 +221,7 @@ class Metric(Component):
         of_job: takes a `posbench.Observation`, the features of one network under one padding, and returns a list of
             `posbench.Reading`, one for all taps together or one a tap.
         higher_is_better: whether a leaderboard puts the largest score first.
+        rank_correlation: the score is Spearman's rank correlation, from which posbench derives a cell's reach.
 
     Raises:
         ValueError: unless exactly one of `score` and `of_job` is given; or if its name ends as that of a bound.
@@ -231,6 +232,7 @@ class Metric(Component):
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     of_job: Callable[[Observation], Sequence[Reading]] | None = None
     higher_is_better: bool = True
+    rank_correlation: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -238,6 +240,10 @@ class Metric(Component):
             raise ValueError(f"{self.name}: give either score or of_job")
         if self.name.endswith(BOUNDS):
             raise ValueError(f"{self.name}: {' and '.join(BOUNDS)} end the columns of a metric's interval")
+
+
+#: The roles of a source of images in controls and verdicts.
+REFERENCES = ("", "null", "photographs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +258,11 @@ class Images(Component):
             counts as a photograph of its own.
         label: what stands in the `images` column, if not the name; a folder carries the hash of its content there.
         torus: the right edge continues at the left one, and the bottom edge at the top.
+        reference: the role in controls and verdicts, if any: `null` for images in which nothing but a border indicates
+            position, `photographs` for the photographs that they are compared with.
+
+    Raises:
+        ValueError: unless exactly one of the functions is given; or if the label or reference is invalid.
     """
 
     kind: ClassVar[str] = "images"
@@ -260,6 +271,7 @@ class Images(Component):
     draw: Callable[[np.random.Generator, int], NDArray[np.uint8]] | None = None
     label: str = ""
     torus: bool = False
+    reference: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -267,6 +279,8 @@ class Images(Component):
             raise ValueError(f"{self.name}: give either photographs or draw")
         if not isinstance(self.label, str) or not self.label.isprintable():
             raise ValueError(f"{self.name}: the label must be a printable string, not {self.label!r}")
+        if self.reference not in REFERENCES:
+            raise ValueError(f"{self.name}: reference is {self.reference!r}; it must be null, photographs or empty")
 
 
 class Fitted(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import pluggy
 
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 
 PROJECT = "posbench"
 
@@ -193,6 +194,38 @@ def posbench_readouts() -> Iterable[Readout]:
         @hookimpl
         def posbench_readouts():
             return [Readout(name="constant", summary="constant", version="1", fit=fit, grid=lambda side: side)]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def posbench_controls() -> Iterable[Control]:
+    """Cells that check other cells.
+
+    Example:
+        ```python
+        from posbench import Check, Control, Features, hookimpl
+
+        def without_means(features, patterns, side, testing):
+            return Features(tuple(tap - tap.mean((1, 2), keepdim=True) for tap in features.taps), features.grid)
+
+        def checks(cell, context):
+            yield Check(name="without-means", features=without_means)
+            if cell.n_train >= 2 * cell.n_test:
+                yield Check(name="without-means-more-images", features=without_means, n_test=2 * cell.n_test)
+
+        @hookimpl
+        def posbench_controls():
+            return [
+                Control(
+                    name="without-means",
+                    summary="features less their mean over positions",
+                    version="1",
+                    checks=checks,
+                    difference="what the means add",
+                )
+            ]
         ```
     """
     raise NotImplementedError

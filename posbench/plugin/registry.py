@@ -22,6 +22,7 @@ from posbench.core.processes import is_plugin_interrupt
 from posbench.core.version import DISTRIBUTION
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.sandbox import call_in_subprocess, naming_errors, running_component
 
 #: The kinds of component, by the singular that messages use (see `plural`).
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Component]] = {
     "target": Target,
     "readout": Readout,
     "metric": Metric,
+    "control": Control,
     "executor": Executor,
 }
 

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from posbench.bench.plan import ALL
 from posbench.bench.records import CellRecord, Example, JobRun, MeasurementRecord
 from posbench.bench.row import JobRow, Row
+from posbench.bench.taps import ALL
 from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
 from posbench.report.boards import Board, Reach, boards, reaches

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posbench.bench.plan import Plan, Task
-from posbench.bench.row import JobRow, Row
+from posbench.bench.row import JOB_COLUMNS, JobRow, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
@@ -21,6 +21,7 @@ from posbench.report import markdown
 from posbench.report.boards import BY, Board, boards
 from posbench.report.control_boards import control_boards, job_boards, verdict_boards
 from posbench.report.literature import Published, compare, headings
+from posbench.report.rows import frame
 from posbench.store.store import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from posbench.bench import controls, outcomes
+from posbench.bench import controls, scoring
 from posbench.bench.cache import JobCache, Stopwatch
 from posbench.bench.engine import JobResult
 from posbench.bench.plan import Plan, PlanInputs, Source, make_plan
@@ -68,7 +68,7 @@ H, V, G = (
     for name, function in (("H", targets.horizontal), ("V", targets.vertical), ("G", targets.gaussian))
 )
 RIDGE = Readout(name="ridge", summary="", version="1", fit=ridge, grid=lambda side: side - 2)
-SPC = Metric(name="spc", summary="", version="1", score=metrics.spc)
+SPC = Metric(name="spc", summary="", version="1", score=metrics.spc, rank_correlation=True)
 MAE = Metric(name="mae", summary="", version="1", score=metrics.mae, higher_is_better=False)
 SPECKLE = Source(Images(name="speckle", summary="", version="1", draw=speckle))
 
@@ -660,9 +660,9 @@ def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, s
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
     """A network that writes its own position into its features, and one that cannot."""
     names = ["held-out-positions", "permuted", "smooth-random", "noise-features", "target-features"]
-    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    inputs = controls.ControlInputs(none=NET, null_images=SPECKLE, photographs=None, seeds=[0])
     least = plan(targets=[H], paddings=[ZERO, CIRCULAR], n_train=60, n_test=60)
-    wanted = controls.with_controls(least, controls.chosen(names), given)
+    wanted = controls.with_controls(least, controls.select_controls(names, load_registry()), inputs)
     records = go(wanted, store)
     assert sum(passes) <= 2 * (60 + 60) + 1
     found = {
@@ -682,7 +682,7 @@ def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -
 
 
 def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
-    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    inputs = controls.ControlInputs(none=NET, null_images=SPECKLE, photographs=None, seeds=[0])
     seen: list[Training] = []
 
     def spy(training: Training) -> Any:
@@ -690,7 +690,9 @@ def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
         return ridge(training)
 
     least = plan(targets=[G], readouts=[replace(RIDGE, fit=spy)], n_train=40, n_test=40)
-    records = go(controls.with_controls(least, controls.chosen(["held-out-size"]), given), store)
+    records = go(
+        controls.with_controls(least, controls.select_controls(["held-out-size"], load_registry()), inputs), store
+    )
     assert len(seen) == 1
     found = {record.outcome.identity.get("control", ""): record.outcome for record in records}
     sides = {name: len(outcome.mean_map or b"") // 4 for name, outcome in found.items()}
@@ -706,9 +708,9 @@ def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
 def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None:
     photos = photographs(15)
     job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
-    turned = replace(job, test=replace(job.test, turned=True))
+    turned = replace(job, test=replace(job.test, rotated=True))
     shared = JobCache("cpu", Stopwatch())
-    upright, other = (shared.windows(one, TEST) for one in (job, turned))
+    upright, other = (shared.crops(each, TEST) for each in (job, turned))
     assert upright.photographs == other.photographs
     assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)
 
@@ -771,7 +773,7 @@ def test_scoring_some_images_at_a_time_changes_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = go(plan(score_at="image"), store)
-    monkeypatch.setattr(outcomes, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
+    monkeypatch.setattr(scoring, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
     with Store(tmp_path / "other.db") as other:
         parts = go(plan(score_at="image"), other)
     assert [one.outcome.scores for one in whole] == [one.outcome.scores for one in parts]

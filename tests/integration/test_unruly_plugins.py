@@ -22,7 +22,7 @@ from posbench.runner.jobs import JobRunner
 from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
 from tests.bench.test_engine import plan
-from tests.command_line import SMALL
+from tests.command_line import SMALL, assert_message
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation
 from posbench.plugin.registry import Registry, load_registry
 from posbench.plugin.training import Training
-from posbench.testing import check_executor
+from posbench.testing import check_control, check_executor
 from tests.conftest import Ran
 from tests.crops import train_test_crops
 from tests.hook_examples import HOOKS, example
@@ -81,6 +82,10 @@ def readouts(registry: Registry) -> None:
     assert set(drawn[:, 1].flatten().tolist()) == {23.5}
 
 
+def controls(registry: Registry) -> None:
+    check_control(registry.get(Control, "without-means"))
+
+
 def executors(registry: Registry) -> None:
     check_executor(registry.get(Executor, "one-by-one"))
 
@@ -93,6 +98,7 @@ WORKS: dict[str, Callable[[Registry], None]] = {
     "posbench_metrics": metrics,
     "posbench_images": images,
     "posbench_readouts": readouts,
+    "posbench_controls": controls,
     "posbench_executors": executors,
 }
 

@@ -110,7 +110,7 @@ def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
 @hookimpl
 def posbench_metrics() -> Iterable[Metric]:
     return [
-        Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc),
+        Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc, rank_correlation=True),
         Metric(name="mae", summary="mean absolute error", version="1", score=mae, higher_is_better=False),
         Metric(name="r2", summary="skill against the best constant (1 − SSE/SST)", version="1", score=r2),
         Metric(
