@@ -8,14 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from posbench.bench.field_types import (
     Count,
     Digest,
     FiniteFloat,
-    MetricName,
     Moment,
     NonNegativeFloat,
     PlainText,
@@ -25,6 +23,7 @@ from posbench.bench.field_types import (
     Status,
     Taps,
     check_interval,
+    check_metric,
 )
 from posbench.core.errors import UsageError
 from posbench.core.files import regular_file
@@ -73,9 +72,8 @@ _INTEGERS = ("seed", "image_size", "n_train", "n_test", "n_test_photos")
 _FLOATS = ("degenerate", "reach", "seconds")
 #: Text that may be missing.
 _OPTIONAL = ("control", "control_of", "verdict")
-_FIXED = TypeAdapter(_Columns)
-_SCORES: TypeAdapter[dict[str, float | None]] = TypeAdapter(dict[str, FiniteFloat | None])
-_METRIC_NAME: TypeAdapter[str] = TypeAdapter(MetricName)
+#: Values and bounds of metrics, by column.
+_Scores = dict[str, FiniteFloat | None]
 
 
 def from_csv(path: Path) -> list[Row]:
@@ -94,8 +92,8 @@ def from_csv(path: Path) -> list[Row]:
             raise UsageError(f"{where}: {len(line)} fields, where the header has {len(header)}")
         values = {name: _value(name, text, where) for name, text in zip(header, line, strict=True)}
         try:
-            columns = validated(_FIXED, values)
-            scores = validated(_SCORES, {name: value for name, value in values.items() if name not in _COLUMNS})
+            columns = validated(_Columns, values)
+            scores = validated(_Scores, {name: value for name, value in values.items() if name not in _COLUMNS})
             _check_intervals(scores, metrics)
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from error
@@ -135,7 +133,7 @@ def _metrics(header: Sequence[str], path: Path) -> list[str]:
 
 def _is_metric(name: str) -> bool:
     try:
-        validated(_METRIC_NAME, name)
+        check_metric(name)
     except ValueError:
         return False
     return True
