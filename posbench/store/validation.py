@@ -6,6 +6,7 @@ one line: "FIELD: reason".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -33,6 +34,8 @@ _REASONS = {
     "less_than_equal": "{value} is no share",
     "literal_error": f"{{value}}, not one of {', '.join(STATUSES)}",
 }
+#: Validators by type, built at their first use: commands that read no results do not wait for them.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 #: Fields that hold other records; messages do not name them.
 _RECORDS = ("outcome", "scores", "measurement")
 
@@ -52,12 +55,6 @@ def validated(kind: type[_Type], value: object) -> _Type:
         return adapter.validate_python(value)
     except ValidationError as error:
         raise ValueError(_message(error.errors(include_url=False)[0])) from None
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Return a validator, built at its first use so that commands that read no results do not wait for it."""
-    return TypeAdapter(kind)
 
 
 def _message(error: ErrorDetails) -> str:
