@@ -63,7 +63,12 @@ def _check_moment(text: str) -> str:
     return text
 
 
-def _check_metric(text: str) -> str:
+def check_metric(text: str) -> str:
+    """Return the name of a metric.
+
+    Raises:
+        ValueError: if it cannot be the name of a metric and of its column.
+    """
     if not NAME.match(text) or text.endswith(BOUNDS):
         raise ValueError(f"{text[:40]!r} is no name of a metric")
     return text
@@ -77,7 +82,7 @@ PlainText = Annotated[str, Field(strict=True), AfterValidator(_check_plain)]
 #: A time, ISO 8601.
 Moment = Annotated[PlainText, AfterValidator(_check_moment)]
 #: The name of a metric: it is the name of a column, next to those of the bounds of its interval.
-MetricName = Annotated[PlainText, AfterValidator(_check_metric)]
+MetricName = Annotated[PlainText, AfterValidator(check_metric)]
 #: A SHA-256 in hexadecimal.
 Digest = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$"), _Reason("{value}, not 64 hexadecimal digits")]
 #: The taps that a readout is fitted on: `all`, or numbers.

@@ -10,10 +10,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from posbench.bench.field_types import FiniteFloat, MetricName, check_interval
+from posbench.bench.field_types import FiniteFloat, check_interval, check_metric
 from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import read_regular_file
@@ -33,9 +32,9 @@ _INTEGERS = tuple(name for name in _COLUMNS if int in (_PLAIN[name], *get_args(_
 _FLOATS = tuple(name for name in _COLUMNS if float in (_PLAIN[name], *get_args(_PLAIN[name])))
 #: Text that may be missing.
 _OPTIONAL = tuple(name for name in _COLUMNS if get_args(_PLAIN[name]) == (str, NoneType))
-_FIXED: TypeAdapter[dict[str, Any]] = TypeAdapter(TypedDict("_Columns", _COLUMNS))  # type: ignore[operator]
-_SCORES: TypeAdapter[dict[str, float | None]] = TypeAdapter(dict[str, FiniteFloat | None])
-_METRIC_NAME: TypeAdapter[str] = TypeAdapter(MetricName)
+_Columns: Any = TypedDict("_Columns", _COLUMNS)  # type: ignore[operator]
+#: Values and bounds of metrics, by column.
+_Scores = dict[str, FiniteFloat | None]
 
 
 def from_csv(path: Path) -> list[Row]:
@@ -54,8 +53,8 @@ def from_csv(path: Path) -> list[Row]:
             raise UsageError(f"{where}: {len(line)} fields, where the header has {len(header)}")
         values = {name: _value(name, text, where) for name, text in zip(header, line, strict=True)}
         try:
-            columns = validated(_FIXED, values)
-            scores = validated(_SCORES, {name: value for name, value in values.items() if name not in _COLUMNS})
+            columns = validated(_Columns, values)
+            scores = validated(_Scores, {name: value for name, value in values.items() if name not in _COLUMNS})
             _check_intervals(scores, metrics)
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from error
@@ -95,7 +94,7 @@ def _metrics(header: Sequence[str], path: Path) -> list[str]:
 
 def _is_metric(name: str) -> bool:
     try:
-        validated(_METRIC_NAME, name)
+        check_metric(name)
     except ValueError:
         return False
     return True

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from posbench.bench.field_types import Digest
@@ -17,7 +17,7 @@ from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.core.files import read_regular_file, write_atomically
-from posbench.store.validation import CELL_RECORD, JOB_RUN, MEASUREMENT_RECORD, parse_json, validated
+from posbench.store.validation import parse_json, validated
 
 FORMAT = 1
 TABLE, MEASURES, MARKDOWN, CELLS = "leaderboard.csv", "measures.csv", "leaderboard.md", "cells.json"
@@ -65,9 +65,6 @@ class _Cells(TypedDict):
     runs: list[dict[str, Any]]
     cells: list[_Cell]
     measures: list[dict[str, Any]]
-
-
-_MANIFEST, _CELLS = TypeAdapter(_Manifest), TypeAdapter(_Cells)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Path:
@@ -222,7 +219,7 @@ def _manifests(folder: Path) -> dict[Path, _Manifest]:
         if not path.is_file() or path.name != f"{_PROVENANCE}{_digest(path)}.json":
             raise UsageError(f"{str(path)!r} has been edited, it is not what its name says: restore it")
         try:
-            manifest = validated(_MANIFEST, parse_json(path.read_bytes()))
+            manifest = validated(_Manifest, parse_json(path.read_bytes()))
             if manifest["format"] != FORMAT:
                 raise ValueError(f"format {manifest['format']}")
         except ValueError as error:
@@ -291,9 +288,9 @@ def _from_json(content: Any) -> Publication:
     """
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise ValueError(f"format {content.get('format')!r:.40}")
-    entries = validated(_CELLS, content)
+    entries = validated(_Cells, content)
     published = Publication(
-        [validated(JOB_RUN, _picked(run, _RUN)) for run in entries["runs"]],
+        [validated(JobRun, _picked(run, _RUN)) for run in entries["runs"]],
         [_cell(entry) for entry in entries["cells"]],
         [_measurement(entry) for entry in entries["measures"]],
     )
@@ -311,11 +308,11 @@ def _from_json(content: Any) -> Publication:
 
 def _cell(entry: _Cell) -> CellRecord:
     outcome = _picked(entry, _OUTCOME) | {"scores": [_picked(score, _SCORE) for score in entry["scores"]]}
-    return validated(CELL_RECORD, _record(entry, "cell_id") | {"outcome": outcome})
+    return validated(CellRecord, _record(entry, "cell_id") | {"outcome": outcome})
 
 
 def _measurement(entry: dict[str, Any]) -> MeasurementRecord:
-    return validated(MEASUREMENT_RECORD, _record(entry, "job_id") | {"measurement": _picked(entry, _MEASUREMENT)})
+    return validated(MeasurementRecord, _record(entry, "job_id") | {"measurement": _picked(entry, _MEASUREMENT)})
 
 
 def _record(entry: Mapping[str, Any], id_name: str) -> dict[str, Any]:

@@ -13,15 +13,7 @@ from posbench.bench.records import CellRecord, Example, JobRun, MeasurementRecor
 from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
 from posbench.store.database import Database
-from posbench.store.validation import (
-    CELL_RECORD,
-    EXAMPLE,
-    JOB_RUN,
-    MEASUREMENT_RECORD,
-    PROVENANCE,
-    parse_json,
-    validated,
-)
+from posbench.store.validation import parse_json, validated
 
 #: Columns that hold JSON.
 _JSON = ("identity", "by_photograph", "provenance")
@@ -80,7 +72,7 @@ class StoreReader(Database):
             ):
                 scores.setdefault(row["cell_id"], []).append(row)
             return [
-                validated(CELL_RECORD, row | {"outcome": row | {"scores": scores.pop(row["cell_id"], [])}})
+                validated(CellRecord, row | {"outcome": row | {"scores": scores.pop(row["cell_id"], [])}})
                 for row in self._rows(f"SELECT * FROM cells WHERE {condition} ORDER BY rowid", *values)  # noqa: S608
             ]
 
@@ -104,7 +96,7 @@ class StoreReader(Database):
         statement = f"SELECT * FROM measures WHERE {' AND '.join(conditions)} "  # noqa: S608  no condition is the user's
         with self._reporting_damage():
             return [
-                validated(MEASUREMENT_RECORD, row | {"measurement": row})
+                validated(MeasurementRecord, row | {"measurement": row})
                 for row in self._rows(statement + "ORDER BY run_id, metric, CAST(tap AS INTEGER)", *values)
             ]
 
@@ -140,7 +132,7 @@ class StoreReader(Database):
                 "SELECT cell_id, photograph, digest, rgb AS thumbnail, drawn "
                 "FROM examples JOIN thumbnails ON digest = examples.thumbnail ORDER BY cell_id, place"
             ):
-                example = validated(EXAMPLE, row)
+                example = validated(Example, row)
                 if hashlib.sha256(example.thumbnail).hexdigest() != row["digest"]:
                     raise ValueError(f"thumbnail {str(row['digest'])[:12]!r} is not what its name is the hash of")
                 if sizes.setdefault(row["cell_id"], len(example.drawn)) != len(example.drawn):
@@ -150,14 +142,14 @@ class StoreReader(Database):
     def provenance(self, run_id: int) -> dict[str, Any]:
         """Return how the cells of one run were made."""
         with self._reporting_damage():
-            for row in self._rows("SELECT provenance FROM runs WHERE run_id = ?", run_id):
-                return validated(PROVENANCE, row["provenance"])
+            for row in self._rows("SELECT * FROM runs WHERE run_id = ?", run_id):
+                return validated(JobRun, row).provenance
             raise ValueError(f"there is no run {run_id}")
 
     def runs(self) -> list[JobRun]:
         """Return every time that a job was computed, in order."""
         with self._reporting_damage():
-            return [validated(JOB_RUN, row) for row in self._rows("SELECT * FROM runs ORDER BY run_id")]
+            return [validated(JobRun, row) for row in self._rows("SELECT * FROM runs ORDER BY run_id")]
 
     def count(self) -> int:
         """Return the number of cells."""

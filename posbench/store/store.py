@@ -17,7 +17,7 @@ from posbench.core.errors import UsageError, one_line
 from posbench.core.version import __version__
 from posbench.store.reader import StoreReader
 from posbench.store.schema import CONFLICTS, COUNT_SHARED, MERGE
-from posbench.store.validation import MEASUREMENT, OUTCOME, parse_json, validated
+from posbench.store.validation import parse_json, validated
 
 #: How far two results for one cell may differ: processors and versions of torch round differently.
 TOLERANCE = 1e-3
@@ -218,7 +218,7 @@ def _metric(record: MeasurementRecord) -> tuple[str, str]:
 def _valid_outcome(outcome: Outcome) -> Outcome:
     """Return an outcome that can be read back: one that cannot, such as with an infinite interval, has failed."""
     try:
-        return validated(OUTCOME, replace(outcome, reason=replace_control_characters(outcome.reason)))
+        return validated(Outcome, replace(outcome, reason=replace_control_characters(outcome.reason)))
     except ValueError as error:
         return Outcome(outcome.identity, "failed", _reason(error), seconds=outcome.seconds)
 
@@ -226,7 +226,7 @@ def _valid_outcome(outcome: Outcome) -> Outcome:
 def _valid_measurement(measurement: Measurement) -> Measurement:
     """Return a measurement that can be read back: one that cannot has failed."""
     try:
-        return validated(MEASUREMENT, replace(measurement, reason=replace_control_characters(measurement.reason)))
+        return validated(Measurement, replace(measurement, reason=replace_control_characters(measurement.reason)))
     except ValueError as error:
         return Measurement(measurement.metric, measurement.version, status="failed", reason=_reason(error))
 

@@ -6,23 +6,16 @@ one line: "FIELD: reason".
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from posbench.bench.field_types import STATUSES, UNFIT, JsonObject
-from posbench.bench.records import CellRecord, Example, JobRun, Measurement, MeasurementRecord, Outcome
+from posbench.bench.field_types import STATUSES, UNFIT
 
 _Type = TypeVar("_Type")
-
-CELL_RECORD = TypeAdapter(CellRecord)
-MEASUREMENT_RECORD = TypeAdapter(MeasurementRecord)
-OUTCOME = TypeAdapter(Outcome)
-MEASUREMENT = TypeAdapter(Measurement)
-JOB_RUN = TypeAdapter(JobRun)
-EXAMPLE = TypeAdapter(Example)
-PROVENANCE: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonObject)
 
 #: Reasons by the type of pydantic's error; `{value}` is the value. Our own checks give their reasons themselves.
 _REASONS = {
@@ -41,16 +34,23 @@ _REASONS = {
     "less_than_equal": "{value} is no share",
     "literal_error": f"{{value}}, not one of {', '.join(STATUSES)}",
 }
+#: Validators by type, built at their first use: commands that read no results do not wait for them.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 #: Fields that hold other records; messages do not name them.
 _RECORDS = ("outcome", "scores", "measurement")
 
 
-def validated(adapter: TypeAdapter[_Type], value: object) -> _Type:
-    """Return a value as the adapter's type.
+def validated(kind: type[_Type], value: object) -> _Type:
+    """Return a record of valid fields.
+
+    Args:
+        kind: the type of the record, or a TypedDict.
+        value: its fields by name, or a record to check.
 
     Raises:
         ValueError: "FIELD: reason", if a field is not valid.
     """
+    adapter: TypeAdapter[_Type] = _adapter(kind)
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
