@@ -17,7 +17,7 @@ from posbench.core.malloc import NAMES
 from posbench.network import build as networks
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
-from tests.cli.test_commands import SMALL, rows
+from tests.cli.small_runs import SMALL, rows
 from tests.conftest import Ran
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")

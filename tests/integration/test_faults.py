@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import SMALL
+from tests.cli.small_runs import SMALL
 from tests.forked_cli import Command, Forks, forks
 
 Install = Callable[..., None]

@@ -15,7 +15,7 @@ import torch
 from posbench.core import offload as spill
 from posbench.core.errors import UsageError
 from posbench.store.locks import JobLocks
-from tests.cli.test_commands import SMALL
+from tests.cli.small_runs import SMALL
 from tests.forked_cli import Forks, forks
 
 RUN = ("run", "--backbones", "tiny", "--paddings", "zero", "--weights", "random", *SMALL, "--quiet")

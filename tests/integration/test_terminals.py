@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from posbench.cli.commands import COMMANDS
 from posbench.core.text import ascii_form
 from posbench.report.wrapping import pieces
-from tests.cli.test_commands import SIZES, assert_message, rows
+from tests.cli.small_runs import SIZES, assert_message, rows
 from tests.conftest import TINY, Ran
 
 Posbench = Callable[..., Ran]

@@ -22,8 +22,8 @@ from posbench.runner.jobs import run
 from posbench.runner.local import Here
 from posbench.store.store import Store
 from tests.bench.test_engine import Log, plan
-from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import assert_message as said
+from tests.cli.small_runs import SMALL
+from tests.cli.small_runs import assert_message as said
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]

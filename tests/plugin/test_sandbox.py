@@ -22,8 +22,8 @@ from posbench.plugin import sandbox as guests
 from posbench.plugin.components import Padding
 from posbench.plugin.sandbox import call_in_subprocess
 from posbench.runner import scheduler as scheduling
-from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import assert_message as said
+from tests.cli.small_runs import SMALL
+from tests.cli.small_runs import assert_message as said
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]

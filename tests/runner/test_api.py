@@ -28,7 +28,7 @@ from posbench.plugin.registry import load_registry
 from posbench.report.rows import to_csv
 from posbench.runner import session as running
 from posbench.runner.results import Results
-from tests.cli.test_commands import RUN
+from tests.cli.small_runs import RUN
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -203,7 +203,7 @@ def test_its_errors_are_the_commands(
         ({"backbones": [small()]}, "wrap it by posbench.backbone"),
         ({"images": torch.rand(4, 3, 99, 99)}, r"not a Tensor: wrap it by posbench.images\(tensor_or_dataset\)"),
         ({"paddings": [api.Target(name="T", summary="", version="1", draw=np.zeros)]}, "expected names or Padding"),
-        ({"paddings": [api.Padding(name="zero", summary="", version="2")]}, "position-bench .* offers one of this name"),
+        ({"paddings": [api.Padding(name="zero", summary="", version="2")]}, "-bench .* offers one of this name"),
         ({"csv": "-"}, "for the command line"),
         ({"jobs": 2, "backbones": api.backbone(small(), ["0"], name="mine")}, "'mine' is known to this process alone"),
         ({"time_limit": 9, "paddings": api.Padding(name="p", summary="", version="1")}, "'p' is known to this"),

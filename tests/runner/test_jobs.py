@@ -24,7 +24,7 @@ from posbench.runner.local import Here
 from posbench.runner.worker import Worker
 from posbench.store.store import Store
 from tests.bench.test_engine import CIRCULAR, ZERO, H, Log, plan
-from tests.cli.test_commands import RUN, SMALL
+from tests.cli.small_runs import RUN, SMALL
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]

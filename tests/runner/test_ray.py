@@ -26,7 +26,7 @@ from posbench.runner.ray import RayCrew, _room
 from posbench.runner.scheduler import Workers
 from posbench.store.store import Store
 from tests.bench.test_engine import Log
-from tests.cli.test_commands import RUN, SMALL
+from tests.cli.small_runs import RUN, SMALL
 from tests.conftest import TINY, Ran
 from tests.runner.test_jobs import UNRULY
 

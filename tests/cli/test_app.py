@@ -1,0 +1,137 @@
+"""The application: help, wrong usage, interruption, and what a command imports."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from posbench import __version__
+from tests.cli.small_runs import RUN, SMALL, Install, Posbench, in_process, rows
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("list",),
+        ("list", "backbones"),
+        ("plugins",),
+        ("run", "--help"),
+        ("run", "--dry-run"),
+        ("run", "--dry-run", "--backbones", "vgg16,resnet50", "--paddings", "zero,circular"),
+    ],
+)
+def test_no_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    heavy = {"torch", "timm", "scipy", "pandas", "sklearn", "skimage"}
+    ran = in_process(arguments, f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+
+
+def test_a_run_without_a_network_of_timm_does_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = in_process(
+        ("run", "--backbones", "none", *SMALL), "assert 'torch' in sys.modules and 'timm' not in sys.modules"
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+from posbench import Backbone, hookimpl
+
+
+def build():
+    import torch
+    from torch import nn
+
+    class Slow(nn.Module):
+        calls = 0
+
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+
+        def forward(self, x):
+            if x.device.type != "meta":
+                Slow.calls += 1
+                if Slow.calls == 4 and "BLOCK" in os.environ:  # 12 training images are two batches, 6 test images one
+                    Path(os.environ["BLOCK"]).touch()
+                    time.sleep(120)
+            return [self.one(x).relu()]
+
+    return Slow()
+
+
+@hookimpl
+def posbench_backbones():
+    return [Backbone(name="slow", summary="", version="1", build=build, taps=1)]
+"""
+
+
+def test_ctrl_c_keeps_what_had_finished(install: Install, tmp_path: Path) -> None:
+    install("posbench-slow", SLOW)
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-c", "from posbench.cli import main; main()", *RUN, "--backbones", "slow"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**environment, "BLOCK": str(ready)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not ready.exists() and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert out == ""
+    assert "interrupted after 1 of 2 jobs; they are stored in 'posbench.db'" in err
+    assert "Traceback" not in err
+    resumed = subprocess.run(
+        [*command, "--csv", "-"],
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "1 jobs computed, 1 found" in resumed.stderr
+    assert [row["status"] for row in rows(resumed.stdout)] == ["ok"] * 4
+
+
+def test_a_reader_that_stops_listening_sees_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c 'from posbench.cli import main; main()' list backbones | head -n 1"
+    ran = subprocess.run(["bash", "-c", command], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "backbones" in ran.stdout
+    assert ran.stderr == ""
+
+
+def test_version_and_help(posbench: Posbench) -> None:
+    assert posbench("--version").out == f"posbench {__version__}\n"
+    helped = posbench("--help")
+    assert helped.code == 0
+    for command in ("run", "list", "plugins", "leaderboard", "show", "doctor"):
+        assert re.search(rf"\b{command}\b", helped.out)
+
+
+@pytest.mark.parametrize("arguments", [("run", "--no-such-option"), ("walk",), ("run", "--image-size", "big")])
+def test_wrong_usage_exits_2(arguments: tuple[str, ...], posbench: Posbench) -> None:
+    ran = posbench(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
