@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from posbench import __version__
+from posbench.cli.commands import COMMANDS
 from tests.cli.small_runs import RUN, SMALL, Install, Posbench, in_process, rows
+from tests.conftest import Ran
 
 
 @pytest.mark.parametrize(
@@ -135,3 +138,30 @@ def test_wrong_usage_exits_2(arguments: tuple[str, ...], posbench: Posbench) -> 
     assert ran.code == 2
     assert ran.out == ""
     assert "Traceback" not in ran.err
+
+
+def test_the_help_imports_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    modules = {command.function.partition(":")[0] for command in COMMANDS.values()}
+    heavy = {*(f"posbench.cli.{module}" for module in modules), "posbench.bench.config", "pydantic", "yaml"}
+    ran = in_process(("--help",), f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)")
+    assert ran.returncode == 0, ran.stderr
+    ran = in_process(("list",), "assert 'posbench.bench.config' not in sys.modules")
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_is_the_first_line_of_the_commands_docstring(name: str) -> None:
+    module, _, function = COMMANDS[name].function.partition(":")
+    documentation = getattr(import_module(f"posbench.cli.{module}"), function).__doc__
+    assert documentation.splitlines()[0] == COMMANDS[name].summary
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(posbench: Posbench) -> None:
+    assert posbench("lst") == Ran(2, "", "posbench: No such command 'lst'. Did you mean 'list'?\n")
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "posbench", "--version"]
+    ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == f"posbench {__version__}\n"

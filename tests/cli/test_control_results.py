@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from posbench.bench.verdict import verdicts
+from posbench.report.rows import rows as to_rows
+from posbench.store.store import Store
 from tests.cli.small_runs import Posbench
 
 CHECKED = ("run", "--backbones", "resnet18", "--weights", "random", "--paddings", "zero,circular", "--targets", "H,G")
@@ -37,6 +40,14 @@ class TestControls:
         shown = posbench("show", plain["zero", "H"]["cell_id"][:12]).out
         assert "verdict: encodes position" in shown
         assert "permuted" in shown
+        with Store(Path("posbench.db")) as store:
+            every = to_rows(store.records())
+            for record, verdict in zip(store.records(), verdicts(every), strict=True):
+                related = to_rows(store.related(record))
+                ids = [row["cell_id"] for row in related]
+                assert verdicts(related)[ids.index(record.cell_id)] == verdict
+                assert {row["cell_id"] for row in every if row["control_of"] == record.cell_id} <= {*ids}
+                assert len(related) < len(every)
         assert "encodes position" in posbench("leaderboard", "--json").out
         plotted = posbench("leaderboard", "--reach").out
         assert "reach of the border, in pixels" in plotted
@@ -52,10 +63,10 @@ class TestControls:
         ran = posbench("compare", "padding=zero", "padding=circular")
         assert ran.code == 0, ran.err
         assert "spc: A is padding=zero, B is padding=circular" in ran.out
-        found = json.loads(posbench("compare", "padding=zero", "padding=circular", "--json").out)
-        assert [line["labels"]["target"] for line in found["lines"]] == ["H", "G"]
-        assert all(line["difference"]["n"] == 15 for line in found["lines"])
-        assert all(line["adjusted"] >= line["difference"]["p"] for line in found["lines"])
+        compared = json.loads(posbench("compare", "padding=zero", "padding=circular", "--json").out)
+        assert [line["labels"]["target"] for line in compared["lines"]] == ["H", "G"]
+        assert all(line["difference"]["n"] == 15 for line in compared["lines"])
+        assert all(line["adjusted"] >= line["difference"]["p"] for line in compared["lines"])
         assert posbench("compare", "padding=zero", "padding=odd").code == 2
 
     def test_a_metric_that_a_paper_does_not_print_is_shown_beside_its_table(self, posbench: Posbench) -> None:
@@ -70,19 +81,19 @@ class TestControls:
     def test_networks_as_a_whole_have_a_table_of_their_own(self, posbench: Posbench) -> None:
         # From 112 pixels on, a window's margin is as wide as the network's stride.
         crops = ("--image-size", "112", "--train-count", "8", "--test-count", "8", "--quiet")
-        asked = (*CHECKED, *crops, "--images", "leaves", "--metrics", "modes,ppp-mae,ppp-snr")
-        ran = posbench(*asked)
+        arguments = (*CHECKED, *crops, "--images", "leaves", "--metrics", "modes,ppp-mae,ppp-snr")
+        ran = posbench(*arguments)
         assert ran.code == 0, ran.err
         assert "networks as a whole on leaves" in ran.out
         rows = list(csv.DictReader(io.StringIO(posbench("measures", "--csv", "-").out)))
-        found = {(row["metric"], row["padding"], row["tap"]): float(row["value"]) for row in rows}
-        assert len(found) == 2 * (1 + 4 + 4)
-        assert found["modes", "zero", "all"] > found["modes", "circular", "all"] + 1
-        assert found["ppp-mae", "zero", "1"] > 100 * abs(found["ppp-mae", "circular", "1"])
+        values = {(row["metric"], row["padding"], row["tap"]): float(row["value"]) for row in rows}
+        assert len(values) == 2 * (1 + 4 + 4)
+        assert values["modes", "zero", "all"] > values["modes", "circular", "all"] + 1
+        assert values["ppp-mae", "zero", "1"] > 100 * abs(values["ppp-mae", "circular", "1"])
         drawn = posbench("measures", "--pictures").out
         assert "modes: resnet18 (random:0), zero, leaves" in drawn
         assert len(json.loads(posbench("measures", "--json").out)) == len(rows)
-        assert "0 jobs with 0 cells to do" in posbench(*asked, "--dry-run").out
+        assert "0 jobs with 0 cells to do" in posbench(*arguments, "--dry-run").out
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

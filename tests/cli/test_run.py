@@ -139,11 +139,11 @@ class TestRun:
             assert ran.code == 0
         joined = posbench("merge", "1.db", "2.db", "-o", "all.db")
         assert flat(joined.out) == "2 stores joined in 'all.db': 6 cells"
-        found = rows(posbench("leaderboard", "--store", "all.db", "--csv", "-").out)
+        table = rows(posbench("leaderboard", "--store", "all.db", "--csv", "-").out)
         apart = {"seconds", "created"}
         key = "cell_id"
         assert sorted(
-            ({k: v for k, v in row.items() if k not in apart} for row in found), key=lambda row: row[key]
+            ({k: v for k, v in row.items() if k not in apart} for row in table), key=lambda row: row[key]
         ) == (sorted(({k: v for k, v in row.items() if k not in apart} for row in whole), key=lambda row: row[key]))
         # More shards than there is to share: the last ones have nothing to do, which is no error.
         spare = posbench(*RUN, "--shard", "9/9", "--store", "9.db")
@@ -154,9 +154,9 @@ class TestRun:
         assert_message(posbench("merge", "1.db", "-o", "all.db"), 2, "'all.db' exists: name another file")
 
     def test_controls_without_what_a_verdict_rests_on_say_so(self, posbench: Posbench) -> None:
-        asked = ("--controls", "permuted", "--targets", "H", "--paddings", "zero", "--dry-run")
-        assert "without the metric spc there is no verdict" in posbench(*RUN, *asked, "--metrics", "r2").err
-        assert "verdict" not in posbench(*RUN, *asked).err
+        arguments = ("--controls", "permuted", "--targets", "H", "--paddings", "zero", "--dry-run")
+        assert "without the metric spc there is no verdict" in posbench(*RUN, *arguments, "--metrics", "r2").err
+        assert "verdict" not in posbench(*RUN, *arguments).err
 
     def test_seeds_draw_networks_of_their_own(self, posbench: Posbench) -> None:
         table = rows(posbench(*RUN, "--seeds", "0,1,2", "--paddings", "zero", "--targets", "G", "--csv", "-").out)
