@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 
 from tests.conftest import Ran
+
+Posbench = Callable[..., Ran]
+Install = Callable[..., None]
+Row = dict[str, str]
 
 #: Few small crops, computed alike on every machine.
 SIZES = ("--image-size", "64", "--train-count", "12", "--test-count", "6", "--precision", "fp32", "--device", "cpu")
@@ -19,7 +24,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def rows(text: str) -> list[dict[str, str]]:
+def rows(text: str) -> list[Row]:
     """Return the rows of a CSV by column name."""
     return list(csv.DictReader(io.StringIO(text)))
 

@@ -1,9 +1,10 @@
-"""What the user asked for: precedence, and every way to ask wrongly."""
+"""The configuration of a run: precedence of its sources, and messages for wrong values."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posbench.bench.config import RunConfig, load_config
+from posbench.bench.config import RunConfig, load_config, options
 from posbench.core.errors import UsageError
 from tests.conftest import Ran
 
@@ -28,7 +29,7 @@ KEYS = [field.name for field in dataclasses.fields(RunConfig)]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[str], RunConfig]:
-    """The selection that a configuration file of this text makes."""
+    """Return a function that loads a configuration file with a text."""
 
     def make(text: str) -> RunConfig:
         path = tmp_path / "config.yaml"
@@ -40,7 +41,7 @@ def read(tmp_path: Path) -> Callable[[str], RunConfig]:
 
 @pytest.fixture
 def refused(read: Callable[[str], RunConfig], tmp_path: Path) -> Callable[[str], str]:
-    """What a configuration file of this text is refused with; one line, without the path of the file's folder."""
+    """Return a function that loads a wrong configuration file and returns the message, without the folder's path."""
 
     def make(text: str) -> str:
         with pytest.raises(UsageError) as caught:
@@ -362,3 +363,33 @@ def test_a_caller_may_have_defaults_of_its_own(tmp_path: Path) -> None:
     assert load_config(None, {}, defaults=own).store == Path("elsewhere.db")
     assert load_config(config, {}, defaults=own).store == Path("kept.db")
     assert load_config(config, {"store": "mine.db"}, defaults=own).store == Path("mine.db")
+
+
+def test_options_of_a_cluster_may_be_in_the_file_that_names_the_executor(
+    read: Callable[[str], RunConfig], refused: Callable[[str], str]
+) -> None:
+    assert read("gpus-per-job: 0.5\nexecutor: ray").gpus_per_job == 0.5
+    assert refused("gpus-per-job: 1") == "--gpus-per-job is for jobs that run on a cluster: add --executor ray"
+
+
+def test_an_item_of_a_list_is_named_and_a_long_value_is_cut(refused: Callable[[str], str]) -> None:
+    assert refused("paddings: [zero, no]").endswith("separated by commas, not ['zero', False]")
+    assert refused(f"device: [{'x' * 5000}]") == f"config.yaml:1: device: expected text, not ['{'x' * 77}…"
+
+
+def test_every_option_is_described_with_its_default() -> None:
+    described = {name: option for name, _, option in options()}
+    assert list(described) == KEYS
+    assert described["paddings"].help == "What padded operations see. [zero,circular,reflect]"
+    assert described["image_size"].help == "Side of a crop, in pixels. [224]"
+    assert described["gpus_per_job"].help.endswith(" [none]")
+    assert described["quiet"].help == "No progress and no summary."
+    assert all(option.metavar or kind is bool for _, kind, option in options())
+
+
+def test_a_configuration_is_frozen_and_can_be_sent_to_another_process() -> None:
+    config = RunConfig(paddings=("zero",), store=Path("kept.db"), gpus_per_job=0.5, executor="ray")
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301  the test's own bytes
+    assert dataclasses.replace(config, gpus_per_job=None).gpus_per_job is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seeds = (1,)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The experiments that ship: each is a valid selection, and each cell of its table finds its published number."""
+"""The experiments that ship: each is a valid configuration, and each cell of its table finds its published number."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_unknown_one_is_answered_with_the_nearest() -> None:
 
 
 def crossed(name: str) -> list[Row]:
-    """What the rows of an experiment will say of themselves, planned as the command line plans it."""
+    """Return the rows of an experiment, from its plan."""
     from posbench.bench.resolve import resolve_config
 
     config = load_config(None, {"experiment": name, "weights": ["random"], "device": "cpu", "precision": "fp32"})
@@ -54,10 +54,10 @@ def crossed(name: str) -> list[Row]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_published_number_of_the_table_is_beside_a_measurement(name: str) -> None:
     table = published(name)
-    found = [tuple(sorted(numbers.items())) for row in crossed(name) if (numbers := table.find(row))]
+    measured = [tuple(sorted(numbers.items())) for row in crossed(name) if (numbers := table.find(row))]
     # Each entry of the table once for `sgd`, and again for `ridge` where that exists in the same shape.
     printed = [tuple(sorted(numbers.items())) for numbers in table.numbers.values()]
-    assert set(found) == set(printed)
+    assert set(measured) == set(printed)
 
 
 def test_the_command_line_is_over_yaml_is_over_the_experiment(tmp_path: Path) -> None:

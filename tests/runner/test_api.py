@@ -24,7 +24,7 @@ from posbench.network.build import build
 from posbench.network.weights import Weights
 from posbench.plugin.registry import load_registry
 from posbench.report.rows import to_csv
-from posbench.runner import session as running
+from posbench.runner import session
 from posbench.runner.results import Results
 from tests.command_line import RUN
 from tests.conftest import Ran
@@ -144,7 +144,7 @@ def test_a_network_scores_the_same_as_a_module_of_ones_own(name: str, tiny: str)
     mine = api.backbone(module, name="mine", mean=record.mean, std=record.std)
     own = {**SMALL, "image_size": 96}
     rows = api.run(backbones=[name, mine], paddings="zero,circular", weights="auto", **own).rows
-    named, mine_too = ([row["spc"] for row in rows if row["backbone"] == one] for one in (name, "mine"))
+    named, mine_too = ([row["spc"] for row in rows if row["backbone"] == backbone] for backbone in (name, "mine"))
     assert len(named) == 4
     assert named == pytest.approx(mine_too, abs=1e-6)
 
@@ -155,7 +155,7 @@ def test_a_tensor_and_a_dataset_give_the_same_rows() -> None:
     network = api.backbone(small(), ["2"], name="mine")
     own = {**SMALL, "test_count": 4}
     sources = (api.images(pixels), api.images(torch.utils.data.TensorDataset(pixels / 255, torch.arange(5))))
-    rows = [api.run(backbones=network, paddings="zero", **{**own, "images": one}).rows for one in sources]
+    rows = [api.run(backbones=network, paddings="zero", **{**own, "images": source}).rows for source in sources]
     assert table(to_csv(rows[0])) == table(to_csv(rows[1]))
 
 
@@ -163,8 +163,8 @@ def test_a_tensor_and_a_dataset_give_the_same_rows() -> None:
 def test_controls_of_a_module_of_ones_own() -> None:
     network = api.backbone(small(), ["2"], name="mine")
     results = api.run(backbones=network, paddings="zero", controls=["random-weights", "permuted"], **SMALL)
-    found = {(row["control"], row["weights"].partition(":")[0], row["status"]) for row in results.rows}
-    assert found == {(None, "module", "ok"), ("random-weights", "random", "ok"), ("permuted", "module", "ok")}
+    states = {(row["control"], row["weights"].partition(":")[0], row["status"]) for row in results.rows}
+    assert states == {(None, "module", "ok"), ("random-weights", "random", "ok"), ("permuted", "module", "ok")}
 
 
 @pytest.mark.usefixtures("tiny")
@@ -196,7 +196,7 @@ def test_its_errors_are_the_commands(
 
 @pytest.mark.usefixtures("tiny", "posbench")
 @pytest.mark.parametrize(
-    ("keywords", "told"),
+    ("keywords", "message"),
     [
         ({"backbones": [small()]}, "wrap it by posbench.backbone"),
         ({"images": torch.rand(4, 3, 99, 99)}, r"not a Tensor: wrap it by posbench.images\(tensor_or_dataset\)"),
@@ -212,26 +212,26 @@ def test_its_errors_are_the_commands(
         ({"targets": 7}, "not a int"),
     ],
 )
-def test_mistakes_of_python_are_told(keywords: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_mistakes_of_python_are_told(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         api.run(**{"backbones": "tiny", "paddings": "zero", **SMALL, **keywords})
 
 
 def test_the_command_and_the_function_are_one_run(
     posbench: Callable[..., Ran], tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    configs = []
 
     def run(config: RunConfig, *others: object, **more: object) -> Results:
-        asked.append(config)
+        configs.append(config)
         return whole(config, *others, **more)  # type: ignore[arg-type]
 
-    whole = running.run
-    monkeypatch.setattr(running, "run", run)
+    whole = session.run
+    monkeypatch.setattr(session, "run", run)
     api.run(backbones=[tiny], paddings="zero", targets=["H", "G"], seeds=[1, 2], store="a.db", dry_run=True)
     options = ("--backbones", tiny, "--paddings", "zero", "--targets", "H,G", "--seeds", "1,2", "--store", "a.db")
     assert posbench("run", *options, "--dry-run").code == 0
-    assert asked[0] == asked[1]
+    assert configs[0] == configs[1]
 
 
 @pytest.mark.usefixtures("tiny", "posbench")
