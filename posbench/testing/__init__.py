@@ -1,4 +1,7 @@
-"""Checks that the author of a component runs on it: whether it keeps the contract that its record states."""
+"""Contract checks that plugin authors run on their own components.
+
+Each raises AssertionError unless the component does what the documentation of its record requires.
+"""
 
 from posbench.testing.backbones import check_backbone, check_readout
 from posbench.testing.executors import check_executor
