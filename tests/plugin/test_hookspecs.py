@@ -1,4 +1,4 @@
-"""The example in each hook's docstring, installed as a plugin and put to work."""
+"""The example in each hook's docstring, installed as a plugin and used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("posbench_"))
 
 
 def example(hook: str) -> str:
-    """The code that a hook's docstring shows."""
+    """Return the code in a hook's docstring."""
     [code] = re.findall(r"```python\n(.*?)```", inspect.getdoc(getattr(hookspecs, hook)) or "", re.DOTALL)
     return textwrap.dedent(code)
 
