@@ -67,7 +67,7 @@ class PaddedOperation:
 
     @property
     def uneven(self) -> bool:
-        """Whether its windows use more of the padding on one side than on the other.
+        """True if its windows use more of the padding on one side than on the other.
 
         That is the case if (h + 2p − k) mod s is not 0, or if one side has more padding.
 

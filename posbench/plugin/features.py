@@ -1,7 +1,7 @@
-"""The taps of many images, as readouts and metrics get them.
+"""The features of many images, as readouts and metrics get them.
 
-A tap coarser than the aligned grid keeps its own resolution, since mixing channels and resizing commute; a finer one is
-resized at once. So no feature is ever held at the grid's resolution that does not come from at least that fine a map.
+Mixing channels and resizing commute, so a tap coarser than the aligned grid keeps its own resolution; a finer one is
+resized to the grid when it is extracted. Features therefore never take more memory than the network's own maps.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Features:
     """The taps of n images.
 
     Attributes:
-        taps: one tensor a tap, [n, height, width, channels], float32 or bfloat16, from the shallowest to the deepest;
-            height and width are the tap's own, or the grid's if that is coarser. As extracted, those of one size and
-            dtype that follow each other lie side by side in memory, so a tap need not be contiguous; large ones are
-            mapped from a file: see `posbench.core.offload`.
+        taps: one tensor a tap, [n, height, width, channels], float32 or bfloat16, from the shallowest to the deepest.
+            Height and width are the tap's own, or the grid's if that is coarser. As extracted, consecutive taps of one
+            size and dtype are adjacent in memory, so a tap need not be contiguous. Large ones are mapped from a file,
+            see `posbench.core.offload`.
         grid: the side of the square grid that taps are aligned to.
     """
 
@@ -36,78 +36,83 @@ class Features:
 
     @property
     def channels(self) -> int:
-        """Of all taps together."""
+        """The number of channels of all taps together."""
         return sum(tap.shape[-1] for tap in self.taps)
 
     def of_taps(self, indices: Sequence[int]) -> Features:
-        """The same images, with the taps at these indices alone."""
+        """Return the same images with only the taps at these indices."""
         return Features(tuple(self.taps[i] for i in indices), self.grid)
 
-    def of_images(self, numbers: slice | Sequence[int]) -> Features:
-        """The images of these numbers; those that stand together share their memory."""
-        if not isinstance(numbers, slice) and len(numbers) and numbers[0] >= 0:
-            run = range(numbers[0], numbers[0] + len(numbers))
-            numbers = slice(run.start, run.stop) if list(numbers) == list(run) else numbers
-        if isinstance(numbers, slice):
-            return Features(tuple(tap[numbers] for tap in self.taps), self.grid)
-        chosen = [(_chosen(_as_one(run), numbers), [tap.shape[3] for tap in run]) for run in self._runs()]
-        return Features(tuple(tap for wide, channels in chosen for tap in torch.split(wide, channels, 3)), self.grid)
+    def of_images(self, indices: slice | Sequence[int]) -> Features:
+        """Return the images at these indices; a view of the same memory if they are consecutive, else a copy."""
+        if not isinstance(indices, slice) and len(indices) and indices[0] >= 0:
+            consecutive = range(indices[0], indices[0] + len(indices))
+            if list(indices) == list(consecutive):
+                indices = slice(consecutive.start, consecutive.stop)
+        if isinstance(indices, slice):
+            return Features(tuple(tap[indices] for tap in self.taps), self.grid)
+        taps: list[torch.Tensor] = []
+        for group in self._adjacent_groups():
+            taps.extend(torch.split(_select(_merge(group), indices), [tap.shape[3] for tap in group], 3))
+        return Features(tuple(taps), self.grid)
 
     def merged(self) -> Features:
-        """The same memory with fewer taps, wider ones: those that lie side by side are one."""
-        return Features(tuple(map(_as_one, self._runs())), self.grid)
+        """Return the same memory as fewer, wider taps: adjacent taps become one."""
+        return Features(tuple(map(_merge, self._adjacent_groups())), self.grid)
 
-    def _runs(self) -> list[list[torch.Tensor]]:
-        """Taps that lie side by side, together."""
-        runs: list[list[torch.Tensor]] = []
+    def _adjacent_groups(self) -> list[list[torch.Tensor]]:
+        """Group the taps that are adjacent in memory."""
+        groups: list[list[torch.Tensor]] = []
         for tap in self.taps:
-            if runs and _beside(runs[-1][-1], tap):
-                runs[-1].append(tap)
+            if groups and _adjacent(groups[-1][-1], tap):
+                groups[-1].append(tap)
             else:
-                runs.append([tap])
-        return runs
+                groups.append([tap])
+        return groups
 
     def batches(self, size: int) -> Iterator[Features]:
-        """All images, `size` at a time."""
+        """Yield all images, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.of_images(slice(start, start + size))
 
     def aligned(self) -> torch.Tensor:
-        """All taps resized to the grid, float32 [n, channels, grid, grid]: large, so ask a few images at a time."""
+        """Return all taps resized to the grid, float32 [n, channels, grid, grid]. This is large: use few images."""
         return torch.cat([align(tap.permute(0, 3, 1, 2).float(), self.grid) for tap in self.taps], dim=1)
 
 
 def allocate_taps(
     shapes: Iterable[Sequence[int]], dtypes: Iterable[torch.dtype], device: torch.device
 ) -> list[torch.Tensor]:
-    """Taps [n, height, width, channels] without values; those alike but for their channels lie side by side if they
-    follow each other, since few wide products take less time than many narrow ones.
+    """Allocate uninitialised taps [n, height, width, channels].
+
+    Consecutive taps that differ in channels only are adjacent in memory, since few wide products are faster than many
+    narrow ones.
 
     Raises:
         UsageError: if the disk has no room for them.
     """
-    made: list[torch.Tensor] = []
-    asked = zip(shapes, dtypes, strict=True)
-    for (size, dtype), alike in groupby(asked, key=lambda one: (tuple(one[0][:3]), one[1])):
-        channels = [shape[3] for shape, _ in alike]
-        made.extend(torch.split(empty((*size, sum(channels)), dtype, device), channels, dim=3))
-    return made
+    taps: list[torch.Tensor] = []
+    sizes = ((tuple(shape[:3]), dtype, shape[3]) for shape, dtype in zip(shapes, dtypes, strict=True))
+    for (size, dtype), group in groupby(sizes, key=lambda item: item[:2]):
+        channels = [item[2] for item in group]
+        taps.extend(torch.split(empty((*size, sum(channels)), dtype, device), channels, dim=3))
+    return taps
 
 
-def _beside(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether the channels of a tap go on where those of another end."""
-    place = one.untyped_storage().data_ptr(), one.storage_offset() + one.shape[3]
-    there = other.untyped_storage().data_ptr(), other.storage_offset()
-    alike = (one.dtype, one.shape[:3], one.stride()) == (other.dtype, other.shape[:3], other.stride())
-    return alike and one.stride(3) == 1 and place == there
+def _adjacent(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Return True if the channels of the second tap follow those of the first in memory."""
+    end = first.untyped_storage().data_ptr(), first.storage_offset() + first.shape[3]
+    start = second.untyped_storage().data_ptr(), second.storage_offset()
+    alike = (first.dtype, first.shape[:3], first.stride()) == (second.dtype, second.shape[:3], second.stride())
+    return alike and first.stride(3) == 1 and end == start
 
 
-def _as_one(run: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Taps that lie side by side as one."""
-    channels = sum(tap.shape[3] for tap in run)
-    return run[0].as_strided((*run[0].shape[:3], channels), run[0].stride(), run[0].storage_offset())
+def _merge(group: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return adjacent taps as one tensor over the same memory."""
+    channels = sum(tap.shape[3] for tap in group)
+    return group[0].as_strided((*group[0].shape[:3], channels), group[0].stride(), group[0].storage_offset())
 
 
-def _chosen(tap: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
-    index = torch.as_tensor(numbers, dtype=torch.int64, device=tap.device)
+def _select(tap: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+    index = torch.as_tensor(indices, dtype=torch.int64, device=tap.device)
     return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))

@@ -35,12 +35,12 @@ def posbench_backbones() -> Iterable[Backbone]:
             class TwoTaps(nn.Module):
                 def __init__(self):
                     super().__init__()
-                    self.one = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-                    self.two = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+                    self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+                    self.conv2 = nn.Conv2d(8, 16, 3, stride=2, padding=1)
 
                 def forward(self, x):
-                    first = self.one(x).relu()
-                    return [first, self.two(first).relu()]
+                    first = self.conv1(x).relu()
+                    return [first, self.conv2(first).relu()]
 
             return TwoTaps()
 
@@ -54,9 +54,9 @@ def posbench_backbones() -> Iterable[Backbone]:
 
 @hookspec(firstresult=True)
 def posbench_find_backbone(name: str) -> Backbone | None:
-    """A backbone by a name that `posbench_backbones` did not list, or None; for families too large or open to list.
+    """Return a backbone by a name that `posbench_backbones` does not list, or None; for families too large to list.
 
-    Asked only when nothing listed has the name, so it may be slow.
+    Called only if no listed backbone has the name, so it may be slow.
 
     Example:
         ```python
@@ -105,7 +105,7 @@ def posbench_paddings() -> Iterable[Padding]:
 
 @hookspec
 def posbench_targets() -> Iterable[Target]:
-    """Patterns for the readout to draw.
+    """Patterns that readouts learn to predict.
 
     Example:
         ```python
@@ -126,7 +126,7 @@ def posbench_targets() -> Iterable[Target]:
 
 @hookspec
 def posbench_metrics() -> Iterable[Metric]:
-    """Scores of a predicted map against the target, or with `of_job` of a network's features as a whole.
+    """Scores of a predicted map against its target; or, with `of_job`, numbers about a network's features.
 
     Example:
         ```python
@@ -175,7 +175,7 @@ def posbench_images() -> Iterable[Images]:
 
 @hookspec
 def posbench_readouts() -> Iterable[Readout]:
-    """Models that draw the targets from frozen features.
+    """Models that predict the targets from frozen features.
 
     Example:
         ```python
@@ -233,7 +233,7 @@ def posbench_controls() -> Iterable[Control]:
 
 @hookspec
 def posbench_executors() -> Iterable[Executor]:
-    """Where jobs are computed.
+    """Backends that compute jobs.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""What a metric of a job sees, and what it answers."""
+"""The input and the output of a metric of a job."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from posbench.plugin.features import Features
 
 @dataclass(frozen=True)
 class Split:
-    """Features of training images and of test images, of different photographs.
+    """The features of training images and test images from different photographs.
 
     Attributes:
+        train, test: the features.
         photographs: the photograph of each test image.
     """
 
@@ -28,12 +29,11 @@ class Observation:
     """The features of one network under one padding.
 
     Attributes:
-        splits: one, or where readouts are cross-fitted one a fold, which together test every photograph once.
-        test: of all test images.
+        splits: one split; with cross-fitting one a fold, which together test every photograph once.
+        test: the features of all test images.
         photographs: the photograph of each test image.
-        surrounded: makes the features of the same test images within their true surroundings, in another pass.
-
-    `surrounded` raises Inapplicable if the images have none, or the network cannot be run so.
+        surrounded: returns the features of the same test images within their true surroundings, from another pass. It
+            raises Inapplicable if the images have no surroundings, or the network cannot be run with them.
     """
 
     splits: Sequence[Split]
@@ -47,10 +47,10 @@ class Reading:
     """One number about a job.
 
     Attributes:
-        tap: `all`, or the number of one, from 1.
-        by_photograph: a value for each test photograph.
-        value: the number itself, where it is not the mean over photographs; it then has no interval.
-        picture: what it looks like, float32 [rows, columns], or nothing.
+        by_photograph: the value of each test photograph.
+        tap: `all`, or the number of a tap, from 1.
+        value: the number itself, if it is not the mean over photographs; it then has no interval.
+        picture: an image of what was measured, float32 [rows, columns], or None.
     """
 
     by_photograph: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The padded operation that a padding strategy computes."""
+"""The padded operation that a padding strategy may compute as a whole."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NO_SIDES: Sides = (0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Operation:
-    """A convolution, a pooling or a pad, as a network called it on a map [n, channels, height, width].
+    """A convolution, pooling or pad that a network calls on a map [n, channels, height, width].
 
     Attributes:
         kind: `convolution`, `max-pooling`, `average-pooling` or `pad`.
         x: the map before padding.
         kernel, stride, dilation: (vertical, horizontal).
-        sides: the cells that it adds at the (left, right, top, bottom).
-        constant: whether those cells hold a constant, as padding does, and not what the network computes from the map,
-            as blur pooling's reflection.
-        native: computes it as the network came.
-        unpadded: computes it on a map that was enlarged by `sides` already.
-        bias: of a convolution [channels out], where it has one.
+        sides: the cells added at the (left, right, top, bottom).
+        constant: whether the added cells are a constant, as in padding, and not computed from the map, as in the
+            reflection of blur pooling.
+        native: returns the result with the network's own padding.
+        unpadded: returns the result for a map that is already padded by `sides`.
+        bias: of a convolution, [output channels]; None without one.
     """
 
     kind: str

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 
 
 def align(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps [n, channels, height, width] resized to [n, channels, side, side]: bilinear, corner on corner.
+    """Resize maps [n, channels, height, width] to [n, channels, side, side], bilinear with aligned corners.
 
-    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes its taps so.
+    Source: as the code of Islam, Jia and Bruce (ICLR 2020) resizes taps.
     """
     return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
 
 
 def resize(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps [..., height, width] resized to [..., side, side], bilinear, not corner on corner.
+    """Resize maps [..., height, width] to [..., side, side], bilinear with half-pixel centres.
 
-    Source: the authors' code for Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions so.
+    Source: as the code of Islam, Jia and Bruce (ICLR 2020) resizes targets and predictions.
     """
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
     resized = F.interpolate(flat, size=(side, side), mode="bilinear", align_corners=False)

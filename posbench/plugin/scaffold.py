@@ -1,4 +1,4 @@
-"""Writes a new plugin: a small distribution that installs, is found, and passes its own tests."""
+"""The generator of new plugins: small distributions that can be installed and pass their own tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from posbench.core.errors import UsageError, unknown
 from posbench.core.files import user_path
 from posbench.plugin.registry import KINDS, Registry, plural
 
-#: What distributions, modules and components may all be called, but for what stands between the words.
+#: Names that are valid for distributions and components and, with `_` for `-`, for modules.
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-#: How a run uses a component of each kind; the backbone is small and its weights come with the extra `offline`.
-_USE = {
+#: The command that tries a component of each kind; the backbone is small, with weights in the extra `offline`.
+_COMMANDS = {
     "backbone": "posbench run --backbones $name",
     "padding": "posbench run --backbones tf_efficientnet_lite0 --paddings zero,$name",
     "images": "posbench run --backbones tf_efficientnet_lite0 --images $name",
@@ -34,16 +34,16 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     """Write a distribution with one component.
 
     Args:
-        kind: of the component, in the singular or the plural.
-        name: of the component and of the distribution, such as `my-padding`; its module is `my_padding`.
-        registry: what there is already.
-        into: the folder in which one called `name` is made.
+        kind: the kind of the component, in the singular or the plural.
+        name: the name of the component and of the distribution, such as `my-padding`; the module is `my_padding`.
+        registry: the known components, whose names are taken.
+        into: the folder in which the distribution's folder is created.
 
     Returns:
-        The folder that was made.
+        The new folder.
 
     Raises:
-        UsageError: if there is no such kind, the name is none or taken, or the folder exists or cannot be made.
+        UsageError: if the kind is unknown, the name is invalid or taken, or the folder exists or cannot be created.
     """
     singular = next((known for known in KINDS if kind in (known, plural(known))), None)
     if singular is None:
@@ -51,8 +51,8 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     module = name.replace("-", "_")
     _check_name(singular, name, module, registry)
     folder = user_path(str(into)) / name
-    what = "source of images" if singular == "images" else singular
-    fields = {"name": name, "module": module, "kind": what, "use": usage(singular, name)}
+    description = "source of images" if singular == "images" else singular
+    fields = {"name": name, "module": module, "kind": description, "use": usage(singular, name)}
     contents = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
@@ -78,8 +78,8 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
 
 
 def usage(kind: str, name: str) -> str:
-    """The command that tries a component of this kind (singular)."""
-    return Template(_USE[kind]).substitute(name=name)
+    """Return the command that tries a component of this kind (singular)."""
+    return Template(_COMMANDS[kind]).substitute(name=name)
 
 
 def _check_name(kind: str, name: str, module: str, registry: Registry) -> None:

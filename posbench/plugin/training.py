@@ -1,4 +1,4 @@
-"""What a readout is fitted on."""
+"""The training data of a readout."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from posbench.plugin.resampling import resize
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The training images' features, and the patterns to draw from them.
+    """The features of the training images, and the target patterns.
 
     Attributes:
         features: of n images.
         photographs: the photograph of each image, n names; images of one photograph are not independent.
-        patterns: the targets as drawn, float32 [targets, 256, 256]; every image is to be answered with all of them.
+        patterns: the target patterns, float32 [targets, 256, 256]; the same for every image.
         image_size: the side of an image, in pixels.
-        seed: for a readout that draws random numbers.
-        held_out: the positions of which nothing is asked in training: `columns` (every other one), `quadrant` (the one
-            at the bottom right), or none.
+        seed: the seed of a stochastic readout.
+        held_out: the positions that are masked in training: `columns` (every other column), `quadrant` (the bottom
+            right one), or an empty string.
     """
 
     features: Features
@@ -33,24 +33,24 @@ class Training:
     held_out: str = ""
 
     def targets(self, side: int) -> torch.Tensor:
-        """The patterns resized to a grid of this side, float32 [targets, side, side]; NaN where nothing is asked.
+        """Return the patterns resized to a grid of this side, float32 [targets, side, side]; NaN at masked positions.
 
-        A readout must fit the other positions alone. One that does not know of this draws NaN, and is told so.
+        A readout must fit the other positions only. If it ignores the mask, its predictions are NaN and its cell fails.
         """
         targets = resize(self.patterns, side)
         if self.held_out:
             targets[(..., *held_out(self.held_out, side))] = torch.nan
         return targets
 
-    def of_images(self, numbers: Sequence[int]) -> Training:
-        """The same task with these images alone."""
+    def of_images(self, indices: Sequence[int]) -> Training:
+        """Return the training data with only the images at these indices."""
         return replace(
-            self, features=self.features.of_images(numbers), photographs=[self.photographs[i] for i in numbers]
+            self, features=self.features.of_images(indices), photographs=[self.photographs[i] for i in indices]
         )
 
 
 def held_out(positions: str, side: int) -> tuple[slice, slice]:
-    """The rows and columns of a grid of this side that `Training.held_out` names."""
+    """Return the rows and columns of a grid of this side that are masked, as `Training.held_out` names them."""
     if positions == "columns":
         return slice(None), slice(1, None, 2)
     return slice(side // 2, None), slice(side // 2, None)

@@ -1,4 +1,7 @@
-"""Contract checks that plugin authors run on their own components."""
+"""Contract checks that plugin authors run on their own components.
+
+Each raises AssertionError unless the component does what the documentation of its record requires.
+"""
 
 from posbench.testing.backbones import check_backbone, check_readout
 from posbench.testing.controls import check_control

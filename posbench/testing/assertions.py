@@ -1,4 +1,4 @@
-"""What all checks have in common: one line where a contract is broken, and calls that must leave no trace."""
+"""Assertions shared by all checks: one-line messages, and calls that must not disturb random states."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import torch
 from posbench.plugin.sandbox import isolated_state
 
 
-def expect(fact: bool, where: str, what: str) -> None:
-    """Say where a contract is broken, and how.
+def expect(condition: bool, where: str, problem: str) -> None:
+    """Check a condition of a contract.
 
     Raises:
-        AssertionError: unless it is a fact.
+        AssertionError: if it is false; says where, and the problem.
     """
-    if not fact:
-        raise AssertionError(f"{where}: {what}")
+    if not condition:
+        raise AssertionError(f"{where}: {problem}")
 
 
 def twice(function: Callable[[], Any], where: str) -> tuple[Any, Any]:
-    """What a function returns, and returns again from other random states, neither of which it may move.
+    """Call a function from two different random states, and return both results.
 
     Raises:
-        AssertionError: if it disturbs the random state of Python, NumPy or torch.
+        AssertionError: if a call changes the random state of Python, NumPy or torch.
     """
-    returned = []
+    results = []
     for seed in ("one", "other"):
         with isolated_state(seed):
             before = _states()
-            returned.append(function())
-            for name, one, other in zip(("Python", "NumPy", "torch"), before, _states(), strict=True):
-                expect(one == other, where, f"the random state of {name} was disturbed")
-    return returned[0], returned[1]
+            results.append(function())
+            for name, old, new in zip(("Python", "NumPy", "torch"), before, _states(), strict=True):
+                expect(old == new, where, f"the random state of {name} was disturbed")
+    return results[0], results[1]
 
 
 def _states() -> tuple[object, object, object]:

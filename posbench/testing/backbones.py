@@ -1,4 +1,4 @@
-"""Whether a backbone, and a readout of its features, keep their contracts."""
+"""Contract checks of backbones and readouts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from posbench.plugin.sandbox import isolated_state
 from posbench.plugin.training import Training
 from posbench.testing.assertions import expect, twice
 
-#: How far a map may depend on the other images of its batch: what rounding makes, of the greatest value.
+#: The largest difference, as a share of the maximum, that other images of the batch may make to a map: rounding.
 ROUNDING = 1e-3
 
 
 def check_backbone(backbone: Backbone, *, image_size: int = 64) -> None:
-    """Prove that a backbone builds, and returns the taps that its record promises.
+    """Check that a backbone builds a network and returns the taps that its record promises.
 
-    Built twice from one random state it is the same network. In evaluation mode it turns float32 images
-    [2, 3, image_size, image_size] into a list of as many taps as the record says, each [2, channels, height, width],
-    floating-point and finite; it leaves the images as they were, gives the same for the same images, and what it
-    makes of an image does not depend on the others. Every file that a checkpoint finds is there.
+    Built twice from the same random state, the network is the same. In evaluation mode it returns, for float32 images
+    [2, 3, image_size, image_size], a list of as many taps as the record says, each [2, channels, height, width],
+    floating-point and finite. It does not change the images, returns the same taps for the same images, and the taps
+    of an image do not depend on the other images. Every file that a checkpoint finds exists.
 
     Raises:
-        AssertionError: naming what was broken.
+        AssertionError: names the broken requirement.
     """
     where = backbone.name
     network, again = (_built(backbone) for _ in range(2))
@@ -34,7 +34,7 @@ def check_backbone(backbone: Backbone, *, image_size: int = 64) -> None:
     )
     expect(alike, where, "built again from the same random state, it is another network")
     x = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    given = x.clone()
+    original = x.clone()
     with torch.no_grad():
         taps, others = twice(lambda: network(x), where)
         expect(isinstance(taps, list | tuple), where, f"forward returned a {type(taps).__name__}, not a list of taps")
@@ -50,7 +50,7 @@ def check_backbone(backbone: Backbone, *, image_size: int = 64) -> None:
             expect(tap.is_floating_point(), here, f"it is {tap.dtype}")
             expect(bool(tap.isfinite().all()), here, "some values are not finite")
             expect(torch.equal(tap, other), here, "the same images gave another map")
-        expect(torch.equal(x, given), where, "the images were changed")
+        expect(torch.equal(x, original), where, "the images were changed")
         for number, (tap, alone) in enumerate(zip(taps, network(x[:1]), strict=True), 1):
             near = (tap[:1] - alone).abs().max() <= ROUNDING * alone.abs().max()
             expect(bool(near), f"{where}, tap {number}", "what it makes of an image depends on the others of the batch")
@@ -67,14 +67,15 @@ def _built(backbone: Backbone) -> nn.Module:
 
 
 def check_readout(readout: Readout, *, grid: int = 12) -> None:
-    """Prove that a readout fits, and draws the maps that its record promises.
+    """Check that a readout can be fitted and predicts the maps that its record promises.
 
-    On twelve images with three taps of two resolutions, laid out as in a run, and three targets: it draws float32
-    [12, 3, side, side] with the side that `grid` says, finite; leaves features and targets as they were; draws the same
-    when fitted again with the same seed; and what it draws of a target does not depend on the others.
+    On twelve images with three taps of two resolutions, laid out in memory as in a run, and three targets: predictions
+    are float32 [12, 3, side, side], with the side that the record's `grid` returns, and finite. Features and targets
+    are not changed. A second fit with the same seed gives the same predictions, and the predictions for a target do
+    not depend on the other targets.
 
     Raises:
-        AssertionError: naming what was broken.
+        AssertionError: names the broken requirement.
     """
     where, generator = readout.name, torch.Generator().manual_seed(0)
     sides = (grid, grid, grid // 2)
@@ -87,18 +88,20 @@ def check_readout(readout: Readout, *, grid: int = 12) -> None:
     patterns = torch.stack([axis.expand(256, 256), axis.expand(256, 256).T, axis[:, None] * axis])
     photographs = [f"photo-{i // 2}" for i in range(12)]
     training = Training(features=Features(taps, grid), photographs=photographs, patterns=patterns, image_size=8 * grid)
-    given = [part.clone() for part in (*taps, patterns)]
-    drawn, again = twice(lambda: readout.fit(training).predict(training.features), where)
+    original = [part.clone() for part in (*taps, patterns)]
+    predicted, again = twice(lambda: readout.fit(training).predict(training.features), where)
     side = readout.grid(grid)
     expect(
-        torch.is_tensor(drawn) and drawn.shape == (12, 3, side, side), where, f"it must draw [12, 3, {side}, {side}]"
+        torch.is_tensor(predicted) and predicted.shape == (12, 3, side, side),
+        where,
+        f"it must draw [12, 3, {side}, {side}]",
     )
-    expect(drawn.dtype == torch.float32, where, f"it draws {drawn.dtype}")
-    expect(bool(drawn.isfinite().all()), where, "some values are not finite")
-    expect(torch.equal(drawn, again), where, "fitted again with the same seed, it draws other maps")
-    unchanged = all(torch.equal(before, now) for before, now in zip(given, (*taps, patterns), strict=True))
+    expect(predicted.dtype == torch.float32, where, f"it draws {predicted.dtype}")
+    expect(bool(predicted.isfinite().all()), where, "some values are not finite")
+    expect(torch.equal(predicted, again), where, "fitted again with the same seed, it draws other maps")
+    unchanged = all(torch.equal(before, now) for before, now in zip(original, (*taps, patterns), strict=True))
     expect(unchanged, where, "the features or the targets were changed")
-    one = Training(features=training.features, photographs=photographs, patterns=patterns[1:2], image_size=8 * grid)
-    alone = readout.fit(one).predict(training.features)
-    near = (alone[:, 0] - drawn[:, 1]).abs().max() <= 1e-2
+    single = Training(features=training.features, photographs=photographs, patterns=patterns[1:2], image_size=8 * grid)
+    alone = readout.fit(single).predict(training.features)
+    near = (alone[:, 0] - predicted[:, 1]).abs().max() <= 1e-2
     expect(bool(near), where, "what it draws of a target depends on the other targets")

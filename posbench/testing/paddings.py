@@ -1,4 +1,4 @@
-"""Whether a padding strategy keeps its contract."""
+"""The contract check of padding strategies."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1,
 
 
 def check_padding(padding: Padding, *, device: str = "cpu") -> None:
-    """Prove that a strategy keeps its contract, on maps of several shapes, dtypes and memory layouts.
+    """Check that a strategy keeps its contract, on maps of several shapes, dtypes and memory layouts.
 
-    For borders of 0 to 3 cells, even and uneven: the result has the right size, the dtype, device and memory format of
-    the map, its values in the interior, and finite ones beyond; the input is left as it was; the same input gives the
-    same result whatever torch's random state is, which stays undisturbed, or if the strategy is `stochastic`, from the
-    same random state; and gradients reach the input where they are asked for. A strategy that answers whole operations
-    is given convolutions and poolings instead: the result has the size, dtype and device of the native one, and its
-    values wherever the window does not touch padding; the rest as above. A strategy with neither function has nothing
-    to check.
+    A strategy with `pad` is tried with borders of 0 to 3 cells, even and uneven. The result must have the right size,
+    and the dtype, device and memory format of the map. Its interior must be the map, its border finite. The input must
+    not change. The same input must give the same result under any random state of torch (if the strategy is
+    `stochastic`, under the same state), which must not change. Gradients must reach the input.
+
+    A strategy with `operate` is tried with convolutions and poolings. The result must have the native result's size,
+    dtype and device, and its values wherever the window does not touch padding; the rest as above. A strategy with
+    neither function has nothing to check.
 
     Raises:
-        AssertionError: naming what was broken, and for which map and borders.
-        Inapplicable: if the strategy refuses a map of 8×9 cells, which is larger than any of these borders.
+        AssertionError: names the broken requirement, the map and the borders.
+        Inapplicable: if the strategy refuses a map of 8×9 cells, which is larger than all of these borders.
     """
     if padding.operate:
         for dtype, layer in product((torch.float32, torch.float64), _layers()):
             _check_operation(padding, layer.to(device, dtype), dtype, device)
     if padding.pad is None:
         return
-    pad = _settled(padding.pad) if padding.stochastic else padding.pad
+    pad = _seeded(padding.pad) if padding.stochastic else padding.pad
     layouts = (torch.contiguous_format, torch.channels_last)
     for dtype, layout, sides in product((torch.float32, torch.bfloat16, torch.float64), layouts, _SIDES):
         generator = torch.Generator().manual_seed(0)
@@ -51,17 +52,17 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
     try:
         pad(tiny, (1, 1, 1, 1))
     except Inapplicable:
-        return  # refusing a map too small is part of the contract; any other exception is not
+        return  # the contract allows refusing a small map, but no other exception
 
 
-def _settled(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
-    """The same function, always from the same random state."""
+def _seeded(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
+    """Return the function such that each call starts from the same random state."""
 
-    def from_it(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
+    def seeded(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
         with isolated_state("check"):
             return function(*args, **kwargs)
 
-    return from_it
+    return seeded
 
 
 def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
@@ -79,7 +80,7 @@ def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tens
 
 
 def _layers() -> list[nn.Module]:
-    """Padded operations of several kinds, for six channels."""
+    """Return padded layers of several kinds, for six channels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return [
@@ -97,33 +98,35 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
     x = torch.randn(2, 6, size, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     network = nn.Sequential(layer).requires_grad_(False)
 
-    def answered(x: torch.Tensor) -> torch.Tensor:
+    def run(x: torch.Tensor) -> torch.Tensor:
         with apply_padding(padding, network):
             return network(x)  # type: ignore[no-any-return]
 
-    made = _check_function(_settled(answered) if padding.stochastic else answered, x, where)
+    output = _check_function(_seeded(run) if padding.stochastic else run, x, where)
     with ReceptiveFieldTracer(network, size) as tracer:
         native = network(tracer.mark(x.clone()))
     field = tracer.receptive_field(native)
-    assert field is not None, "all of these layers are traced"  # noqa: S101  no claim about the strategy
-    expect(made.shape == native.shape, where, f"the result is {tuple(made.shape)}, not {tuple(native.shape)}")
-    expect(made.dtype == native.dtype, where, f"the result is {made.dtype}")
+    assert field is not None, "all of these layers are traced"  # noqa: S101  not about the strategy
+    expect(output.shape == native.shape, where, f"the result is {tuple(output.shape)}, not {tuple(native.shape)}")
+    expect(output.dtype == native.dtype, where, f"the result is {output.dtype}")
     inner = (..., *field.padding_free(size, native.shape))
-    expect(torch.allclose(made[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed")
+    expect(
+        torch.allclose(output[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed"
+    )
 
 
 def _check_function(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str) -> torch.Tensor:
-    """What a function makes of a map, checked for all that does not depend on what it is for."""
+    """Return a function's result for a map, after the checks that pads and operations have in common."""
     before, state = x.clone(), torch.random.get_rng_state()
-    made = function(x)
+    output = function(x)
     expect(torch.equal(x, before), where, "the input was changed")
-    expect(made.device == x.device, where, f"the result is on {made.device}")
-    expect(bool(made.isfinite().all()), where, "some values are not finite")
+    expect(output.device == x.device, where, f"the result is on {output.device}")
+    expect(bool(output.isfinite().all()), where, "some values are not finite")
     expect(torch.equal(torch.random.get_rng_state(), state), where, "torch's random state was disturbed")
     torch.rand(1)
-    expect(torch.equal(function(x), made), where, "the same input gave another result")
+    expect(torch.equal(function(x), output), where, "the same input gave another result")
     torch.random.set_rng_state(state)
-    wanted = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(function(wanted).double().sum(), wanted)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(leaf).double().sum(), leaf)
     expect(bool((gradient != 0).any()), where, "no gradient reaches the input")
-    return made
+    return output

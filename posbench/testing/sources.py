@@ -1,4 +1,4 @@
-"""Whether sources of images, targets and metrics keep their contracts."""
+"""Contract checks of image sources, targets and metrics."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from posbench.testing.assertions import expect, twice
 
 
 def check_images(images: Images) -> None:
-    """Prove that a source offers photographs that can be read, or draws images.
+    """Check that a source lists readable photographs, or draws images.
 
-    Photographs: at least one file, none of them unreadable. Drawn: uint8 [size, size, 3] for sizes 32 and 57, by
-    nothing but the generator: the same generator gives the same image, and no other random state is moved.
+    Photographs: at least one file, and all can be read. Drawn images: uint8 [size, size, 3] for sizes 32 and 57, which
+    depend on the generator only: the same generator gives the same image, and no other random state changes.
 
     Raises:
-        AssertionError: naming what was broken.
+        AssertionError: names the broken requirement.
     """
     where = images.name
     if images.photographs is not None:
         first, second = twice(lambda: [str(path) for path in images.photographs()] if images.photographs else [], where)
         expect(first == second, where, "asked again, it names other photographs")
         try:
-            found = readable_photographs(images)
+            readable = readable_photographs(images)
         except PosbenchError as error:
             raise AssertionError(f"{where}: {error}") from error
-        expect(bool(found.photographs), where, "it has no photograph")
-        expect(not found.left_out, where, f"some photographs cannot be read: {', '.join(found.left_out)}")
+        expect(bool(readable.photographs), where, "it has no photograph")
+        expect(not readable.left_out, where, f"some photographs cannot be read: {', '.join(readable.left_out)}")
         return
     for size, seed in product((32, 57), (0, 1)):
         here = f"{where}, size {size}"
-        drawn, again = twice(partial(_drawn, images, seed, size), here)
+        drawn, again = twice(partial(_draw, images, seed, size), here)
         expect(isinstance(drawn, np.ndarray), here, f"it draws a {type(drawn).__name__}, no array")
         expect(drawn.shape == (size, size, 3), here, f"it draws {drawn.shape}, not {(size, size, 3)}")
         expect(drawn.dtype == np.uint8, here, f"it draws {drawn.dtype}, not uint8")
         expect(np.array_equal(drawn, again), here, "the same generator gave another image")
 
 
-def _drawn(images: Images, seed: int, size: int) -> object:
-    assert images.draw is not None, "a record has either"  # noqa: S101  no claim about the source
+def _draw(images: Images, seed: int, size: int) -> object:
+    assert images.draw is not None, "checked by the caller"  # noqa: S101  not about the source
     return images.draw(np.random.default_rng(seed), size)
 
 
 def check_target(target: Target) -> None:
-    """Prove that a target draws a finite, real pattern [256, 256] that varies, the same each time.
+    """Check that a target draws the same finite, real, non-constant pattern [256, 256] each time.
 
     Raises:
-        AssertionError: naming what was broken.
+        AssertionError: names the broken requirement.
     """
     where = target.name
     drawn, again = twice(lambda: np.asarray(target.draw(DRAWN_AT)), where)
@@ -67,34 +67,34 @@ def check_target(target: Target) -> None:
 
 
 def check_metric(metric: Metric) -> None:
-    """Prove that a metric scores maps, or reads a number off a network's features, and nothing else.
+    """Check that a metric scores predicted maps, or that a metric of a job returns readings of a network's features.
 
-    Of maps: float64 predictions [6, 26, 26], a constant one among them, get one finite score each, which does not
-    depend on the others; none scores better than the target itself; predictions and target are left as they were. Of a
-    job: a list of readings, each finite, of photographs that were given. Both: the same each time.
+    Metrics with `score`: each of six float64 predictions [26, 26], one of them constant, gets a finite score that does
+    not depend on the others. No prediction scores better than the target itself. Predictions and target do not change.
+    Metrics with `of_job`: a list of finite readings of known photographs. Both return the same values each time.
 
     Raises:
-        AssertionError: naming what was broken.
+        AssertionError: names the broken requirement.
     """
     _check_of_job(metric) if metric.score is None else _check_score(metric)
 
 
 def _check_score(metric: Metric) -> None:
     where, score = metric.name, metric.score
-    assert score is not None, "it was looked at"  # noqa: S101  no claim about the metric
+    assert score is not None, "checked by the caller"  # noqa: S101  not about the metric
     generator = torch.Generator().manual_seed(0)
     target = torch.linspace(0, 1, 26, dtype=torch.float64).expand(26, 26).clone()
     noise = torch.randn(6, 26, 26, dtype=torch.float64, generator=generator)
     predictions = target + noise * torch.tensor([0, 0.1, 0.5, 1, 2, 0], dtype=torch.float64)[:, None, None]
     predictions[5] = 0.5
-    given = predictions.clone(), target.clone()
+    original = predictions.clone(), target.clone()
     scores, again = twice(lambda: score(predictions, target), where)
     expect(torch.is_tensor(scores) and scores.shape == (6,), where, "it must return one score an image, [6] here")
     expect(bool(scores.isfinite().all()), where, "some scores are not finite (image 6 is constant)")
     expect(torch.equal(scores, again), where, "the same maps gave other scores")
-    unchanged = torch.equal(predictions, given[0]) and torch.equal(target, given[1])
+    unchanged = torch.equal(predictions, original[0]) and torch.equal(target, original[1])
     expect(unchanged, where, "the predictions or the target were changed")
-    alone = torch.cat([score(one[None], target) for one in predictions])
+    alone = torch.cat([score(prediction[None], target) for prediction in predictions])
     near = torch.allclose(alone.double(), scores.double(), rtol=1e-9, atol=1e-9)
     expect(near, where, "the score of an image depends on the others")
     sign = 1 if metric.higher_is_better else -1
@@ -105,13 +105,13 @@ def _check_score(metric: Metric) -> None:
 def _check_of_job(metric: Metric) -> None:
     where, generator = metric.name, torch.Generator().manual_seed(0)
     taps = tuple(torch.randn(24, side, side, 8, generator=generator) for side in (28, 14))
-    every = Features(taps, 28)
+    features = Features(taps, 28)
     photographs = [f"photo-{i // 2}" for i in range(12)]
-    train, test = every.of_images(slice(0, 12)), every.of_images(slice(12, 24))
+    train, test = features.of_images(slice(0, 12)), features.of_images(slice(12, 24))
     observation = Observation([Split(train, test, photographs)], test, photographs, lambda: train)
     of_job = metric.of_job
-    assert of_job is not None, "a record has either"  # noqa: S101  no claim about the metric
-    given = [tap.clone() for tap in taps]
+    assert of_job is not None, "checked by the caller"  # noqa: S101  not about the metric
+    original = [tap.clone() for tap in taps]
     readings, again = twice(lambda: list(of_job(observation)), where)
     expect(bool(readings), where, "it returned no reading")
     for reading, other in zip(readings, again, strict=True):
@@ -122,5 +122,5 @@ def _check_of_job(metric: Metric) -> None:
         expect(reading.by_photograph.keys() <= {*photographs}, where, "a reading is of a photograph that was not given")
         same = reading.by_photograph == other.by_photograph and reading.value == other.value
         expect(same, where, "the same features gave other values")
-    unchanged = all(torch.equal(before, now) for before, now in zip(given, taps, strict=True))
+    unchanged = all(torch.equal(before, now) for before, now in zip(original, taps, strict=True))
     expect(unchanged, where, "the features were changed")

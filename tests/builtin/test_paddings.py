@@ -1,4 +1,4 @@
-"""The strategies that ship, against numbers worked out by hand and NumPy's padding."""
+"""The built-in strategies by hand and against NumPy's padding."""
 
 from __future__ import annotations
 

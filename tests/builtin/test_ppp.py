@@ -1,4 +1,4 @@
-"""What padding adds: by hand, and nothing on a torus that continues at its other edge."""
+"""PPP by hand, and its absence under circular padding on a torus."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ NAMES = ["a", "b", "c"]
 
 
 def one_tap(values: list[list[float]]) -> Features:
-    """A tap of one row and one channel, an image a line."""
+    """Return a tap of one row and one channel, an image a line."""
     return Features((torch.tensor(values)[:, None, :, None],), 4)
 
 
 def test_a_pattern_by_hand() -> None:
-    """True features of spread 1; padding adds 2 and 0 on average, with some noise on the second cell."""
+    """Features of standard deviation 1; padding adds 2 and 0 on average, with noise on the second cell."""
     true = one_tap([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
     added = torch.tensor([[2.0, 1.0], [2.0, -1.0], [2.0, 0.0]])
-    (found,) = ppp_patterns(Features((true.taps[0] + added[:, None, :, None] * _spread(true),), 4), true, NAMES)
+    (pattern,) = ppp_patterns(Features((true.taps[0] + added[:, None, :, None] * _spread(true),), 4), true, NAMES)
     # In the second cell each photograph is held against the sign of the other two's sum: −1, 1, none.
-    assert found.mae == pytest.approx({"a": (2 - 1) / 2, "b": (2 - 1) / 2, "c": 2 / 2})
-    assert found.picture.tolist() == [pytest.approx([2.0, 0.0])]
+    assert pattern.mae == pytest.approx({"a": (2 - 1) / 2, "b": (2 - 1) / 2, "c": 2 / 2})
+    assert pattern.picture.tolist() == [pytest.approx([2.0, 0.0])]
     # The variances are 0 and 1; the pattern's squares sum to 4, of which noise explains a third of 1.
-    assert found.snr == pytest.approx(4 - 1 / 3)
+    assert pattern.snr == pytest.approx(4 - 1 / 3)
 
 
 def _spread(features: Features) -> torch.Tensor:
@@ -44,8 +44,8 @@ def _spread(features: Features) -> torch.Tensor:
 def test_crops_of_one_photograph_are_averaged_first() -> None:
     true = one_tap([[1.0], [-1.0], [1.0], [-1.0]])
     padded = one_tap([[4.0], [0.0], [2.0], [0.0]])
-    (found,) = ppp_patterns(padded, true, ["a", "a", "b", "b"])
-    assert found.mae == pytest.approx({"a": 2.0, "b": 1.0})
+    (pattern,) = ppp_patterns(padded, true, ["a", "a", "b", "b"])
+    assert pattern.mae == pytest.approx({"a": 2.0, "b": 1.0})
 
 
 @given(st.floats(0.01, 100), st.floats(-5, 5))
@@ -61,22 +61,22 @@ def test_the_units_of_a_channel_do_not_matter(factor: float, shift: float) -> No
 def test_noise_alone_is_no_pattern() -> None:
     generator = torch.Generator().manual_seed(1)
     true, added = (torch.randn(40, 7, 7, 16, generator=generator) for _ in range(2))
-    (found,) = ppp_patterns(Features((true + added,), 7), Features((true,), 7), [str(i) for i in range(40)])
-    assert abs(sum(found.mae.values()) / 40) < 0.02
-    assert found.snr < 0.01
-    assert found.picture.mean() > 0.1  # what the mean absolute value itself makes of noise
+    (pattern,) = ppp_patterns(Features((true + added,), 7), Features((true,), 7), [str(i) for i in range(40)])
+    assert abs(sum(pattern.mae.values()) / 40) < 0.02
+    assert pattern.snr < 0.01
+    assert pattern.picture.mean() > 0.1  # what the mean absolute value itself makes of noise
 
 
 def test_constant_channels_and_equal_features_say_nothing() -> None:
     features = Features((torch.ones(3, 2, 2, 2),), 2)
-    (found,) = ppp_patterns(features, features, NAMES)
-    assert (found.mae, found.snr) == (dict.fromkeys(NAMES, 0.0), 0.0)
+    (pattern,) = ppp_patterns(features, features, NAMES)
+    assert (pattern.mae, pattern.snr) == (dict.fromkeys(NAMES, 0.0), 0.0)
     with pytest.raises(Inapplicable, match="there is one"):
         ppp_patterns(features, features, ["a"] * 3)
 
 
 class Small(nn.Module):
-    """Two convolutions, which see 3 pixels beyond the window."""
+    """Two convolutions, which see 3 pixels beyond the crop."""
 
     def __init__(self) -> None:
         super().__init__()

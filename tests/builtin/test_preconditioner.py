@@ -1,4 +1,4 @@
-"""The preconditioner: exact where its picture of the features is, symmetric and positive definite everywhere."""
+"""The preconditioner: exact where its model of the features is, symmetric and positive definite everywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from posbench.plugin.features import Features
 
 
 def features(seed: int, images: int = 6, channels: tuple[int, ...] = (5, 4), grid: int = 6) -> Features:
-    """Taps whose mean image varies from cell to cell, with content that varies between channels."""
+    """Return taps whose mean image varies from cell to cell, with residuals that vary between channels."""
     generator = torch.Generator().manual_seed(seed)
     taps = []
     for count in channels:
@@ -38,10 +38,10 @@ def test_leading_directions_are_those_of_the_singular_values() -> None:
     left, _ = np.linalg.qr(generator.normal(size=(60, 20)))
     right, _ = np.linalg.qr(generator.normal(size=(20, 20)))
     rows = left @ np.diag(2.0 ** -np.arange(20)) @ right.T
-    found = leading_directions(torch.from_numpy(rows), 4).numpy()
-    np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-10)
+    directions = leading_directions(torch.from_numpy(rows), 4).numpy()
+    np.testing.assert_allclose(directions.T @ directions, np.eye(4), atol=1e-10)
     # What is left beyond them is the fifth singular value, 1/16.
-    assert np.linalg.norm(rows - rows @ found @ found.T, 2) == pytest.approx(1 / 16, rel=0.05)
+    assert np.linalg.norm(rows - rows @ directions @ directions.T, 2) == pytest.approx(1 / 16, rel=0.05)
 
 
 def test_with_a_kernel_of_one_cell_it_is_the_inverse_itself() -> None:
@@ -53,7 +53,7 @@ def test_with_a_kernel_of_one_cell_it_is_the_inverse_itself() -> None:
 
 
 def applied(solve: Preconditioner, channels: int, cells: int) -> torch.Tensor:
-    """It as a matrix."""
+    """Return the preconditioner as a matrix."""
     size = channels * cells
     return solve(torch.eye(size).view(channels, cells, size)).view(size, size)
 
@@ -75,9 +75,11 @@ def test_it_is_symmetric_and_positive_definite(
         patched.setattr(preconditioner, "RESIDUAL_DIRECTIONS", told_apart)
         patched.setattr(preconditioner, "MEAN_DIRECTIONS", told_apart)
         given_features = features(seed, images, tuple(channels))
-        found = standardise(given_features, centring=not padding)
-        asked = torch.ones(2 * (7 + 2 * padding - kernel,), dtype=torch.bool)
-        matrix = applied(Preconditioner(found, kernel, padding, asked, penalty), sum(channels), kernel**2).double()
+        standardised = standardise(given_features, centring=not padding)
+        fitted = torch.ones(2 * (7 + 2 * padding - kernel,), dtype=torch.bool)
+        matrix = applied(
+            Preconditioner(standardised, kernel, padding, fitted, penalty), sum(channels), kernel**2
+        ).double()
     size = float(matrix.abs().max())
     assert float((matrix - matrix.T).abs().max()) < 1e-4 * size
     # No direction is taken to vary less than the penalty alone says, or to vary without end.
@@ -95,5 +97,5 @@ def test_images_that_are_all_but_alike_are_drawn_exactly(
     image = torch.randn(1, 14, 14, channels, generator=generator)
     alike = Features((image + content * torch.randn(images, 14, 14, channels, generator=generator),), 14)
     targets = drawn(14, kernel)
-    found = fit_ridge(alike, targets, kernel=kernel, penalty=0.01).predict(alike)
-    assert float((found - targets).square().mean() / targets.var()) < 2e-3
+    predicted = fit_ridge(alike, targets, kernel=kernel, penalty=0.01).predict(alike)
+    assert float((predicted - targets).square().mean() / targets.var()) < 2e-3

@@ -1,4 +1,4 @@
-"""The linear probe against scikit-learn in float64, and what any probe must and must not find."""
+"""The linear probe against scikit-learn in float64, and on features with and without position."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def targets(side: int) -> torch.Tensor:
 
 
 def noise(seed: int, images: int, shapes: list[tuple[int, int]], grid: int) -> Features:
-    """Random taps of these sides and channels, of different means and scales, neighbouring channels alike."""
+    """Return random taps of these sides and channels, with different means and scales, and correlated channels."""
     generator = torch.Generator().manual_seed(seed)
     taps = []
     for side, channels in shapes:
@@ -58,7 +58,7 @@ SHAPES = [(12, 5), (8, 4), (3, 6)]
 
 
 def aligned64(features: Features) -> NDArray[np.float64]:
-    """All channels on the grid, [n, grid, grid, channels], resized in float64."""
+    """Return all channels on the grid, [n, grid, grid, channels], resized in float64."""
     maps = [
         F.interpolate(tap.double().permute(0, 3, 1, 2), (features.grid,) * 2, mode="bilinear", align_corners=True)
         for tap in features.taps
@@ -67,7 +67,7 @@ def aligned64(features: Features) -> NDArray[np.float64]:
 
 
 def patches(maps: NDArray[np.float64], kernel: int) -> NDArray[np.float64]:
-    """One row for each place of the kernel: all that it sees there."""
+    """Return one row for each place of the kernel: the values under it."""
     n, grid, _, _ = maps.shape
     side = grid - kernel + 1
     return np.array(
@@ -86,7 +86,7 @@ def by_sklearn(train: Features, test: Features, drawn: torch.Tensor, kernel: int
 
 
 def at_once(images: int, features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have features visited so many images at a time."""
+    """Set the number of images in a chunk."""
     monkeypatch.setattr(standardize, "CHUNK_VALUES", images * sum(tap[0].numel() for tap in features.taps))
     monkeypatch.setattr(standardize, "CHUNK_CELLS", 0)
 
@@ -148,7 +148,7 @@ def test_the_penalty_means_the_same_for_any_number_of_images(monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def lite0() -> tuple[Features, Features]:
-    """What the trained network that a bare run probes makes of 48 training and 32 test crops."""
+    """Return features of 48 training and 32 test crops from the default run's trained network."""
     record = REGISTRY.get(Backbone, "tf_efficientnet_lite0")
     weights, problem = resolve(record, Request(), [0], download=False)
     assert problem is None
@@ -232,8 +232,8 @@ def test_targets_fitted_together_are_as_each_alone(
     ]
     assert together == pytest.approx(alone, abs=1e-4)
     monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
-    one, all_ = (fit_ridge(train, part, kernel=3, penalty=1.0).predict(test) for part in (drawn[2:3], drawn))
-    torch.testing.assert_close(one[:, 0], all_[:, 2], rtol=0, atol=1e-3)
+    alone, all_ = (fit_ridge(train, part, kernel=3, penalty=1.0).predict(test) for part in (drawn[2:3], drawn))
+    torch.testing.assert_close(alone[:, 0], all_[:, 2], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -300.0, 1e4, -1e6])
@@ -281,22 +281,22 @@ def test_noise_of_the_same_shape_draws_nothing() -> None:
     drawn, count = targets(26), 128
     predictions = fit_ridge(pure_noise(0, 64), drawn, kernel=3, penalty=1.0).predict(pure_noise(1, count))
     for i, target in enumerate(drawn):
-        found = spc(predictions[:, i].double(), target.double())
-        assert abs(float(found.mean())) < 4 * float(found.std()) / count**0.5
-        assert abs(float(found.mean())) < 0.1
+        correlation = spc(predictions[:, i].double(), target.double())
+        assert abs(float(correlation.mean())) < 4 * float(correlation.std()) / count**0.5
+        assert abs(float(correlation.mean())) < 0.1
 
 
 def test_targets_among_the_features_are_drawn() -> None:
     drawn = targets(26)
     shown = F.pad(drawn, (1, 1, 1, 1)).permute(1, 2, 0)
 
-    def told(features: Features) -> Features:
+    def with_position(features: Features) -> Features:
         return Features((*features.taps, shown.expand(len(features), 28, 28, 5)), 28)
 
-    fitted = fit_ridge(told(pure_noise(0, 64)), drawn, kernel=3, penalty=1.0)
-    assert min(scores(fitted.predict(told(pure_noise(1, 32))), drawn)) > 0.97
-    less = fit_ridge(told(pure_noise(0, 64)), drawn, kernel=3, penalty=0.01)
-    assert min(scores(less.predict(told(pure_noise(1, 32))), drawn)) > 0.995
+    fitted = fit_ridge(with_position(pure_noise(0, 64)), drawn, kernel=3, penalty=1.0)
+    assert min(scores(fitted.predict(with_position(pure_noise(1, 32))), drawn)) > 0.97
+    less = fit_ridge(with_position(pure_noise(0, 64)), drawn, kernel=3, penalty=0.01)
+    assert min(scores(less.predict(with_position(pure_noise(1, 32))), drawn)) > 0.995
 
 
 def test_without_convergence_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,12 +308,12 @@ def test_without_convergence_there_is_no_answer(monkeypatch: pytest.MonkeyPatch)
 def test_fitting_leaves_features_and_random_state_alone() -> None:
     train, drawn = noise(0, 6, SHAPES, 8), targets(6)
     before, kept, state = [tap.clone() for tap in train.taps], drawn.clone(), torch.get_rng_state()
-    one = fit_ridge(train, drawn, kernel=3, penalty=1.0)
+    first = fit_ridge(train, drawn, kernel=3, penalty=1.0)
     again = fit_ridge(train, drawn, kernel=3, penalty=1.0)
     assert all(map(torch.equal, train.taps, before))
     assert torch.equal(drawn, kept)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(one.weight, again.weight)
+    assert torch.equal(first.weight, again.weight)
 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -347,9 +347,9 @@ def test_it_is_aligning_and_then_a_convolution_and_its_adjoint(
     maps = torch.randn(there.shape, generator=generator)
     back = adjoint(features, maps, kernel, padding)
     assert dot(there, maps) == pytest.approx(dot(weight, back), rel=1e-4, abs=1e-2)
-    one = torch.randn(drawn, 1, *there.shape[2:], generator=generator)
-    alike = adjoint(features, one.expand_as(there).contiguous(), kernel, padding)
-    assert torch.equal(adjoint(features, one, kernel, padding), alike)
+    shared = torch.randn(drawn, 1, *there.shape[2:], generator=generator)
+    alike = adjoint(features, shared.expand_as(there).contiguous(), kernel, padding)
+    assert torch.equal(adjoint(features, shared, kernel, padding), alike)
 
 
 def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
@@ -363,10 +363,12 @@ def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
     assert [tap.shape[3] for tap in apart.merged().taps] == [3, 5, 6, 2]
     weight = torch.randn(apart.channels, 9 * 2)
     for numbers in (slice(2, 9), [3, 4, 5], [11, 2, 7]):
-        one, other = (features.of_images(numbers) for features in (beside, apart))
-        assert all(map(torch.equal, one.taps, other.taps))
-        assert [tap.shape[3] for tap in one.merged().taps] == [8, 6, 2]
-        torch.testing.assert_close(convolve(one, weight, 3, 0), convolve(other, weight, 3, 0), rtol=1e-4, atol=1e-2)
+        merged_part, separate_part = (features.of_images(numbers) for features in (beside, apart))
+        assert all(map(torch.equal, merged_part.taps, separate_part.taps))
+        assert [tap.shape[3] for tap in merged_part.merged().taps] == [8, 6, 2]
+        torch.testing.assert_close(
+            convolve(merged_part, weight, 3, 0), convolve(separate_part, weight, 3, 0), rtol=1e-4, atol=1e-2
+        )
     # What looks like a neighbour, and is none.
     some = torch.randn(20, 8, 8, 16)
     half = some[..., :4]
@@ -376,11 +378,15 @@ def test_taps_side_by_side_are_mixed_as_they_are_apart() -> None:
         assert all(map(torch.equal, features.of_images([3, 1]).taps, (tap[[3, 1]] for tap in taps)))
     # Taps that are left out between two are no part of what is read.
     for taps in ([0], [1, 2], [0, 2, 3], [0, 3]):
-        one, other = (features.of_taps(taps) for features in (beside, apart))
-        some = torch.randn(one.channels, 9 * 2)
-        torch.testing.assert_close(convolve(one, some, 3, 0), convolve(other, some, 3, 0), rtol=1e-4, atol=1e-2)
+        merged_part, separate_part = (features.of_taps(taps) for features in (beside, apart))
+        some = torch.randn(merged_part.channels, 9 * 2)
+        torch.testing.assert_close(
+            convolve(merged_part, some, 3, 0), convolve(separate_part, some, 3, 0), rtol=1e-4, atol=1e-2
+        )
         maps = torch.randn(2, 20, 6, 6)
-        torch.testing.assert_close(adjoint(one, maps, 3, 0), adjoint(other, maps, 3, 0), rtol=1e-4, atol=1e-1)
+        torch.testing.assert_close(
+            adjoint(merged_part, maps, 3, 0), adjoint(separate_part, maps, 3, 0), rtol=1e-4, atol=1e-1
+        )
 
 
 def test_without_the_library_for_convolutions_it_is_the_same() -> None:
@@ -405,16 +411,16 @@ def test_the_fit_does_not_depend_on_how_features_are_batched(images: int, monkey
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many values the largest tensor holds that any operation makes."""
+    """Records the number of values of the largest tensor that any operation returns."""
 
     values = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for one in made if isinstance(made, list | tuple) else [made]:
-            if torch.is_tensor(one):
-                self.values = max(self.values, one.untyped_storage().nbytes() // one.element_size())
-        return made
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else [result]:
+            if torch.is_tensor(tensor):
+                self.values = max(self.values, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return result
 
 
 def test_no_feature_is_ever_held_at_the_grids_resolution() -> None:

@@ -1,4 +1,4 @@
-"""The penalty that is chosen, against scikit-learn's search over the same folds."""
+"""The chosen penalty against scikit-learn's search over the same folds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRID = 6
 
 
 def training(photographs: list[str]) -> Training:
-    """One target that the features show well, one that they show badly, and one that they do not show."""
+    """Return targets that the features predict well, badly and not at all."""
     generator = torch.Generator().manual_seed(0)
     ramp = torch.linspace(-1, 1, GRID).expand(GRID, GRID)
     tap = torch.randn(len(photographs), GRID, GRID, 5, generator=generator)
@@ -44,9 +44,11 @@ def test_it_is_the_penalty_that_errs_least_on_held_out_photographs(monkeypatch: 
     for i, penalty in enumerate(PENALTIES):
         errors = np.zeros(3)
         for held_out in range(3):
-            seen = of_row != held_out
-            model = make_pipeline(StandardScaler(), Ridge(alpha=penalty * seen.sum())).fit(rows[seen], answers[seen])
-            errors += ((model.predict(rows[~seen]) - answers[~seen]) ** 2).sum(0) / len(rows)
+            in_training = of_row != held_out
+            model = make_pipeline(StandardScaler(), Ridge(alpha=penalty * in_training.sum())).fit(
+                rows[in_training], answers[in_training]
+            )
+            errors += ((model.predict(rows[~in_training]) - answers[~in_training]) ** 2).sum(0) / len(rows)
         assert fitted.errors[i].tolist() == pytest.approx(errors.tolist(), rel=1e-4)
     assert fitted.penalties == [PENALTIES[i] for i in fitted.errors.argmin(0)]
     assert len(set(fitted.penalties)) > 1

@@ -1,4 +1,4 @@
-"""Metrics against scipy and against sums done by hand."""
+"""Metrics against scipy and by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The authors' readout against a plain loop of PyTorch's own parts, one target at a time."""
+"""The authors' readout against a plain PyTorch training loop, one target at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATTERNS = torch.stack([torch.from_numpy(draw(256)).float() for draw in (horizon
 
 
 def features(seed: int, images: int = 40) -> Features:
-    """Two taps, one at the grid's resolution and one coarser, that hold something of the position."""
+    """Return two taps, one on the grid and one coarser, that carry some position."""
     generator = torch.Generator().manual_seed(seed)
     taps = []
     for side, channels in ((GRID, 3), (4, 4)):
@@ -34,18 +34,18 @@ def features(seed: int, images: int = 40) -> Features:
 
 
 def training(images: int = 40, **changes: object) -> Training:
-    made = Training(
+    default = Training(
         features=features(0, images),
         photographs=[str(i) for i in range(images)],
         patterns=PATTERNS,
         image_size=IMAGE,
         seed=3,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(default, **changes)  # type: ignore[arg-type]
 
 
 def plain(task: Training, number: int, kernel: int, depth: int, padding: int) -> tuple[list[float], torch.Tensor]:
-    """One target's readout, written out from the description: its loss of each epoch, and what it draws."""
+    """Train one target's readout as described; return the loss of each epoch, and the predictions."""
     maps = torch.cat(
         [
             F.interpolate(tap.permute(0, 3, 1, 2), (GRID, GRID), mode="bilinear", align_corners=True)
@@ -149,9 +149,9 @@ def test_bfloat16_features_are_read_in_float32() -> None:
 
 def test_features_of_an_inference_pass_can_be_trained_on() -> None:
     with torch.inference_mode():
-        made = features(0)
+        same = features(0)
         patterns = PATTERNS.clone()
-    assert torch.equal(fit_sgd(training(features=made, patterns=patterns)).losses, fit_sgd(training()).losses)
+    assert torch.equal(fit_sgd(training(features=same, patterns=patterns)).losses, fit_sgd(training()).losses)
 
 
 def test_as_in_the_text_there_is_no_bound_and_the_rate_is_lowered_until_the_loss_falls() -> None:

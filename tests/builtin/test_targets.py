@@ -1,4 +1,4 @@
-"""Targets against maps worked out by hand at 4×4, and the pipeline's resizing."""
+"""Targets by hand at 4×4, and their resizing."""
 
 from __future__ import annotations
 

@@ -66,15 +66,15 @@ def test_numbers_for_the_pixels() -> None:
 
 @contextmanager
 def listening(model: nn.Module, names: list[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """What modules return while a network runs, before a later one can write into it."""
-    heard: dict[str, torch.Tensor] = {}
+    """Record the outputs of modules while a network runs, before later modules write into them."""
+    outputs: dict[str, torch.Tensor] = {}
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: heard.update({name: output.clone()})
+            lambda module, inputs, output, name=name: outputs.update({name: output.clone()})
         )
         for name in names
     ]
-    yield heard
+    yield outputs
     for handle in handles:
         handle.remove()
 
@@ -91,11 +91,11 @@ def listening(model: nn.Module, names: list[str]) -> Iterator[dict[str, torch.Te
 @torch.inference_mode()
 def test_taps_are_the_papers(name: str, modules: list[str], size: int) -> None:
     model = build_timm(name).eval()
-    with listening(model, modules) as heard:
+    with listening(model, modules) as outputs:
         taps = model(torch.rand(1, 3, size, size))
     assert len(taps) == len(modules) == int(PACKAGED[name].taps)
     for tap, module in zip(taps, modules, strict=True):
-        assert torch.equal(tap, heard[module])
+        assert torch.equal(tap, outputs[module])
     if name == "vgg16":
         assert [tap.shape[1] for tap in taps] == [64, 128, 256, 512, 512]
         assert [tap.shape[2] for tap in taps] == [32, 16, 8, 4, 2]
@@ -120,9 +120,9 @@ def test_a_network_of_one_resolution_is_read_at_four_depths() -> None:
 def test_nothing_beyond_the_last_tap_is_computed() -> None:
     with torch.device("meta"):
         model = build_timm("resnet18").eval()
-        with listening(model, ["layer4", "global_pool", "fc"]) as heard:
+        with listening(model, ["layer4", "global_pool", "fc"]) as outputs:
             model(torch.empty(1, 3, 64, 64))
-    assert list(heard) == ["layer4"]
+    assert list(outputs) == ["layer4"]
 
 
 def test_a_network_without_feature_maps_is_inapplicable(monkeypatch: pytest.MonkeyPatch) -> None:

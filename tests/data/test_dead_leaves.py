@@ -1,4 +1,4 @@
-"""Dead leaves hold no cue to position, and have no edge."""
+"""Dead leaves: no cue to position, and no edge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE = 64
 
 
 def stack(count: int, side: int = SIDE) -> NDArray[np.float64]:
-    """Grey images [count, side, side]; the mean of three independent channels."""
+    """Return grey images [count, side, side], the mean of three independent channels."""
     return np.stack([dead_leaves(np.random.default_rng(i), side).mean(-1) for i in range(count)])
 
 
@@ -40,7 +40,7 @@ def test_the_seed_is_the_image() -> None:
 
 
 class Moved(np.random.Generator):
-    """The same numbers, but that every pair of them, a disc's centre, is moved round the torus."""
+    """A generator of the same numbers, with each disc's centre shifted on the torus."""
 
     def __init__(self, seed: int, by: tuple[int, int]) -> None:
         super().__init__(np.random.PCG64(seed))
@@ -89,7 +89,7 @@ def test_colours_are_uniform(images: NDArray[np.float64]) -> None:
 
 def test_the_last_disc_fallen_is_whole() -> None:
     class One(np.random.Generator):
-        """Every disc in one place, of one radius."""
+        """A generator that puts every disc in one place, with one radius."""
 
         def __init__(self) -> None:
             super().__init__(np.random.PCG64(0))

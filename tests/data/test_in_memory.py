@@ -1,4 +1,4 @@
-"""Images in memory and datasets as sources: the same pixels are the same source, however they come."""
+"""Images in memory and datasets as sources: equal pixels make equal sources."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stream(IterableDataset[torch.Tensor]):
         TENSOR.contiguous(),
         TENSOR.numpy(),
         list(PIXELS),
-        [Image.fromarray(one) for one in PIXELS],
+        [Image.fromarray(pixels) for pixels in PIXELS],
         Photographs(),
         Stream(),
         TensorDataset(TENSOR, torch.arange(4)),
@@ -51,15 +51,15 @@ class Stream(IterableDataset[torch.Tensor]):
     ids=["float", "double", "uint8", "array", "arrays", "pillow", "dataset", "stream", "tensor dataset", "reversed"],
 )
 def test_the_same_pixels_are_the_same_source(source: object) -> None:
-    made, expected = posbench.images(source, name="mine"), posbench.images(TENSOR, name="mine")
-    assert made.version == expected.version
-    assert made.label == expected.label == f"pixels:mine@{made.version[:8]}"
+    source_record, expected = posbench.images(source, name="mine"), posbench.images(TENSOR, name="mine")
+    assert source_record.version == expected.version
+    assert source_record.label == expected.label == f"pixels:mine@{source_record.version[:8]}"
 
 
 def test_files_hold_nothing_that_differs_from_machine_to_machine() -> None:
-    made = posbench.images(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), name="dot")
-    assert made.photographs is not None
-    [path] = made.photographs()
+    source_record = posbench.images(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), name="dot")
+    assert source_record.photographs is not None
+    [path] = source_record.photographs()
     assert path.read_bytes() == b"P6 1 1 255\n\0\0\0"
 
 
@@ -73,24 +73,24 @@ def test_other_pixels_are_another_source() -> None:
 def test_pixels_come_back_as_they_were(values: list[int]) -> None:
     tensor = torch.tensor(values, dtype=torch.uint8).reshape(1, 3, 2, 2)
     for source in (tensor, tensor.float() / 255):
-        made = posbench.images(source)
-        assert made.photographs is not None
-        [path] = made.photographs()
+        source_record = posbench.images(source)
+        assert source_record.photographs is not None
+        [path] = source_record.photographs()
         assert np.array_equal(np.asarray(read(path)), tensor[0].permute(1, 2, 0).numpy())
 
 
 def test_files_go_with_the_record() -> None:
-    made = posbench.images(TENSOR)
-    assert made.photographs is not None
-    folder = made.photographs()[0].parent
+    source_record = posbench.images(TENSOR)
+    assert source_record.photographs is not None
+    folder = source_record.photographs()[0].parent
     assert len(list(folder.iterdir())) == 4
-    del made
+    del source_record
     gc.collect()
     assert not folder.exists()
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (torch.zeros(0, 3, 8, 8), "no image"),
         (torch.zeros(3, 8, 8), "expected images"),
@@ -102,8 +102,8 @@ def test_files_go_with_the_record() -> None:
         (7, "not a int"),
     ],
 )
-def test_mistakes_are_told(source: object, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_mistakes_are_told(source: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         posbench.images(source)
 
 

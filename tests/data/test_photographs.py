@@ -1,4 +1,4 @@
-"""Photographs: what is read of each kind of file, and which files are left out."""
+"""Photographs: decoding of each file format, and unreadable files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import Ran
 
 
 def textured(folder: Path, count: int) -> Path:
-    """A folder of photographs of noise."""
+    """Write a folder of noise photographs."""
     folder.mkdir(exist_ok=True)
     for i in range(count):
         pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -125,7 +125,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_lies_in_ink_becomes_light(tmp_path: Path) -> None:
-    """Cyan, magenta, yellow and black: none is white, cyan alone takes red away."""
+    """Check CMYK: no ink is white, and cyan removes red."""
     for name, ink, expected in (("white", (0, 0, 0, 0), [255] * 3), ("cyan", (255, 0, 0, 0), [0, 255, 255])):
         Image.new("CMYK", (4, 4), ink).save(tmp_path / f"{name}.tif")
         assert np.asarray(read(tmp_path / f"{name}.tif"))[0, 0].tolist() == expected
@@ -147,7 +147,7 @@ def test_a_palette_is_looked_up_whatever_is_transparent(tmp_path: Path) -> None:
 
 
 def odd_ones(folder: Path) -> set[str]:
-    """Files of every kind that is a photograph, among the others; their stems."""
+    """Write files of every readable kind; return their stems."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
     noise.convert("CMYK").save(folder / "ink.tif")
     noise.quantize(16).save(folder / "palette.png", transparency=1)
@@ -163,14 +163,14 @@ def odd_ones(folder: Path) -> set[str]:
 
 
 def claiming(side: int) -> bytes:
-    """The beginning of a PNG file that says that it is so large."""
+    """Return the start of a PNG file that declares this size."""
     head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     head = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
     return b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 9) + b"IDAT" + bytes(9)
 
 
 def broken_ones(folder: Path) -> dict[str, str]:
-    """Files of every kind that is none; their stems as they are shown, and why they are left out."""
+    """Write unreadable files; return their stems as shown, with the reasons."""
     for name, content in {
         "cut.jpg": encoded(".jpg")[:300],
         "empty.jpg": b"",
@@ -218,11 +218,11 @@ def test_a_few_files_that_cannot_be_read_are_left_out_and_many_end_the_run(
         provenance = store.provenance(record.run_id)
     assert record.outcome.status == "ok"
     left_out = [re.fullmatch(r"(.+)@\w{8} \((.+)\)", line) for line in provenance["images left out"]]
-    assert {found[1]: found[2] for found in left_out if found}.keys() == bad.keys()
-    for found in left_out:
-        assert found
-        assert bad[found[1]] in found[2]
-        assert found[0] in warning
+    assert {match[1]: match[2] for match in left_out if match}.keys() == bad.keys()
+    for match in left_out:
+        assert match
+        assert bad[match[1]] in match[2]
+        assert match[0] in warning
     used = {name.rpartition("@")[0] for names in provenance["photographs"].values() for name in names}
     assert used == good | {f"{i:03}" for i in range(163)}
 

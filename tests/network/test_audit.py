@@ -1,4 +1,4 @@
-"""What a network pads, against what is known of it."""
+"""The padded operations of known networks."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_a_resnet_is_uneven_at_224_in_all_five_downsamplings_and_even_at_225() -
 
 
 def test_vgg_pads_its_thirteen_convolutions_by_one_cell() -> None:
-    found = operations(backbone("vgg16"), 224)
-    assert [operation.size for operation in found] == [
+    padded = operations(backbone("vgg16"), 224)
+    assert [operation.size for operation in padded] == [
         (s, s) for s, n in zip((224, 112, 56, 28, 14), (2, 2, 3, 3, 3), strict=True) for _ in range(n)
     ]
-    assert {(o.operation, o.kernel, o.stride, o.sides, o.uneven) for o in found} == {
+    assert {(o.operation, o.kernel, o.stride, o.sides, o.uneven) for o in padded} == {
         ("convolution", (3, 3), (1, 1), (1, 1, 1, 1), False)
     }
 

@@ -1,4 +1,4 @@
-"""Networks as they are built: random ones prepared, trained ones loaded from what users have."""
+"""Building networks: preparation of random weights, and loading of checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ State = dict[str, torch.Tensor]
 
 
 class Small(nn.Module):
-    """Two taps with batch norms, one of a residual branch that starts switched off, and a classifier beside them."""
+    """A network with two taps, BatchNorm, a residual branch that starts at zero, and a classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +56,14 @@ def trained(path: Path, checkpoint: Checkpoint | None = None) -> Weights:
 
 
 def as_built(record: Backbone, seed: int) -> State:
-    """The tensors of the untrained network as its author starts it."""
+    """Return the tensors of the untrained network before preparation."""
     torch.manual_seed(seed)
     return record.build().state_dict()
 
 
 @pytest.fixture(scope="module")
 def leaves() -> torch.Tensor:
-    """The 32 fixed images, float32 [32, 3, 224, 224] in [0, 1]."""
+    """Return the 32 calibration images, float32 [32, 3, 224, 224] in [0, 1]."""
     images = [dead_leaves(np.random.default_rng([2, i]), 224) for i in range(32)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
@@ -143,10 +143,10 @@ def test_a_built_network_is_frozen_in_evaluation_mode() -> None:
 
 
 def test_a_seed_is_a_network() -> None:
-    one, again, other = (build(backbone(), random(seed)).state_dict() for seed in (1, 1, 2))
-    assert all(torch.equal(one[key], again[key]) for key in one)
+    first, again, other = (build(backbone(), random(seed)).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
     for key in ("stem.weight", "branch.weight", "norm.running_mean", "last.running_var"):
-        assert not torch.allclose(one[key], other[key])
+        assert not torch.allclose(first[key], other[key])
 
 
 def test_the_global_random_state_is_left_as_it_was(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_global_random_state_is_left_as_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture
 def source() -> Small:
-    """A network as training left it."""
+    """Return a network with random weights and statistics, as after training."""
     torch.manual_seed(7)
     network = Small().eval()
     for tensor in network.state_dict().values():

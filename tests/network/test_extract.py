@@ -1,4 +1,4 @@
-"""Streamed extraction against a plain loop over the same network, one image at a time."""
+"""Extraction in batches against a plain loop, one image at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def some(count: int, side: int = 64) -> Pixels:
 
 
 class Taps(nn.Module):
-    """Answers with taps that a function makes of the images, and counts the images of each call."""
+    """A network that returns the taps a function computes, and counts the images of each call."""
 
     def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
@@ -79,11 +79,11 @@ def test_taps_are_those_of_a_plain_loop(padding: str | None, monkeypatch: pytest
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 70])
 def test_every_image_passes_once(count: int) -> None:
-    network, seen = Taps(lambda x: [x]), list[int]()
-    got = passed(network, some(count, 8), progress=seen.append)
-    assert network.calls == seen
-    assert sum(seen) == count == len(got)
-    assert len(seen) == -(-count // forward.BATCH["cpu"])
+    network, batches = Taps(lambda x: [x]), list[int]()
+    got = passed(network, some(count, 8), progress=batches.append)
+    assert network.calls == batches
+    assert sum(batches) == count == len(got)
+    assert len(batches) == -(-count // forward.BATCH["cpu"])
 
 
 @pytest.mark.parametrize(("size", "batches"), [(112, [4, 1]), (224, [4, 1]), (316, [2, 2, 1]), (640, [1] * 5)])
@@ -163,7 +163,7 @@ def test_anything_but_the_promised_taps_is_an_error(make: Callable[[torch.Tensor
 
 @pytest.fixture
 def mixed() -> Features:
-    """Five images with a tap at the grid and a coarser one."""
+    """Return features of five images, with a tap on the grid and a coarser one."""
     generator = torch.Generator().manual_seed(0)
     return Features(tuple(torch.randn(5, side, side, c, generator=generator) for side, c in ((6, 2), (3, 4))), 6)
 

@@ -1,4 +1,4 @@
-"""Normalisations folded into convolutions: the same results, and left alone where something else has a hand in them."""
+"""Fusion of BatchNorm into convolutions: the same results, and no fusion where it would change them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posbench.plugin.registry import load_registry
 
 
 class Net(nn.Module):
-    """A convolution and its normalisation, with a way to read what is between them."""
+    """A convolution and its normalisation, with an optional tap between them."""
 
     def __init__(self, *, between: bool = False, twice: bool = False) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Net(nn.Module):
 
 
 def known(network: Net) -> Net:
-    """With statistics, a scale and a shift that do something."""
+    """Set non-trivial statistics, scales and shifts."""
     generator = torch.Generator().manual_seed(1)
     for tensor in (network.norm.running_mean, network.norm.running_var, network.norm.weight, network.norm.bias):
         assert tensor is not None
@@ -45,7 +45,7 @@ def known(network: Net) -> Net:
 
 
 def test_scale_and_shift_go_into_weights_and_bias() -> None:
-    """By hand: (w·x + b − μ) / √(σ² + ε) · γ + β, with w = 2, b = 1, μ = 3, σ² + ε = 4, γ = 6, β = 5."""
+    """Check (w·x + b − μ) / √(σ² + ε) · γ + β by hand, with w = 2, b = 1, μ = 3, σ² + ε = 4, γ = 6, β = 5."""
     network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=1.0)).eval()
     convolution, norm = network
     assert isinstance(convolution, nn.Conv2d)
@@ -87,11 +87,11 @@ def tied(network: Net) -> Net:
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [*super().forward(x), self.other(x)]
 
-    made = Tied()
-    made.load_state_dict(network.state_dict())
-    made.other = nn.Conv2d(3, 4, 3, padding=1)
-    made.other.weight = made.one.weight
-    return made.eval()
+    tied = Tied()
+    tied.load_state_dict(network.state_dict())
+    tied.other = nn.Conv2d(3, 4, 3, padding=1)
+    tied.other.weight = tied.one.weight
+    return tied.eval()
 
 
 def batchwise(network: Net) -> Net:
@@ -144,6 +144,6 @@ def test_networks_compute_the_same(name: str, left: int) -> None:
     fold_norms(network, torch.zeros(1, 3, 224, 224))
     with torch.inference_mode():
         after = network(image)
-    for one, other in zip(before, after, strict=True):
-        assert float((one - other).abs().max() / one.abs().max()) < 2e-4
+    for tap, other in zip(before, after, strict=True):
+        assert float((tap - other).abs().max() / tap.abs().max()) < 2e-4
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == left

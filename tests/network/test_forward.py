@@ -38,7 +38,7 @@ def crops(pixels: Pixels, surrounded: tuple[Pixels, ...] = ()) -> Crops:
     return Crops(pixels, tuple(f"photo-{i}" for i in range(len(pixels))), surrounded)
 
 
-def made(make: Callable[[], nn.Module], taps: int = 1) -> tuple[nn.Module, Backbone]:
+def module_and_record(make: Callable[[], nn.Module], taps: int = 1) -> tuple[nn.Module, Backbone]:
     torch.manual_seed(0)
     network = make().eval().requires_grad_(False)
     return network, Backbone(name="made", summary="", version="1", build=make, taps=taps)
@@ -64,7 +64,7 @@ def test_the_noise_of_a_stochastic_padding_is_decided_by_the_images_alone() -> N
         return nn.functional.pad(x, sides)
 
     padding = Padding(name="noise", summary="", version="1", pad=noise, stochastic=True)
-    run = ForwardPass(*made(Residual, 2), padding)
+    run = ForwardPass(*module_and_record(Residual, 2), padding)
 
     def noise_of(pixels: Pixels) -> torch.Tensor:
         """Return the noise drawn for the images, over all batches and layers."""
@@ -83,7 +83,7 @@ def test_the_noise_of_a_stochastic_padding_is_decided_by_the_images_alone() -> N
 
 
 class Residual(nn.Module):
-    """Two taps, a strided block with a shortcut between them, as ResNets have it; perhaps with a gate."""
+    """A network with two taps and a strided residual block between them, optionally with a gate."""
 
     def __init__(self, gated: bool = False) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Residual(nn.Module):
 
 
 def without_padding(network: Residual, image: torch.Tensor) -> list[torch.Tensor]:
-    """The same by hand, in float64: every convolution unpadded, and the shortcut cropped to the main path's cells."""
+    """Compute the same in float64, with unpadded convolutions and the shortcut cropped to the main path's cells."""
 
     def convolve(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         assert isinstance(layer, nn.Conv2d)
@@ -121,7 +121,7 @@ def without_padding(network: Residual, image: torch.Tensor) -> list[torch.Tensor
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("side", [16, 17])
 def test_valid_is_convolution_without_padding_cropped_to_common_cells(side: int, gated: bool) -> None:
-    network, record = made(lambda: Residual(gated), taps=2)
+    network, record = module_and_record(lambda: Residual(gated), taps=2)
     images = crops(some(3, side))
     run = ForwardPass(network, record, VALID)
     assert run.prepare(images) == ""
@@ -198,7 +198,7 @@ def test_attention_over_cells_is_not_cut_off_silently() -> None:
             y = self.conv(x)
             return [y * y.sort(dim=2).values]  # keeps the shape, and mixes every cell of a column
 
-    network, record = made(Attention)
+    network, record = module_and_record(Attention)
     with pytest.raises(Inapplicable, match="padding reaches all cells of tap 1 in ways that cannot be cut off"):
         ForwardPass(network, record, VALID).prepare(crops(some(1, 16)))
 
@@ -209,7 +209,7 @@ def test_a_network_whose_cells_cannot_be_followed_is_refused(border: Padding) ->
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [x.flatten(2).view(len(x), 3, x.shape[3], x.shape[2])]
 
-    network, record = made(Patches)
+    network, record = module_and_record(Patches)
     pixels = some(1, 64)
     with pytest.raises(Inapplicable, match="not known which pixels tap 1 depends on"):
         ForwardPass(network, record, border).prepare(crops(pixels, (some(1, 96)[0],)))
@@ -222,7 +222,7 @@ def framed(whole: Pixels, size: int) -> Crops:
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (4, 12)])
 def test_surround_is_the_larger_image_at_the_same_place(rows: int, columns: int) -> None:
-    network, record = made(Residual, taps=2)
+    network, record = module_and_record(Residual, taps=2)
     whole = np.random.default_rng(0).integers(0, 256, (3, 32 + 2 * rows, 32 + 2 * columns, 3), dtype=np.uint8)
     pixels = np.stack([centre_crop(image, 32, 32) for image in whole])
     run = ForwardPass(network, record, SURROUND)
@@ -237,7 +237,7 @@ def test_surround_is_the_larger_image_at_the_same_place(rows: int, columns: int)
 
 def test_enough_margin_makes_padding_invisible() -> None:
     # The receptive field reaches 5 pixels beyond the window; with 8 around it, nothing that padding holds arrives.
-    network, record = made(Residual, taps=2)
+    network, record = module_and_record(Residual, taps=2)
     run = ForwardPass(network, record, SURROUND)
     images = framed(some(2, 48), 32)
     assert "beyond" not in run.prepare(images)
@@ -251,7 +251,7 @@ def ones(x: torch.Tensor, sides: Any) -> torch.Tensor:
 
 
 def test_windows_of_one_set_may_have_different_margins() -> None:
-    network, record = made(Residual, taps=2)
+    network, record = module_and_record(Residual, taps=2)
     pieces = [some(1, side, seed)[0] for seed, side in enumerate((48, 40, 48, 37, 48))]
     images = crops(np.stack([centre_crop(piece, 32, 32) for piece in pieces]), tuple(pieces))
     run = ForwardPass(network, record, SURROUND)
@@ -266,7 +266,7 @@ def test_windows_of_one_set_may_have_different_margins() -> None:
 
 
 def test_a_photograph_without_room_is_named() -> None:
-    network, record = made(Residual, taps=2)
+    network, record = module_and_record(Residual, taps=2)
     pieces = (some(1, 96)[0], some(1, 65)[0])
     images = crops(np.stack([centre_crop(piece, 64, 64) for piece in pieces]), pieces)
     with pytest.raises(Inapplicable, match="photograph photo-1 leaves less than 2 px"):
@@ -283,7 +283,7 @@ def test_a_margin_smaller_than_the_networks_step_names_the_size() -> None:
 
 
 def test_gates_that_see_the_margin_are_told() -> None:
-    network, record = made(lambda: Residual(gated=True), taps=2)
+    network, record = module_and_record(lambda: Residual(gated=True), taps=2)
     note = ForwardPass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
     assert note == "margin 8 px; 1 operation sees all of the margin, the first in the network itself"
 
@@ -296,7 +296,7 @@ def test_normalisation_over_the_margin_is_told() -> None:
 
         return Taps(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(1, 4))
 
-    network, record = made(make)
+    network, record = module_and_record(make)
     note = ForwardPass(network, record, SURROUND).prepare(framed(some(1, 48), 32))
     assert note == "margin 8 px; 1 operation sees all of the margin, the first in 1"
     with pytest.raises(Inapplicable, match="in ways that cannot be cut off"):
@@ -312,7 +312,7 @@ def test_a_strategy_that_answers_operations_refuses_a_pad_that_none_reads() -> N
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [self.conv(nn.functional.pad(x, (1, 1, 1, 1)).relu())]
 
-    network, record = made(Apart)
+    network, record = module_and_record(Apart)
     images = crops(some(1, 16))
     with pytest.raises(Inapplicable, match="pads a map that no convolution or pooling reads as it is, and partial"):
         ForwardPass(network, record, REGISTRY.get(Padding, "partial")).prepare(images)

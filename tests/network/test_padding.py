@@ -1,4 +1,4 @@
-"""Padding strategies inside real operations and networks, against np.pad and an operation without padding."""
+"""Padding strategies in operations and networks, against np.pad followed by the unpadded operation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def padded(x: Map, rows: tuple[int, int], columns: tuple[int, int], name: str) -
 
 
 def convolved(x: Map, layer: nn.Conv2d) -> Map:
-    """A convolution without padding, one output cell at a time."""
+    """Compute a convolution without padding, one output cell at a time."""
     weight = layer.weight.detach().numpy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().numpy()
     (kh, kw), (sh, sw), (dh, dw) = weight.shape[2:], layer.stride, layer.dilation
@@ -68,7 +68,7 @@ def convolved(x: Map, layer: nn.Conv2d) -> Map:
 
 
 def pooled(x: Map, kernel: int, stride: int, side: tuple[int, int], how: Any) -> Map:
-    """A pooling without padding over the windows that start on the map; one that leaves it takes what is there."""
+    """Compute a pooling without padding; windows that start on the map but extend beyond it are cut off."""
     out = np.empty((*x.shape[:2], *side))
     for row, column in itertools.product(*map(range, side)):
         top, left = row * stride, column * stride
@@ -373,10 +373,10 @@ def test_a_strategy_that_returns_another_map_is_named(pad: Any) -> None:
 
 
 def test_sides_come_as_left_right_top_bottom() -> None:
-    seen: list[Sides] = []
+    all_sides: list[Sides] = []
 
     def pad(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-        seen.append(sides)
+        all_sides.append(sides)
         return F.pad(x, sides)
 
     recording = Padding(name="recording", summary="", version="1", pad=pad)
@@ -388,39 +388,39 @@ def test_sides_come_as_left_right_top_bottom() -> None:
         F.max_pool2d(x, (3, 5), padding=(1, 2))
         F.avg_pool2d(x, (3, 5), padding=(1, 2))
         F.conv2d(x, torch.zeros(1, 1, 1, 1))
-    assert seen == [(2, 2, 1, 1), (1, 1, 0, 1), (1, 2, 3, 4), (2, 2, 1, 1), (2, 2, 1, 1)]
+    assert all_sides == [(2, 2, 1, 1), (1, 1, 0, 1), (1, 2, 3, 4), (2, 2, 1, 1), (2, 2, 1, 1)]
 
 
 def test_every_padded_convolution_of_a_timm_network_is_reached() -> None:
     network = timm.create_model("resnet18").eval()
     sites = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d) and m.padding not in (0, (0, 0))]
-    seen: list[Sides] = []
+    calls: list[Sides] = []
 
     def pad(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-        seen.append(sides)
+        calls.append(sides)
         return F.pad(x, sides)
 
     with torch.no_grad(), apply_padding(Padding(name="counting", summary="", version="1", pad=pad), network):
         network(torch.zeros(1, 3, 64, 64))
-    assert len(seen) == len(sites) == 18
+    assert len(calls) == len(sites) == 18
 
 
 def windowed(
     x: Map, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], sides: Sides
 ) -> list[tuple[int, int, Map, NDArray[np.bool_]]]:
-    """Every window of a map with cells added around it: its place, what it holds, and which of it is in the map."""
+    """Return every window of a padded map: its place, its values, and which of them are inside the map."""
     left, right, top, bottom = sides
     around = ((top, bottom), (left, right))
     larger = np.pad(x, ((0, 0), (0, 0), *around))
     inside = np.pad(np.ones(x.shape[2:], bool), around)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     counts = [(n - r) // s + 1 for n, r, s in zip(larger.shape[2:], reach, stride, strict=True)]
-    found = []
+    windows = []
     for row, column in itertools.product(*map(range, counts)):
         rows = slice(row * stride[0], row * stride[0] + reach[0], dilation[0])
         columns = slice(column * stride[1], column * stride[1] + reach[1], dilation[1])
-        found.append((row, column, larger[:, :, rows, columns], inside[rows, columns]))
-    return found
+        windows.append((row, column, larger[:, :, rows, columns], inside[rows, columns]))
+    return windows
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Which pixels cells depend on: by hand, and against what changes when a pixel does."""
+"""Receptive fields by hand, and against the cells that change when a pixel changes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ REGISTRY = load_registry()
 def followed(
     network: nn.Module, size: int = 16, width: int | None = None
 ) -> tuple[torch.Tensor, ReceptiveField | None]:
-    """What a network makes of an image, and what its cells see."""
+    """Return a network's output for an image, and its receptive field."""
     with ReceptiveFieldTracer(network, size) as tracer:
-        made = network(tracer.mark(torch.randn(1, 3, size, width or size)))
-    return made, tracer.receptive_field(made)
+        output = network(tracer.mark(torch.randn(1, 3, size, width or size)))
+    return output, tracer.receptive_field(output)
 
 
 class Calls(nn.Module):
@@ -82,27 +82,27 @@ def test_vgg16_keeps_two_cells_of_its_last_tap_as_the_paper_has_it() -> None:
     st.integers(12, 17),
 )
 def test_free_cells_are_those_that_no_padding_changes(layers: list[tuple[str, int, int, int, int]], size: int) -> None:
-    made = nn.Sequential()
+    layers = nn.Sequential()
     for kind, kernel, stride, dilation, padding in layers:
         padding = min(padding, kernel // 2)
         if kind == "conv":
-            made.append(nn.Conv2d(3, 3, kernel, stride, padding, dilation))
+            layers.append(nn.Conv2d(3, 3, kernel, stride, padding, dilation))
         elif kind == "max":
-            made.append(nn.MaxPool2d(kernel, stride, padding))
+            layers.append(nn.MaxPool2d(kernel, stride, padding))
         elif kind == "average":
-            made.append(nn.AvgPool2d(kernel, stride, padding))
+            layers.append(nn.AvgPool2d(kernel, stride, padding))
         else:
-            made.append(nn.ZeroPad2d((padding, kernel, stride - 1, dilation)))
+            layers.append(nn.ZeroPad2d((padding, kernel, stride - 1, dilation)))
     # A cell is free if all that its window holds is: the least of it, padding counting as 0.
     free = torch.ones(1, 1, size, size)
-    for layer in made:
+    for layer in layers:
         free = F.pad(free, surrounded(layer))
         if not isinstance(layer, nn.ZeroPad2d):
             window = (layer.kernel_size, layer.stride, 0, getattr(layer, "dilation", 1))
             if min(free.shape[2:]) <= 2 * 3:
                 return  # hardly any window fits
             free = -F.max_pool2d(-free, *window)
-    image, view = followed(made, size)
+    image, view = followed(layers, size)
     assert view is not None
     expected = torch.zeros_like(free[0, 0])
     expected[view.padding_free(size, image.shape)] = 1
@@ -110,7 +110,7 @@ def test_free_cells_are_those_that_no_padding_changes(layers: list[tuple[str, in
 
 
 def surrounded(layer: nn.Module) -> tuple[int, int, int, int]:
-    """The cells that a layer adds at the left, right, top and bottom."""
+    """Return the cells that a layer adds at the left, right, top and bottom."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding
     side = layer.padding[0] if isinstance(layer.padding, tuple) else layer.padding
@@ -135,8 +135,8 @@ def surrounded(layer: nn.Module) -> tuple[int, int, int, int]:
     ],
 )
 def test_what_works_cell_by_cell_is_followed(function: object) -> None:
-    made, view = followed(Calls(function), 9, 7)
-    assert made.shape[-2:] == (9, 7)
+    output, view = followed(Calls(function), 9, 7)
+    assert output.shape[-2:] == (9, 7)
     assert view is not None
     assert (view.rows, view.columns, view.dims) == (Span(1, -1, 1), Span(1, -1, 1), (-2, -1))
 
@@ -159,8 +159,8 @@ def test_what_works_cell_by_cell_is_followed(function: object) -> None:
 def test_what_mixes_cells_is_not_guessed_at(function: object) -> None:
     network = Calls(function)
     with torch.no_grad(), ReceptiveFieldTracer(network, 9) as tracer:
-        made = network(tracer.mark(torch.randn(1, 3, 9, 7)))
-    assert tracer.receptive_field(made) is None
+        output = network(tracer.mark(torch.randn(1, 3, 9, 7)))
+    assert tracer.receptive_field(output) is None
     assert tracer.untraced
 
 
@@ -182,9 +182,9 @@ def test_gates_read_the_free_cells_alone() -> None:
     network, x = Calls(gated), torch.randn(2, 3, 6, 6)
     with torch.no_grad():
         with ReceptiveFieldTracer(network, 6, padding_free_only=True) as tracer:
-            made = network(tracer.mark(x.clone()))
+            output = network(tracer.mark(x.clone()))
         expected = network.conv(x)[..., 1:5, 1:5].mean((2, 3))
-    torch.testing.assert_close(made, expected)
+    torch.testing.assert_close(output, expected)
     assert [layer for layer, *_ in tracer.reductions] == [""]
 
 

@@ -1,4 +1,4 @@
-"""Modules of the user's own as backbones: what is read from them, what identifies them, and that they stay whole."""
+"""The user's own modules as backbones: taps, identity, and that the module is never changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from posbench.network.weights import Request, Weights, resolve
 
 
 class Net(nn.Module):
-    """Two convolutions, an activation that overwrites what it reads, and a head."""
+    """Two convolutions, an in-place activation, and a head."""
 
     def __init__(self, *, stride: int = 4) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class Net(nn.Module):
 
 
 def weights(record: posbench.Backbone) -> Weights:
-    [found], problem = resolve(record, Request(), [0], download=False)
+    [own], problem = resolve(record, Request(), [0], download=False)
     assert problem is None
-    return found
+    return own
 
 
 def test_layers_are_read_as_they_were_before_others_overwrote_them() -> None:
@@ -123,23 +123,23 @@ def test_training_on_changes_nothing_that_was_handed_over() -> None:
 def test_its_weights_are_its_own() -> None:
     net = Net()
     record = posbench.backbone(net, ["one"], name="mine")
-    found = weights(record)
-    assert found.digest == record.own_weights == state_digest(net)
-    assert found.label == f"module:mine@{found.digest[:8]}"
-    assert weights(posbench.backbone(copy.deepcopy(net), ["one"])).digest == found.digest
+    resolved = weights(record)
+    assert resolved.digest == record.own_weights == state_digest(net)
+    assert resolved.label == f"module:mine@{resolved.digest[:8]}"
+    assert weights(posbench.backbone(copy.deepcopy(net), ["one"])).digest == resolved.digest
     with torch.no_grad():
         net.norm.running_mean[3] += 1e-6
-    assert weights(posbench.backbone(net, ["one"])).digest != found.digest
+    assert weights(posbench.backbone(net, ["one"])).digest != resolved.digest
 
 
 def test_a_digest_follows_from_names_and_values() -> None:
-    one = nn.Linear(2, 1)
-    other = copy.deepcopy(one)
-    assert state_digest(one) == state_digest(other)
+    linear = nn.Linear(2, 1)
+    other = copy.deepcopy(linear)
+    assert state_digest(linear) == state_digest(other)
     with torch.no_grad():
-        other.weight.copy_(one.weight.flip(1))
-    assert state_digest(one) != state_digest(other)
-    assert state_digest(nn.Sequential(one)) != state_digest(one)
+        other.weight.copy_(linear.weight.flip(1))
+    assert state_digest(linear) != state_digest(other)
+    assert state_digest(nn.Sequential(linear)) != state_digest(linear)
 
 
 def test_what_weights_do_not_show_is_in_the_version() -> None:
@@ -157,7 +157,7 @@ def test_what_weights_do_not_show_is_in_the_version() -> None:
         posbench.backbone(net, ["one"], mean=(0, 0, 0)),
         posbench.backbone(net, ["one"], version="2"),
     ]
-    assert len({one.version for one in changed} | {version}) == 1 + len(changed)
+    assert len({record.version for record in changed} | {version}) == 1 + len(changed)
 
 
 def test_images_too_small_are_found_out_by_shapes_alone() -> None:
@@ -212,7 +212,7 @@ class Twice(Net):
 
 
 @pytest.mark.parametrize(
-    ("module", "taps", "told"),
+    ("module", "taps", "message"),
     [
         (Net(), ["tow"], "unknown layer 'tow': did you mean two"),
         (Net(), [], "give a list"),
@@ -228,8 +228,8 @@ class Twice(Net):
         ("resnet50", ["0"], "expected a torch.nn.Module"),
     ],
 )
-def test_mistakes_are_told_at_once(module: nn.Module, taps: object, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_mistakes_are_told_at_once(module: nn.Module, taps: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         posbench.backbone(module, taps)  # type: ignore[arg-type]
 
 

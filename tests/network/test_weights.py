@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, in which order, and what is said when they cannot be had."""
+"""The sources of a backbone's weights, their order, and the messages for missing ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMIT = "0" * 40
 
 @pytest.fixture(autouse=True)
 def forgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test learns from another whether the hub answered; a proxy does not stand before this machine."""
+    """Clear the cached state of the hub, and disable proxies, for each test."""
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     hub_answers.cache_clear()
@@ -47,7 +47,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Hub:
-    """A server on this machine that answers as a model hub would."""
+    """A local server that responds like a model hub."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -97,7 +97,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def carried(tmp_path: Path) -> Path:
-    """A file such as an installed package carries."""
+    """Write a checkpoint file such as an installed package has."""
     path = tmp_path / "carried.pth"
     path.write_bytes(b"carried")
     return path
@@ -326,7 +326,7 @@ def test_an_endpoint_that_cannot_be_reached_is_no_hub(endpoint: str, monkeypatch
 
 @pytest.fixture(scope="module")
 def published() -> bytes:
-    """A checkpoint of timm's smallest ResNet, as its hub would publish it."""
+    """Return a checkpoint of timm's smallest ResNet, as on the hub."""
     import timm
     from safetensors.torch import save
 
@@ -345,9 +345,9 @@ def test_a_checkpoint_in_the_hubs_cache_is_found_and_loaded(
     # The client reads its environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     record = load_registry().get(Backbone, SMALL)
-    [found], problem = resolve(record, Request("pretrained"), [0], download=True)
-    assert (found, problem) == (Weights(f"imagenet:{REPOSITORY}", sha(published)), None)
-    network = build(record, found).state_dict()
+    [own], problem = resolve(record, Request("pretrained"), [0], download=True)
+    assert (own, problem) == (Weights(f"imagenet:{REPOSITORY}", sha(published)), None)
+    network = build(record, own).state_dict()
     torch.manual_seed(1)
     original = record.build().state_dict()
     assert all(torch.equal(network[name], value) for name, value in original.items())
@@ -356,7 +356,7 @@ def test_a_checkpoint_in_the_hubs_cache_is_found_and_loaded(
 
 
 def fetched(hub: Hub, home: Path) -> dict[str, Any]:
-    """What a fresh process, with the hub's client as it is, makes of this hub."""
+    """Resolve weights in a fresh process with the real hub client; return label, digest and problem."""
     code = """
 import json, sys
 from posbench.plugin.components import Backbone

@@ -1,4 +1,4 @@
-"""Records refuse what could not be shown, typed or told apart later."""
+"""Validation of the component records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distributions under plugins/: each installed with pip as a user would, tested by itself, and used in a run."""
+"""The distributions under plugins/: installed with pip, tested by their own tests, and used in a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = ("--images", "leaves", "--targets", "H", "--image-size", "64", "--train-
 
 
 def python(*arguments: str, site: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A Python of its own in an empty folder, in which a site is all that is added to this environment."""
+    """Run Python in an empty folder, in an environment in which only a site directory is added."""
     return subprocess.run(
         [sys.executable, *arguments],
         check=False,
@@ -32,7 +32,7 @@ def python(*arguments: str, site: Path, folder: Path) -> subprocess.CompletedPro
 
 
 def ran(site: Path, folder: Path, *arguments: str) -> list[dict[str, str]]:
-    """The rows of a `posbench run` there."""
+    """Return the rows of a `posbench run` in that environment."""
     done = python(
         *("-c", "from posbench.cli import main; main()", "run", *SMALL, *arguments, "--csv", "-"),
         site=site,
@@ -44,7 +44,7 @@ def ran(site: Path, folder: Path, *arguments: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each distribution in a site of its own, by name."""
+    """Install each distribution into a site directory of its own; return these by name."""
     sites = {}
     for source in PLUGINS:
         sites[source.name] = tmp_path_factory.mktemp(source.name)

@@ -1,4 +1,4 @@
-"""The example in each hook's docstring, installed as a plugin and put to work."""
+"""The example in each hook's docstring, installed as a plugin and used."""
 
 from __future__ import annotations
 

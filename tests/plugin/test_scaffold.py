@@ -1,4 +1,4 @@
-"""A new plugin of each kind: it installs, is found, passes its own tests, is clean, and can be used."""
+"""New plugins of each kind: installation, discovery, their own tests, linting and use."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def started() -> Iterator[ForkServer]:
 
 
 def with_site(site: Path) -> str:
-    """PYTHONPATH, so that a site is all that is added to this environment."""
+    """Return a PYTHONPATH that adds only this site directory to the environment."""
     return os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
 
 
 def python(*arguments: str, site: Path, folder: Path) -> str:
-    """What a Python of its own prints."""
+    """Return the output of a fresh Python process."""
     done = subprocess.run(
         [sys.executable, *arguments],
         check=False,
@@ -49,8 +49,8 @@ def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
     kind: str, tmp_path: Path, posbench: Callable[..., Ran], started: ForkServer
 ) -> None:
     name, site = f"my-own-{kind}", tmp_path / "site"
-    made = posbench("new-plugin", kind, name, "--into", str(tmp_path))
-    assert made.code == 0, made.err
+    created = posbench("new-plugin", kind, name, "--into", str(tmp_path))
+    assert created.code == 0, created.err
     folder = tmp_path / name
     pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site))
     python(*pip, str(folder), site=site, folder=tmp_path)
@@ -66,7 +66,7 @@ def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
     listed = command("list", kind if kind == "images" else f"{kind}s")
     assert f"{name} 0.1.0" in " ".join(listed.replace("│", " ").split())
     # The last line that `new-plugin` prints, on few and small crops.
-    *_, shown = made.out.strip().splitlines()
+    *_, shown = created.out.strip().splitlines()
     words = shown.split()[1:]
     small = ("--image-size", "64", "--train-count", "8", "--test-count", "4", "--quiet", "--json")
     if kind != "images":

@@ -1,4 +1,4 @@
-"""The checks for authors: what posbench offers passes them, and what is broken is named."""
+"""Contract checks: built-in components pass, and broken ones are reported."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ REGISTRY = load_registry()
 
 
 def of_kind(kind: str) -> list[Any]:
-    """The built-in components of a kind."""
-    return [one.component for one in REGISTRY.entries(kind) if one.plugin.distribution == DISTRIBUTION]
+    """Return the built-in components of a kind."""
+    return [entry.component for entry in REGISTRY.entries(kind) if entry.plugin.distribution == DISTRIBUTION]
 
 
-@pytest.mark.parametrize("target", of_kind("target"), ids=lambda one: one.name)
+@pytest.mark.parametrize("target", of_kind("target"), ids=lambda component: component.name)
 def test_every_target_passes(target: Target) -> None:
     check_target(target)
 
 
-@pytest.mark.parametrize("images", of_kind("images"), ids=lambda one: one.name)
+@pytest.mark.parametrize("images", of_kind("images"), ids=lambda component: component.name)
 def test_every_source_of_images_passes(images: Images) -> None:
     check_images(images)
 
 
-@pytest.mark.parametrize("metric", of_kind("metric"), ids=lambda one: one.name)
+@pytest.mark.parametrize("metric", of_kind("metric"), ids=lambda component: component.name)
 def test_every_metric_passes(metric: Metric) -> None:
     check_metric(metric)
 
@@ -70,7 +70,7 @@ def test_the_examples_of_the_hooks_pass(kind: str) -> None:
 
 
 class Net(nn.Module):
-    """A backbone's module that does what it is told."""
+    """A backbone's module that returns the taps of a given function."""
 
     def __init__(self, forward: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
@@ -188,12 +188,15 @@ def test_a_metric_that_breaks_its_contract(score: Callable[..., Any], problem: s
 @pytest.mark.parametrize(
     ("of_job", "problem"),
     [
-        (lambda seen: [], "it returned no reading"),
-        (lambda seen: [3.0], "it returned a float, no Reading"),
-        (lambda seen: [Reading({})], "neither a value nor one a photograph"),
-        (lambda seen: [Reading({}, value=float("nan"))], "not finite"),
-        (lambda seen: [Reading({"elsewhere": 1.0})], "of a photograph that was not given"),
-        (lambda seen: [Reading({}, value=float(seen.test.taps[0].zero_().sum()))], "the features were changed"),
+        (lambda observation: [], "it returned no reading"),
+        (lambda observation: [3.0], "it returned a float, no Reading"),
+        (lambda observation: [Reading({})], "neither a value nor one a photograph"),
+        (lambda observation: [Reading({}, value=float("nan"))], "not finite"),
+        (lambda observation: [Reading({"elsewhere": 1.0})], "of a photograph that was not given"),
+        (
+            lambda observation: [Reading({}, value=float(observation.test.taps[0].zero_().sum()))],
+            "the features were changed",
+        ),
     ],
 )
 def test_a_metric_of_a_job_that_breaks_its_contract(of_job: Callable[..., Any], problem: str) -> None:
