@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from posbench.data.in_memory import images
     from posbench.network.user_module import backbone
     from posbench.plugin.execution import Observer, Pool, RunOptions, TaskIds, groups
+    from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
@@ -48,6 +49,7 @@ __all__ = [
     "Checkpoint",
     "Component",
     "Executor",
+    "Features",
     "Fitted",
     "Images",
     "Inapplicable",
@@ -85,6 +87,7 @@ __all__ = [
 
 
 _LAZY = {
+    "Features": "posbench.plugin.features",
     "JobResult": "posbench.bench.engine",
     "Observation": "posbench.plugin.observation",
     "Observer": "posbench.plugin.execution",

@@ -306,14 +306,14 @@ def test_an_error_names_the_innermost_component() -> None:
         naming_errors(inner),
     ):
         raise OSError("gone")
-    with pytest.raises(Inapplicable, match="^too small$"), naming_errors(EDGE), naming_errors(inner):
+    with pytest.raises(Inapplicable, match=r"^too small$"), naming_errors(EDGE), naming_errors(inner):
         raise Inapplicable("too small")
 
 
 def test_only_errors_that_posbench_attributed_pass_unchanged() -> None:
     with pytest.raises(ComponentError, match=r"^padding 'edge' of posbench-edge 1\.0: hello$"), naming_errors(EDGE):
         raise ComponentError("hello")
-    with pytest.raises(ComponentError, match="^padding 'inner' is wrong$"), naming_errors(EDGE), trusted_callback():
+    with pytest.raises(ComponentError, match=r"^padding 'inner' is wrong$"), naming_errors(EDGE), trusted_callback():
         raise ComponentError("padding 'inner' is wrong")
 
 
