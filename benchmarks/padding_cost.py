@@ -21,7 +21,7 @@ import torch
 
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.data.crops import Crops, cut
 from posbench.network.build import build
 from posbench.network.forward import ForwardPass
@@ -45,6 +45,7 @@ def seconds(run: ForwardPass, windows: Crops) -> float:
 
 def turns(backbone: str, precision: str, name: str, rounds: int, images: int) -> tuple[float, float] | None:
     """Milliseconds an image under `zero` and under a strategy, or nothing if that cannot be applied."""
+    request_huge_pages()
     keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)

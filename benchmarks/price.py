@@ -35,7 +35,7 @@ from posbench.bench.engine import Engine, JobResult
 from posbench.bench.plan import Plan, make_plan
 from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.data.crops import cut
 from posbench.network import forward as passes
 from posbench.network.build import build, normalise
@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
+    request_huge_pages()
     keep_freed_memory()  # as the command line does
     print(f"{about()}; {options.train} training and {options.test} test images of 224 px, {options.rounds} rounds\n")
     kinds = ("plain pass as usual", "plain pass as jobs do it")
