@@ -45,6 +45,7 @@ def seconds(forward: ForwardPass, crops: Crops) -> float:
 
 def pass_times(backbone: str, precision: str, name: str, rounds: int, images: int) -> tuple[float, float] | None:
     """Return milliseconds per image under `zero` and under a strategy, or None if it cannot be applied."""
+    request_huge_pages()
     keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from benchmarks.price import Bench, JobTiming, machine_description, worker_process
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.network.build import normalise
 
 EPOCHS, BATCH, GRID = 15, 32, 28
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=256)
     parser.add_argument("--test", type=int, default=64)
     options = parser.parse_args()
+    request_huge_pages()
     keep_freed_memory()  # like the command line
     images = options.train, options.test
     bench = Bench(options.backbone, *images)

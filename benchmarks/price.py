@@ -35,7 +35,7 @@ from posbench.bench.engine import Engine, JobResult
 from posbench.bench.plan import Plan, make_plan
 from posbench.bench.resolve import resolve_config
 from posbench.core.device import resolve_device, resolve_precision
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.network import forward
 from posbench.network.build import build, normalise
@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--extras", action=argparse.BooleanOptionalAction, default=True, help="the last three ratios")
     options = parser.parse_args()
+    request_huge_pages()
     keep_freed_memory()  # like the command line
     images = f"{options.train} training and {options.test} test images of 224 px"
     print(f"{machine_description()}; {images}, {options.rounds} rounds\n")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from typing_extensions import TypedDict
 
@@ -32,7 +32,7 @@ _INTEGERS = tuple(name for name in _COLUMNS if int in (_PLAIN[name], *get_args(_
 _FLOATS = tuple(name for name in _COLUMNS if float in (_PLAIN[name], *get_args(_PLAIN[name])))
 #: Text that may be missing.
 _OPTIONAL = tuple(name for name in _COLUMNS if get_args(_PLAIN[name]) == (str, NoneType))
-_Columns: Any = TypedDict("_Columns", _COLUMNS)  # type: ignore[operator]
+_Columns: Any = cast(Any, TypedDict)("_Columns", _COLUMNS)
 #: Values and bounds of metrics, by column.
 _Scores = dict[str, FiniteFloat | None]
 

@@ -57,7 +57,7 @@ BAD = {
 
 
 def unwrapped(text: str) -> str:
-    """A table's text without the breaks that its width makes."""
+    """Return the text of a table without its spaces and line breaks."""
     return "".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""What a run gives back: frames, boards as text and HTML, maps."""
+"""The results of a run: frames, boards as text and HTML, maps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_leaderboard_may_be_by_another_metric_or_the_other_way_round(results
 
 
 class Tables(HTMLParser):
-    """The text of each cell, and every tag that occurs."""
+    """Collects the text of a page, and the tags that it uses."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_html_says_what_the_terminal_says(results: api.Results) -> None:
     page = Tables(results._repr_html_())
     assert page.tags <= {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "b", "p", "small", "br"}
     printed = re.sub(r"[┏┳┓┃┡╇┩│├┼┤└┴┘━─]", " ", str(results.leaderboard()))
-    # On a page each line names its section, and what is said twice is said once.
+    # On a page each line names its section, and repeated notes appear once.
     assert set(page.text.split()) == {*printed.split(), *" ".join(results.warnings).split()}
     assert "no trained weights for tiny" in flat(page.text)
 
@@ -99,13 +99,13 @@ def test_a_dry_run_shows_its_plan_as_html(tiny: str, posbench: Callable[..., Ran
 
 def test_a_map_is_what_the_store_holds(results: api.Results) -> None:
     row = results.rows[0]
-    drawn = results.map(row["cell_id"])
-    assert (drawn.shape, drawn.dtype) == ((6, 6), np.dtype("float32"))
-    assert np.array_equal(results.map(row["cell_id"][:12]), drawn)
+    mean_map = results.map(row["cell_id"])
+    assert (mean_map.shape, mean_map.dtype) == ((6, 6), np.dtype("float32"))
+    assert np.array_equal(results.map(row["cell_id"][:12]), mean_map)
     with Store(results.store, must_exist=True) as store:
-        assert store.find(row["cell_id"]).outcome.mean_map == drawn.astype("<f4").tobytes()
-    drawn += 1  # the caller's own
-    assert not np.array_equal(results.map(row["cell_id"]), drawn)
+        assert store.find(row["cell_id"]).outcome.mean_map == mean_map.astype("<f4").tobytes()
+    mean_map += 1  # a copy that the caller may change
+    assert not np.array_equal(results.map(row["cell_id"]), mean_map)
     with pytest.raises(UsageError, match="no cell"):
         results.map("nothing")
 
@@ -135,26 +135,26 @@ def test_a_page_shows_a_target_of_ones_own(tiny: str, tmp_path: Path) -> None:
 
     ramp = api.Target(name="ramp", summary="", version="1", draw=rising)
     small = {key: value for key, value in SMALL.items() if key != "targets"}
-    found = api.run(backbones=[tiny], paddings="zero", targets=[ramp], **small)
-    text = found.report(str(tmp_path / "a.html")).read_text(encoding="utf-8")
+    results = api.run(backbones=[tiny], paddings="zero", targets=[ramp], **small)
+    text = results.report(str(tmp_path / "a.html")).read_text(encoding="utf-8")
     assert "ramp: maps on" in text
     assert "<img" in text
     assert "mean over ramp" in text
 
 
 def test_a_temporary_store_goes_with_the_results(results: api.Results, tiny: str) -> None:
-    made = api.run(backbones=tiny, paddings="zero", **SMALL)
-    path = made.store
+    other = api.run(backbones=tiny, paddings="zero", **SMALL)
+    path = other.store
     assert path.exists()
-    del made
+    del other
     gc.collect()
     assert not path.parent.exists()
     assert results.store.exists()
 
 
 def test_a_papers_numbers_stand_beside_ours(results: api.Results, tiny: str) -> None:
-    beside = api.run(backbones=tiny, paddings="zero", published="islam2020-table1", **SMALL).comparison()
-    assert list(beside["target"]) == ["H", "V"]
+    comparison = api.run(backbones=tiny, paddings="zero", published="islam2020-table1", **SMALL).comparison()
+    assert list(comparison["target"]) == ["H", "V"]
     with pytest.raises(UsageError, match="names no paper"):
         results.comparison()
 
