@@ -44,7 +44,7 @@ def test_a_plugins_control_is_listed_run_and_shown(install: Callable[..., None],
     ("body", "reason"),
     [
         ("raise KeyError('lost')", "control 'broken' of posbench-broken 1.0: KeyError: 'lost'"),
-        ("os.abort()", "control 'broken' of posbench-broken 1.0: its process"),
+        ("os._exit(3)", "control 'broken' of posbench-broken 1.0: its process"),
         ("return [Check(name='null')]", "check 'null' must be called 'broken'"),
     ],
 )
