@@ -21,7 +21,7 @@ import torch
 
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.data.crops import TRAIN, Crops, load_crops
 from posbench.network.build import build
 from posbench.network.forward import ForwardPass

@@ -34,7 +34,7 @@ from posbench.bench.config import RunConfig
 from posbench.bench.engine import Engine, JobResult
 from posbench.bench.plan import Plan, make_plan
 from posbench.bench.resolve import resolve_config
-from posbench.core.device import resolve_device, resolve_precision
+from posbench.core.device import configure_torch, resolve_device, resolve_precision
 from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.network import forward
@@ -122,6 +122,7 @@ class Bench:
         plan = self._plan(targets, metrics, readouts=(readouts,), seeds=tuple(seeds))
         [task] = plan.tasks()
         if self._engine is None:
+            configure_torch(self.device)
             self._engine = Engine(self.device)
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
             start = time.perf_counter()

@@ -86,21 +86,8 @@ def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> 
     device = _device(config)
     train, readouts = search.sources(config.images), search.readouts()
     test = None if config.test_images is None else search.sources(config.test_images)
-    plan_inputs = PlanInputs(
-        networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
-        paddings=registry.select(Padding, config.paddings),
-        targets=registry.select(Target, config.targets),
-        readouts=list(readouts.values()),
-        metrics=registry.select(Metric, config.metrics),
-        sources=[(a, b) for a in train.values() for b in ([a] if test is None else test.values())],
-        seeds=config.seeds,
-        taps=parse_taps(config.taps),
-        score_at=config.score_at,
-        n_train=config.train_count,
-        n_test=config.test_count,
-        image_size=config.image_size,
-        precision=resolve_precision(config.precision, device),
-    )
+    sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
+    plan_inputs = _plan_inputs(config, registry, networks, sources, readouts, device)
     control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
     working = search.controls(controls, plan_inputs, control_inputs)
     if search.left_out:
@@ -121,6 +108,31 @@ def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> 
         tuple(_warnings(config, networks, verdict=bool(controls))),
         tuple(working.values()),
         control_inputs,
+    )
+
+
+def _plan_inputs(
+    config: RunConfig,
+    registry: Registry,
+    networks: Mapping[str, _Network],
+    sources: Sequence[tuple[Source, Source]],
+    readouts: Mapping[str, Readout],
+    device: str,
+) -> PlanInputs:
+    return PlanInputs(
+        networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
+        paddings=registry.select(Padding, config.paddings),
+        targets=registry.select(Target, config.targets),
+        readouts=list(readouts.values()),
+        metrics=registry.select(Metric, config.metrics),
+        sources=sources,
+        seeds=config.seeds,
+        taps=parse_taps(config.taps),
+        score_at=config.score_at,
+        n_train=config.train_count,
+        n_test=config.test_count,
+        image_size=config.image_size,
+        precision=resolve_precision(config.precision, device),
     )
 
 

@@ -33,32 +33,32 @@ def on_null_images(cell: CheckedCell, context: ControlContext) -> bool:
 
 
 def null(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """The same network and padding on null images."""
+    """Check a cell by the same network and padding on null images."""
     if not (on_null_images(cell, context) and cell.n_test >= NULL_TEST_IMAGES):
         images = context.null_images
         yield Check(name="null", train=images, test=images, n_test=max(NULL_TEST_IMAGES, cell.n_test))
 
 
 def no_network(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """The readout on the image itself."""
+    """Check a cell by the readout on the image itself."""
     yield Check(name="none", no_network=True)
 
 
 def random_weights(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """The same architecture untrained, with several seeds."""
+    """Check a trained network by the same one untrained, with several seeds."""
     if cell.random_seed is None:
         for seed in context.seeds if len(context.seeds) >= len(SEEDS) else SEEDS:
             yield Check(name="random-weights", random_weights=seed)
 
 
 def held_out_positions(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """A readout fitted on part of the grid and scored on the rest, cell by cell of the grid."""
+    """Check a cell by a readout that is fitted on part of the grid and scored on the rest of it."""
     for positions in ("columns", "quadrant"):
         yield Check(name=f"held-out-positions-{positions}", held_out=positions, score_at="grid")
 
 
 def held_out_size(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """Larger test images, with the target stretched to the border or left at its pixels."""
+    """Check a cell on larger test images, with the target stretched to the border or left at its pixels."""
     for size in LARGER:
         test_size = round(cell.image_size * size / 224)
         yield Check(name=f"held-out-size-{size}-border", test_size=test_size)
@@ -67,7 +67,7 @@ def held_out_size(cell: CheckedCell, context: ControlContext) -> Iterator[Check]
 
 
 def held_out_images(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """A readout fitted on the cell's images and tested on null images, and the reverse.
+    """Check a cell by a readout that is fitted on its images and tested on null images, and the reverse.
 
     For a cell on null images, photographs take the place of these.
     """
@@ -78,13 +78,13 @@ def held_out_images(cell: CheckedCell, context: ControlContext) -> Iterator[Chec
 
 
 def rotated(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """Photographs rotated by 180 degrees."""
+    """Check a cell on photographs rotated by 180 degrees."""
     if cell.test.photographs is not None:
         yield Check(name="rotated", rotate_test=True)
 
 
 def permuted(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """A target whose cells, on the readout's grid, are in random order."""
+    """Check a cell by a target whose cells, on the readout's grid, are in random order."""
     side = cell.readout.grid(cell.grid)
 
     def draw(size: int) -> NDArray[np.float64]:
@@ -104,7 +104,7 @@ def permuted(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
 
 
 def smooth_random(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """A smooth random field with the target's values."""
+    """Check a cell by a target that is a smooth random field with the same values."""
 
     def draw(size: int) -> NDArray[np.float64]:
         import numpy as np
@@ -125,7 +125,7 @@ def target_seed(target: Target) -> int:
 
 
 def noise_features(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """Noise in place of features."""
+    """Check a cell by noise in place of features."""
     yield Check(name="noise-features", features=noise)
 
 
@@ -141,7 +141,7 @@ def noise(features: Features, patterns: torch.Tensor, side: int, testing: bool) 
 
 
 def target_features(cell: CheckedCell, context: ControlContext) -> Iterator[Check]:
-    """The targets among the features."""
+    """Check a cell by features that include the targets."""
     yield Check(name="target-features", features=with_targets)
 
 
@@ -165,82 +165,85 @@ def with_targets(features: Features, patterns: torch.Tensor, side: int, testing:
     return Features((*features.taps, tap), features.grid)
 
 
+CONTROLS = (
+    Control(
+        name="null",
+        summary="the same network and padding on leaves, where circular padding leaves no position",
+        version="1",
+        checks=null,
+        measured=True,
+        evidence="null",
+    ),
+    Control(
+        name="none",
+        summary="no network: the readout on red, green and blue alone",
+        version="1",
+        checks=no_network,
+    ),
+    Control(
+        name="random-weights",
+        summary="the same network untrained, three seeds or more",
+        version="1",
+        checks=random_weights,
+        difference="trained − untrained",
+        default_seeds=SEEDS,
+    ),
+    Control(
+        name="held-out-positions",
+        summary="fitted on part of the grid, scored on the rest",
+        version="1",
+        checks=held_out_positions,
+    ),
+    Control(
+        name="held-out-size",
+        summary="read on larger images, with the target at the border or at the pixel",
+        version="1",
+        checks=held_out_size,
+    ),
+    Control(
+        name="held-out-images",
+        summary="fitted on photographs and read on leaves, and the reverse",
+        version="1",
+        checks=held_out_images,
+        label_images=True,
+    ),
+    Control(
+        name="rotated",
+        summary="read on photographs turned by 180°: content turns with them, the border does not",
+        version="1",
+        checks=rotated,
+        evidence="rotation",
+    ),
+    Control(
+        name="permuted",
+        summary="the target's cells in random order: what the readout has room for",
+        version="1",
+        checks=permuted,
+        target_suffix="-permuted",
+        difference="selectivity: − permuted",
+    ),
+    Control(
+        name="smooth-random",
+        summary="a smooth random field with the target's values",
+        version="1",
+        checks=smooth_random,
+        target_suffix="-smooth",
+    ),
+    Control(
+        name="noise-features",
+        summary="noise in place of features: must score 0",
+        version="1",
+        checks=noise_features,
+    ),
+    Control(
+        name="target-features",
+        summary="the targets among the features: must score 1",
+        version="1",
+        checks=target_features,
+    ),
+)
+
+
 @hookimpl
 def posbench_controls() -> Iterable[Control]:
-    return [
-        Control(
-            name="null",
-            summary="the same network and padding on leaves, where circular padding leaves no position",
-            version="1",
-            checks=null,
-            measured=True,
-            evidence="null",
-        ),
-        Control(
-            name="none",
-            summary="no network: the readout on red, green and blue alone",
-            version="1",
-            checks=no_network,
-        ),
-        Control(
-            name="random-weights",
-            summary="the same network untrained, three seeds or more",
-            version="1",
-            checks=random_weights,
-            difference="trained − untrained",
-            default_seeds=SEEDS,
-        ),
-        Control(
-            name="held-out-positions",
-            summary="fitted on part of the grid, scored on the rest",
-            version="1",
-            checks=held_out_positions,
-        ),
-        Control(
-            name="held-out-size",
-            summary="read on larger images, with the target at the border or at the pixel",
-            version="1",
-            checks=held_out_size,
-        ),
-        Control(
-            name="held-out-images",
-            summary="fitted on photographs and read on leaves, and the reverse",
-            version="1",
-            checks=held_out_images,
-            label_images=True,
-        ),
-        Control(
-            name="rotated",
-            summary="read on photographs turned by 180°: content turns with them, the border does not",
-            version="1",
-            checks=rotated,
-            evidence="rotation",
-        ),
-        Control(
-            name="permuted",
-            summary="the target's cells in random order: what the readout has room for",
-            version="1",
-            checks=permuted,
-            target_suffix="-permuted",
-            difference="selectivity: − permuted",
-        ),
-        Control(
-            name="smooth-random",
-            summary="a smooth random field with the target's values",
-            version="1",
-            checks=smooth_random,
-            target_suffix="-smooth",
-        ),
-        Control(
-            name="noise-features",
-            summary="noise in place of features: must score 0",
-            version="1",
-            checks=noise_features,
-        ),
-        Control(
-            name="target-features",
-            summary="the targets among the features: must score 1",
-            version="1",
-            checks=target_features,
-        ),
-    ]
+    return CONTROLS

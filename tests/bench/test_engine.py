@@ -101,7 +101,7 @@ def plan(**changes: Any) -> Plan:
 
 @dataclass
 class Log(JobObserver):
-    """Who is told how a run goes on, and remembers."""
+    """An observer that records its events."""
 
     events: list[tuple[str, object]] = field(default_factory=list)
 
@@ -207,9 +207,9 @@ def test_targets_are_scored_as_each_alone(tmp_path: Path) -> None:
 
 
 def test_position_is_found_at_the_border_and_lost_without_one(store: Store) -> None:
-    found, lost = go(plan(paddings=[ZERO, CIRCULAR], targets=[G], n_train=60, n_test=60), store)
-    assert value(found) > 0.3
-    assert abs(value(lost)) < 0.15
+    bordered, circular = go(plan(paddings=[ZERO, CIRCULAR], targets=[G], n_train=60, n_test=60), store)
+    assert value(bordered) > 0.3
+    assert abs(value(circular)) < 0.15
 
 
 @pytest.mark.parametrize("components", ["padding", "target", "readout", "metric", "images", "backbone"])
@@ -237,7 +237,7 @@ def test_what_raises_fails_its_own_jobs_and_the_others_finish(components: str, s
     failed = [record for record in records if record.outcome.status == "failed"]
     assert len(failed) == {"target": 1}.get(components, 2)
     name = {"readout": "ridge", "metric": "spc"}.get(components, "bad")
-    assert {one.outcome.reason for one in failed} == {f"{components} {name!r}: ValueError: out of order for good"}
+    assert {record.outcome.reason for record in failed} == {f"{components} {name!r}: ValueError: out of order for good"}
     assert all(not record.outcome.scores for record in failed)
     if len(records) > len(failed):
         assert [record.outcome.status for record in records] == ["failed", "failed", "ok", "ok"]
@@ -306,8 +306,8 @@ def test_what_a_readout_remarks_stands_beside_its_scores(store: Store) -> None:
 
         return Remarking()
 
-    found = go(plan(readouts=[replace(RIDGE, fit=remarking)]), store)
-    assert [(one.outcome.status, one.outcome.reason) for one in found] == [("ok", ""), ("ok", "too few")]
+    records = go(plan(readouts=[replace(RIDGE, fit=remarking)]), store)
+    assert [(record.outcome.status, record.outcome.reason) for record in records] == [("ok", ""), ("ok", "too few")]
 
 
 class Wrong:
@@ -374,8 +374,8 @@ def test_the_mean_map_and_each_photograph_are_stored(store: Store) -> None:
     kept = store.examples()
     assert set(kept) == {record.cell_id for record in records}
     for of_cell in kept.values():
-        assert [one.photograph for one in of_cell] == list(mae.by_photograph)[:3]
-        maps = [np.frombuffer(one.drawn, "<f2").astype(float).reshape(6, 6) for one in of_cell]
+        assert [example.photograph for example in of_cell] == list(mae.by_photograph)[:3]
+        maps = [np.frombuffer(example.drawn, "<f2").astype(float).reshape(6, 6) for example in of_cell]
         np.testing.assert_array_equal(maps, rising[:3, 0].numpy())
         assert len(of_cell[0].thumbnail) == 3 * records[0].outcome.identity["image_size"] ** 2
 
@@ -501,10 +501,10 @@ def test_training_features_and_fits_serve_every_test_source(store: Store) -> Non
 
 def test_what_is_trained_on_does_not_depend_on_what_is_tested_on(store: Store) -> None:
     photos = Source(load_registry().get(Images, "photos"), "0" * 64, 15)
-    seen: list[Training] = []
+    fitted: list[Training] = []
 
     def spy(training: Training) -> Any:
-        seen.append(training)
+        fitted.append(training)
         return ridge(training)
 
     wanted = plan(
@@ -516,10 +516,10 @@ def test_what_is_trained_on_does_not_depend_on_what_is_tested_on(store: Store) -
     )
     first, second, third = go(wanted, store)
     used = [store.provenance(record.run_id)["photographs"] for record in (first, second, third)]
-    assert len(seen) == 2
+    assert len(fitted) == 2
     assert used[0]["train"] == used[1]["train"]
     assert used[0]["test"] == used[2]["test"]
-    assert set(seen[0].photographs) == set(used[0]["train"])
+    assert set(fitted[0].photographs) == set(used[0]["train"])
 
 
 def test_photographs_are_looked_at_before_anything_runs(store: Store, tmp_path: Path) -> None:
@@ -539,15 +539,15 @@ def test_scores_at_image_size_are_those_of_resized_maps(store: Store) -> None:
     assert small.cell_id != large.cell_id
     assert large.outcome.mean_map == small.outcome.mean_map
 
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    scored: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def spy(maps: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        seen.append((maps, target))
+        scored.append((maps, target))
         return maps.mean(dim=(1, 2))
 
     for at in ("grid", "image"):
         go(plan(targets=[H], metrics=[replace(SPC, name=f"spy-{at}", score=spy)], score_at=at), store)
-    (maps, _), (large_maps, large_target) = seen
+    (maps, _), (large_maps, large_target) = scored
     assert maps.shape == (6, 6, 6)
     assert large_maps.shape == (6, 64, 64)
     # 6 cells onto 64: halves of the outer cells repeat their value, and between centres it is a line.
@@ -591,11 +591,11 @@ def photographs(count: int) -> Source:
 
 
 def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen_it(store: Store) -> None:
-    seen: list[Training] = []
+    trained: list[Training] = []
     drawn_for: list[int] = []
 
     def spy(training: Training) -> Any:
-        seen.append(training)
+        trained.append(training)
         fitted = ridge(training)
 
         class Counting:
@@ -612,11 +612,11 @@ def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen
     both, other = go(wanted, store)
     used = store.provenance(both.run_id)["photographs"]
     assert both.outcome.n_test_photos == len(used["test"]) == 15
-    first, second = (set(training.photographs) for training in seen)
+    first, second = (set(training.photographs) for training in trained)
     assert not first & second
     assert first | second == set(used["train"])
     # Twenty test images each, drawn by one of the two readouts; and they are fitted once for both jobs.
-    assert len(seen) == 2
+    assert len(trained) == 2
     assert sum(drawn_for) == 40
     tested = [score.by_photograph for score in both.outcome.scores]
     assert set(tested[0]) == set(used["test"])
@@ -651,10 +651,10 @@ def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, s
         cell if cell.job.test is not black else replace(cell, job=replace(cell.job, n_test=n_test))
         for cell in wanted.cells
     ]
-    found = go(replace(wanted, cells=tuple(cells)), store)
-    assert [record.outcome.reason for record in found] == ["", ""]
-    assert [record.outcome.n_test_photos for record in found] == [15, 1]
-    assert {one.measurement.value for one in store.measurements()} == {2.0, float(min(2, n_test))}
+    records = go(replace(wanted, cells=tuple(cells)), store)
+    assert [record.outcome.reason for record in records] == ["", ""]
+    assert [record.outcome.n_test_photos for record in records] == [15, 1]
+    assert {record.measurement.value for record in store.measurements()} == {2.0, float(min(2, n_test))}
 
 
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
@@ -665,44 +665,44 @@ def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -
     wanted = controls.with_controls(least, controls.select_controls(names, load_registry()), inputs)
     records = go(wanted, store)
     assert sum(passes) <= 2 * (60 + 60) + 1
-    found = {
+    scores = {
         (record.outcome.identity["padding"]["name"], record.outcome.identity.get("control", "")): value(record)
         for record in records
     }
-    assert len(found) == 2 * 7
+    assert len(scores) == 2 * 7
     for name in ("zero", "circular"):
-        assert abs(found[name, "noise-features"]) < 0.15
-        assert found[name, "target-features"] > 0.95
-    assert found["zero", "held-out-positions-columns"] > 0.25
-    assert abs(found["circular", "held-out-positions-columns"]) < 0.15
+        assert abs(scores[name, "noise-features"]) < 0.15
+        assert scores[name, "target-features"] > 0.95
+    assert scores["zero", "held-out-positions-columns"] > 0.25
+    assert abs(scores["circular", "held-out-positions-columns"]) < 0.15
     # What was asked for beside it changes no plain score.
     with Store(store.path.with_name("alone.db")) as fresh:
         for record in go(least, fresh):
-            assert value(record) == found[record.outcome.identity["padding"]["name"], ""]
+            assert value(record) == scores[record.outcome.identity["padding"]["name"], ""]
 
 
 def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
     inputs = controls.ControlInputs(none=NET, null_images=SPECKLE, photographs=None, seeds=[0])
-    seen: list[Training] = []
+    trained: list[Training] = []
 
     def spy(training: Training) -> Any:
-        seen.append(training)
+        trained.append(training)
         return ridge(training)
 
     least = plan(targets=[G], readouts=[replace(RIDGE, fit=spy)], n_train=40, n_test=40)
     records = go(
         controls.with_controls(least, controls.select_controls(["held-out-size"], load_registry()), inputs), store
     )
-    assert len(seen) == 1
-    found = {record.outcome.identity.get("control", ""): record.outcome for record in records}
-    sides = {name: len(outcome.mean_map or b"") // 4 for name, outcome in found.items()}
+    assert len(trained) == 1
+    outcomes = {record.outcome.identity.get("control", ""): record.outcome for record in records}
+    sides = {name: len(outcome.mean_map or b"") // 4 for name, outcome in outcomes.items()}
     assert sides == {
         "": 6**2,
         **{f"held-out-size-256-{anchor}": 7**2 for anchor in ("border", "pixel")},
         **{f"held-out-size-288-{anchor}": 8**2 for anchor in ("border", "pixel")},
     }
-    assert all(outcome.reach is None for name, outcome in found.items() if name)
-    assert found[""].reach is not None
+    assert all(outcome.reach is None for name, outcome in outcomes.items() if name)
+    assert outcomes[""].reach is not None
 
 
 def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None:
@@ -716,10 +716,10 @@ def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None
 
 
 def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
-    asked: list[Observation] = []
+    observations: list[Observation] = []
 
     def of_job(observation: Observation) -> list[Reading]:
-        asked.append(observation)
+        observations.append(observation)
         names = observation.photographs
         return [
             Reading({name: float(i) for i, name in enumerate(names)}, picture=torch.ones(2, 3)),
@@ -748,17 +748,17 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     assert found["around", "all"].status == "skipped"
     assert found["around", "all"].value is None
     go(wanted, store)
-    assert len(asked) == 1  # only what failed is tried again
-    assert len(asked[0].splits) == 1
+    assert len(observations) == 1  # only what failed is tried again
+    assert len(observations[0].splits) == 1
 
 
 def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
     leaves = Source(load_registry().get(Images, "leaves"))
 
-    def of_job(seen: Observation) -> list[Reading]:
-        around = seen.surrounded()
-        assert around is seen.surrounded()  # one more pass, whoever asks
-        differences = (around.taps[0] - seen.test.taps[0]).abs().amax(dim=(0, 3))
+    def of_job(observation: Observation) -> list[Reading]:
+        around = observation.surrounded()
+        assert around is observation.surrounded()  # one more pass, whoever asks
+        differences = (around.taps[0] - observation.test.taps[0]).abs().amax(dim=(0, 3))
         return [Reading({}, value=float(differences[0].max())), Reading({}, "1", float(differences[1:, 1:].max()))]
 
     edge = Metric(name="edge", summary="", version="1", of_job=of_job)
@@ -776,5 +776,5 @@ def test_scoring_some_images_at_a_time_changes_nothing(
     monkeypatch.setattr(scoring, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
     with Store(tmp_path / "other.db") as other:
         parts = go(plan(score_at="image"), other)
-    assert [one.outcome.scores for one in whole] == [one.outcome.scores for one in parts]
-    assert [one.outcome.degenerate for one in whole] == [one.outcome.degenerate for one in parts]
+    assert [record.outcome.scores for record in whole] == [record.outcome.scores for record in parts]
+    assert [record.outcome.degenerate for record in whole] == [record.outcome.degenerate for record in parts]

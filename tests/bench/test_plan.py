@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posbench.bench.plan import Cell, Job, Source, grid_side, identify, make_plan, passes
-from posbench.bench.taps import parse_taps, tap_numbers
 from posbench.core.errors import UsageError
 from posbench.network.weights import NONE, Weights
 from posbench.plugin.components import Checkpoint, Images, Metric
@@ -98,7 +97,7 @@ def test_counts_are_products(
     networks: int, seeds: int, paddings: int, targets: int, sources: int, *, with_control: bool, stochastic: bool
 ) -> None:
     nets: list[Any] = [(backbone(f"net{i}"), [TRAINED]) for i in range(networks)]
-    found = counts(
+    numbers = counts(
         networks=nets + [control()] * with_control,
         seeds=range(seeds),
         paddings=[padding(f"p{i}") for i in range(paddings)],
@@ -108,7 +107,7 @@ def test_counts_are_products(
     )
     passes = networks * paddings * sources
     jobs = passes + sources * with_control
-    assert found == (jobs, jobs * targets * (seeds if stochastic else 1), passes)
+    assert numbers == (jobs, jobs * targets * (seeds if stochastic else 1), passes)
 
 
 def test_the_control_has_neither_weights_nor_padding() -> None:
@@ -130,7 +129,7 @@ def test_a_network_is_kept_for_all_its_jobs_and_the_cells_of_a_fit_stand_togethe
     ).cells
 
     def runs(key: Callable[[Cell], object]) -> int:
-        """How often a key changes from cell to cell, and the first."""
+        """Return how many runs of equal keys the cells make."""
         keys = [key(cell) for cell in cells]
         return 1 + sum(a != b for a, b in pairwise(keys))
 
@@ -332,34 +331,6 @@ def test_the_grid_is_an_eighth_of_the_image(size: int, side: int) -> None:
     assert replace(CELL.job, image_size=size).grid == side
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("all", "all"), ("1", "1"), ("1,3", "1+3"), ("3,1", "1+3"), (" 2 , 2,10", "2+10"), ("01", "1")],
-)
-def test_taps_are_numbers_in_order_once(text: str, expected: str) -> None:
-    assert parse_taps(text) == [expected]
-
-
-@pytest.mark.parametrize(
-    "text", ["", ",", "1,", "0", "1,0", "-1", "+1", "1.5", "a", "All", "1+2", "٣", "²", "9" * 5000]
-)
-def test_what_are_no_taps(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--taps '.*' is none of all, each, all,each and numbers such as 1,3"):
-        parse_taps(text)
-
-
-@given(st.sets(st.integers(1, 9), min_size=1))
-def test_taps_come_back_as_indices(numbers: set[int]) -> None:
-    [taps] = parse_taps(",".join(map(str, numbers)))
-    assert tap_numbers(taps, 9) == sorted(number - 1 for number in numbers)
-
-
-def test_all_taps_are_all_there_are() -> None:
-    assert tap_numbers("all", 4) == [0, 1, 2, 3]
-    with pytest.raises(UsageError, match="--taps names tap 5, but the network has 4: give numbers from 1 to 4"):
-        tap_numbers("1+5", 4)
-
-
 def test_a_tap_that_one_network_lacks_stops_the_plan() -> None:
     with pytest.raises(UsageError, match="--taps names tap 3, but backbone 'shallow' has 2"):
         plan(networks=[(NET, [TRAINED]), (backbone("shallow", taps=2), [TRAINED])], taps=["3"])
@@ -373,7 +344,6 @@ def test_each_tap_by_itself_is_a_cell_of_each_backbone() -> None:
         *(("net", str(number)) for number in range(1, NET.taps + 1)),
         *(("deep", str(number)) for number in range(1, 5)),
     ]
-    assert parse_taps("each") == ["each"]
 
 
 def test_images_too_small_to_draw_on_are_refused_with_the_size_that_will_do() -> None:

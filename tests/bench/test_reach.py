@@ -25,13 +25,13 @@ def test_a_gradient_has_a_closed_form(distance: float, spc: float) -> None:
 
 
 def test_a_small_pattern_by_hand() -> None:
-    """Of four columns the oracle that knows one cell from the border draws 0, 1½, 1½, 3 for 0, 1, 2, 3."""
+    """An oracle that knows one cell from the border draws 0, 1½, 1½, 3 for the four columns 0, 1, 2, 3."""
     columns = np.tile(np.arange(4.0), (4, 1))
     distances, attained = curve(columns, 8) or pytest.fail("no curve")
     assert distances.tolist() == [0, 2, 4]
-    one = spearmanr([0, 1.5, 1.5, 3], [0, 1, 2, 3]).statistic
-    assert attained.tolist() == pytest.approx([0, one, 1])
-    assert reach(columns, one / 2, 8) == pytest.approx(1)
+    middle = spearmanr([0, 1.5, 1.5, 3], [0, 1, 2, 3]).statistic
+    assert attained.tolist() == pytest.approx([0, middle, 1])
+    assert reach(columns, middle / 2, 8) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("pattern", [H, G])
@@ -69,9 +69,9 @@ def printed(table: str, backbone: str, target: str, taps: str = "all") -> float:
 
 def test_the_published_tables_in_pixels() -> None:
     def pixels(pattern: np.ndarray, spc: float) -> float:
-        found = reach(pattern, spc, 224)
-        assert found is not None
-        return found
+        distance = reach(pattern, spc, 224)
+        assert distance is not None
+        return distance
 
     table = "islam2020-table1"
     of_vgg16 = [pixels(pattern, printed(table, "vgg16", name)) for pattern, name in ((H, "H"), (G, "G"))]

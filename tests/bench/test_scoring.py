@@ -144,9 +144,9 @@ def test_a_metric_that_writes_into_its_input_does_no_harm() -> None:
         return first
 
     predictions, target = maps(1, 2).clone(), TARGET.clone()
-    one = score(metric(greedy), predictions, target, ["a", "b"])
-    two = score(metric(greedy), predictions, target, ["a", "b"])
-    assert one == two
+    first = score(metric(greedy), predictions, target, ["a", "b"])
+    second = score(metric(greedy), predictions, target, ["a", "b"])
+    assert first == second
     assert torch.equal(predictions, maps(1, 2))
     assert torch.equal(target, TARGET)
 

@@ -81,12 +81,12 @@ def test_ridge_on_part_of_the_grid_is_ridge_on_these_rows(positions: str) -> Non
     cells = aligned.permute(1, 0, 2, 3).flatten(1)
     standard = (aligned - cells.mean(1)[None, :, None, None]) / cells.std(1, correction=0)[None, :, None, None]
     patches = standard.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 1, 4, 5).flatten(3)
-    asked = torch.ones(GRID - 2, GRID - 2, dtype=torch.bool)
-    asked[held_out(positions, GRID - 2)] = False
-    x = patches[:, asked].flatten(0, 1).numpy()
+    fitted_cells = torch.ones(GRID - 2, GRID - 2, dtype=torch.bool)
+    fitted_cells[held_out(positions, GRID - 2)] = False
+    x = patches[:, fitted_cells].flatten(0, 1).numpy()
     drawn = fitted.predict(given.features)
     for i, target in enumerate(resize(PATTERNS, GRID - 2).double()):
-        y = target[asked].repeat(6).numpy()
+        y = target[fitted_cells].repeat(6).numpy()
         theirs = Ridge(alpha=len(x)).fit(x, y).predict(patches.flatten(0, 2).numpy()).reshape(6, GRID - 2, GRID - 2)
         assert drawn[:, i].numpy() == pytest.approx(theirs, abs=0.02)
 
@@ -102,7 +102,7 @@ def test_targets_that_ask_for_different_cells_are_refused() -> None:
     "fit", [ridge, ridge_cv, lambda given: sgd(given, bounded=True), lambda given: sgd(given, bounded=False)]
 )
 def test_every_readout_leaves_held_out_cells_alone(fit: object) -> None:
-    """What a target is where nothing is asked makes no difference to what is drawn, and all of it is drawn."""
+    """The target at held-out cells changes no prediction, and every cell is predicted."""
     assert callable(fit)
     maps = []
     for value in (0.0, 1.0):
