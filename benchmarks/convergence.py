@@ -1,11 +1,11 @@
-"""How far from the converged readout is the one that is stopped, and in how many steps?
+"""Measure the early stopping of `ridge`: its steps, and its distance from the converged readout.
 
     python -m benchmarks.convergence [--backbones A,B] [--train 128] [--test 64] [--tolerances 1e-3,5e-4,2e-4]
         [--precision fp32]
 
-Fits `ridge` on half of the packaged photographs, as a cross-fitted job does, and scores it on the others; once for each
-tolerance of the solver, and once to 10⁻⁷. Prints a Markdown table: conjugate-gradient steps, and the greatest shift of
-any target's SPC and R² from the converged fit's.
+Fits `ridge` on half of the packaged photographs, as a cross-fitted job does, and scores it on the others: once for each
+tolerance of the solver, and once to 10⁻⁷. Prints a Markdown table: conjugate-gradient steps, and the greatest change of
+any target's SPC and R² from the converged fit.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import argparse
 
 import torch
 
-from benchmarks.price import REGISTRY, Bench, about
+from benchmarks.price import REGISTRY, Bench, machine_description
 from posbench.bench.targets import pattern
 from posbench.builtin.metrics.scores import r2, spc
-from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts import ridge
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Padding
@@ -27,32 +27,34 @@ from posbench.plugin.resampling import resize
 CONVERGED = 1e-7
 
 
-def fitted(train: Features, test: Features, targets: torch.Tensor, tolerance: float) -> tuple[int, torch.Tensor]:
-    """Steps, and the mean scores on the test images: [metrics, targets]."""
-    before, readout.TOLERANCE = readout.TOLERANCE, tolerance
+def fit_and_score(train: Features, test: Features, targets: torch.Tensor, tolerance: float) -> tuple[int, torch.Tensor]:
+    """Fit a readout; return its steps and its mean scores on the test images, [metrics, targets]."""
+    default, ridge.TOLERANCE = ridge.TOLERANCE, tolerance
     try:
-        found = readout.fit_ridge(train, targets, kernel=3, penalty=1.0)
+        readout = ridge.fit_ridge(train, targets, kernel=3, penalty=1.0)
     finally:
-        readout.TOLERANCE = before
-    drawn = found.predict(test).double()
-    scores = [[metric(drawn[:, i], target.double()).mean() for i, target in enumerate(targets)] for metric in (spc, r2)]
-    return found.steps, torch.tensor(scores)
+        ridge.TOLERANCE = default
+    predictions = readout.predict(test).double()
+    scores = [
+        [metric(predictions[:, i], target.double()).mean() for i, target in enumerate(targets)] for metric in (spc, r2)
+    ]
+    return readout.steps, torch.tensor(scores)
 
 
-def lines(backbone: str, train: int, test: int, precision: str, tolerances: list[float]) -> list[str]:
-    """The rows of one network."""
+def table_rows(backbone: str, train: int, test: int, precision: str, tolerances: list[float]) -> list[str]:
+    """Return the rows of one network."""
     bench = Bench(backbone, train, test, precision)
-    run = ForwardPass(bench.network, bench.backbone, REGISTRY.get(Padding, "zero"), bench.precision, bench.device)
-    of_train, of_test = (extract(run, windows, grid=28) for windows in bench.windows)
+    forward = ForwardPass(bench.network, bench.backbone, REGISTRY.get(Padding, "zero"), bench.precision, bench.device)
+    train_features, test_features = (extract(forward, crops, grid=28) for crops in bench.crops)
     targets = torch.stack([resize(pattern(target), 26) for target in bench.targets]).to(bench.device)
-    # Features of bfloat16 are multiplied in it; what that moves shows beside a fit in float32 to the same features.
-    exact = Features(tuple(tap.float() for tap in of_train.taps), of_train.grid)
-    steps, best = fitted(exact, of_test, targets, CONVERGED)
+    # The converged fit multiplies in float32, so that the table includes the effect of bfloat16.
+    exact = Features(tuple(tap.float() for tap in train_features.taps), train_features.grid)
+    steps, converged = fit_and_score(exact, test_features, targets, CONVERGED)
     label = f"{backbone}, {bench.precision}"
     rows = [f"| {label} | {CONVERGED:.0e} | {steps} | | |"]
     for tolerance in tolerances:
-        steps, scores = fitted(of_train, of_test, targets, tolerance)
-        spc_shift, r2_shift = (scores - best).abs().amax(dim=1).tolist()
+        steps, scores = fit_and_score(train_features, test_features, targets, tolerance)
+        spc_shift, r2_shift = (scores - converged).abs().amax(dim=1).tolist()
         rows.append(f"| {label} | {tolerance:.0e} | {steps} | {spc_shift:.4f} | {r2_shift:.4f} |")
     return rows
 
@@ -65,11 +67,12 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--tolerances", default="1e-3,5e-4,2e-4")
     options = parser.parse_args()
-    print(f"{about()}; {options.train} training and {options.test} test images of 224 px\n")
+    print(f"{machine_description()}; {options.train} training and {options.test} test images of 224 px\n")
     print("| network | tolerance | steps | SPC | R² |\n|---|---:|---:|---:|---:|")
     for backbone in options.backbones.split(","):
         tolerances = [float(text) for text in options.tolerances.split(",")]
-        print("\n".join(lines(backbone, options.train, options.test, options.precision, tolerances)), flush=True)
+        rows = table_rows(backbone, options.train, options.test, options.precision, tolerances)
+        print("\n".join(rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from posbench.bench.scoring import flatten_degenerate, summarised, values
 from posbench.bench.targets import pattern
 from posbench.bench.verdict import DOES_NOT, ENCODES, UNDECIDED, decide
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.core.statistics import MUTUAL
+from posbench.core.statistics import CROSS_FITTING_VARIANCE
 from posbench.plugin.components import Metric, Target
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
@@ -104,7 +104,9 @@ def simulate_cross_fitted(jobs: int, photographs: int, share: float) -> Simulati
         rows = [_row(name, predictions[:, i], targets[i], names, mutual=True) for i, name in enumerate(TARGETS)]
         verdicts[decide(rows).text] += 1
         covered += sum(row["spc_lo"] <= 0 <= row["spc_hi"] for row in rows)
-        covered_uncorrected += sum(abs(row["spc"]) <= (row["spc_hi"] - row["spc_lo"]) / 2 / MUTUAL**0.5 for row in rows)
+        covered_uncorrected += sum(
+            abs(row["spc"]) <= (row["spc_hi"] - row["spc_lo"]) / 2 / CROSS_FITTING_VARIANCE**0.5 for row in rows
+        )
     shares = {text: n / jobs for text, n in verdicts.items()}
     return Simulation(photographs, shares, covered / jobs / len(TARGETS), covered_uncorrected / jobs / len(TARGETS))
 

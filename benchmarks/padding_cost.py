@@ -1,11 +1,11 @@
-"""What each padding strategy costs: its forward time over that of `zero`, measured turn by turn in one run.
+"""Measure the cost of each padding strategy: its forward time over that of `zero`, measured alternately in one run.
 
     python benchmarks/padding_cost.py [--backbones A,B] [--paddings A,B] [--precisions fp32,bf16] [--rounds N]
 
-Prints a Markdown table of the fastest pass under each strategy over the fastest under `zero`. The two take turns on the
-same 224-pixel images, in a process of their own that keeps freed memory, as those do where jobs run; in channels-last
-order, features thrown away. `surround` runs larger images and is not expected near 1; a strategy that cannot be applied
-at this size has no entry.
+Prints a Markdown table: the fastest pass under each strategy over the fastest under `zero`. The two alternate on the
+same 224-pixel images, in channels-last order, in a process of their own that keeps freed memory, as processes that run
+jobs do. Features are discarded. `surround` runs larger images and is not expected near 1; a strategy that cannot be
+applied at this size has no entry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from posbench.core.device import resolve_device
 from posbench.core.errors import Inapplicable
 from posbench.core.malloc import keep_freed_memory
-from posbench.data.crops import Crops, cut
+from posbench.data.crops import TRAIN, Crops, load_crops
 from posbench.network.build import build
 from posbench.network.forward import ForwardPass
 from posbench.network.weights import Weights
@@ -33,41 +33,40 @@ SIZE = 224
 REGISTRY = load_registry()
 
 
-def seconds(run: ForwardPass, windows: Crops) -> float:
-    """The time of one pass."""
+def seconds(forward: ForwardPass, crops: Crops) -> float:
+    """Return the seconds of one pass."""
     start = time.perf_counter()
-    for _ in run.batches(windows):
+    for _ in forward.batches(crops):
         pass
-    if run.device == "cuda":
+    if forward.device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def turns(backbone: str, precision: str, name: str, rounds: int, images: int) -> tuple[float, float] | None:
-    """Milliseconds an image under `zero` and under a strategy, or nothing if that cannot be applied."""
+def pass_times(backbone: str, precision: str, name: str, rounds: int, images: int) -> tuple[float, float] | None:
+    """Return milliseconds per image under `zero` and under a strategy, or None if it cannot be applied."""
     keep_freed_memory()
     record, device = REGISTRY.get(Backbone, backbone), resolve_device("auto")
     network = build(record, Weights("random:0", seed=0)).to(device)
-    leaves = REGISTRY.get(Images, "leaves")
-    windows = cut(leaves, leaves, images, 1, SIZE, pieces=True)[0]
-    runs = [ForwardPass(network, record, REGISTRY.get(Padding, one), precision, device) for one in ("zero", name)]
+    crops = load_crops(REGISTRY.get(Images, "leaves"), [], TRAIN, images, SIZE, surrounded=True)
+    passes = [ForwardPass(network, record, REGISTRY.get(Padding, pad), precision, device) for pad in ("zero", name)]
     try:
-        for run in runs:
-            run.prepare(windows)
+        for forward in passes:
+            forward.prepare(crops)
     except Inapplicable:
         return None
-    times = [[seconds(run, windows) for run in runs] for _ in range(rounds + 1)][1:]  # the first round warms up
+    times = [[seconds(forward, crops) for forward in passes] for _ in range(rounds + 1)][1:]  # the first round warms up
     zero, other = (1000 * min(column) / images for column in zip(*times, strict=True))
     return zero, other
 
 
 def column(backbone: str, paddings: Sequence[str], precision: str, rounds: int, images: int) -> list[str]:
-    """The entries of one network: the least milliseconds an image under `zero`, then the ratio of each strategy."""
+    """Return the entries of one network: the least milliseconds per image under `zero`, and each strategy's ratio."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        asked = [pool.submit(turns, backbone, precision, name, rounds, images) for name in paddings]
-        found = [one.result() for one in asked]
-    least = min(pair[0] for pair in found if pair)
-    return [f"{least:.1f} ms", *(f"{pair[1] / pair[0]:.2f}" if pair else "–" for pair in found)]
+        futures = [pool.submit(pass_times, backbone, precision, name, rounds, images) for name in paddings]
+        times = [future.result() for future in futures]
+    least = min(pair[0] for pair in times if pair)
+    return [f"{least:.1f} ms", *(f"{pair[1] / pair[0]:.2f}" if pair else "–" for pair in times)]
 
 
 def main() -> None:

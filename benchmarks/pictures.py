@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/concepts.md. Takes a minute.
+"""Draw the pictures of docs/concepts.md, in about a minute.
 
 python -m benchmarks.pictures [--folder docs/pictures] [--train 256] [--test 64]
 """
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 
 
 def drawings(path: Path, train: int, test: int) -> None:
-    """The targets, and below them what is drawn, by readouts fitted and tested on so many crops."""
+    """Draw the targets, and below them the mean predictions of readouts; `train` and `test` are counts of crops."""
     results = posbench.run(
         backbones=["tf_efficientnet_lite0", "none"],
         paddings=["zero", "circular"],
@@ -60,7 +60,7 @@ def drawings(path: Path, train: int, test: int) -> None:
 
 
 def seams(path: Path) -> None:
-    """A window of a larger picture and a torus, repeated as circular padding repeats them."""
+    """Draw a window of a larger image and a torus, each repeated as circular padding repeats it."""
     window = posbench.dead_leaves(np.random.default_rng(3), 448)[:224, :224]
     torus = posbench.dead_leaves(np.random.default_rng(0), 224)
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.3), layout="constrained")

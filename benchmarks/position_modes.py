@@ -1,9 +1,9 @@
-"""Why position modes are held out by image, and what the penalty does to their number.
+"""Measure the number of position modes by training images and by penalty, on training images and held out.
 
     python benchmarks/position_modes.py [--backbone tf_efficientnet_lite0] [--counts 16,32,64,128,256]
 
 Prints two Markdown tables of effective numbers of position modes on leaves: by the number of training images, on the
-training images themselves and held out; and by the penalty, held out.
+training images themselves and on other images; and by the penalty, on other images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from posbench.bench.plan import grid_side
 from posbench.builtin.metrics.modes import fit_modes
 from posbench.core.statistics import interval
-from posbench.data.crops import cut
+from posbench.data.crops import TEST, TRAIN, load_crops
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -30,16 +30,17 @@ REGISTRY = load_registry()
 
 
 def features(backbone: Backbone, padding: str, count: int) -> tuple[Features, Features]:
-    """Of so many training leaves, and of test leaves, under a padding."""
+    """Return the features of `count` training leaves and of the test leaves under a padding."""
     leaves = REGISTRY.get(Images, "leaves")
-    train, test = cut(leaves, leaves, count, TESTED, SIZE)
+    roles = ((TRAIN, count), (TEST, TESTED))
+    train, test = (load_crops(leaves, [], role, images, SIZE, surrounded=False) for role, images in roles)
     weights, _ = resolve(backbone, Request(), [0], download=False)
-    run = ForwardPass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
-    return extract(run, train, grid=grid_side(SIZE)), extract(run, test, grid=grid_side(SIZE))
+    forward = ForwardPass(build(backbone, weights[0]), backbone, REGISTRY.get(Padding, padding))
+    return extract(forward, train, grid=grid_side(SIZE)), extract(forward, test, grid=grid_side(SIZE))
 
 
-def held_out(values: torch.Tensor) -> str:
-    """A mean over images with half the width of its 95 % interval."""
+def mean_text(values: torch.Tensor) -> str:
+    """Return the mean over images, ± half the width of its 95 % interval."""
     mean, _, hi = interval(values.tolist())
     return f"{mean:.2f} ±{(hi or mean) - mean:.2f}"
 
@@ -54,15 +55,15 @@ def main() -> None:
     parser.add_argument("--counts", default="16,32,64,128,256", help="of training images")
     options = parser.parse_args()
     backbone, counts = REGISTRY.get(Backbone, options.backbone), list(map(int, options.counts.split(",")))
-    of = {padding: features(backbone, padding, max(counts)) for padding in ("zero", "circular")}
+    by_padding = {padding: features(backbone, padding, max(counts)) for padding in ("zero", "circular")}
     print(line("training images", list(map(str, counts))), line("---", ["---:"] * len(counts)), sep="\n")
-    for padding, (train, test) in of.items():
+    for padding, (train, test) in by_padding.items():
         fitted = [fit_modes(train.of_images(slice(count))) for count in counts]
-        print(line(f"{padding}, on the training images", [f"{float(one.spectrum.sum()):.2f}" for one in fitted]))
-        print(line(f"{padding}, held out", [held_out(one.read(test)) for one in fitted]), flush=True)
+        print(line(f"{padding}, on the training images", [f"{float(modes.spectrum.sum()):.2f}" for modes in fitted]))
+        print(line(f"{padding}, held out", [mean_text(modes.read(test)) for modes in fitted]), flush=True)
     print("\n" + line("penalty λ", list(map(str, PENALTIES))), line("---", ["---:"] * len(PENALTIES)), sep="\n")
-    for padding, (train, test) in of.items():
-        print(line(padding, [held_out(fit_modes(train, penalty=penalty).read(test)) for penalty in PENALTIES]))
+    for padding, (train, test) in by_padding.items():
+        print(line(padding, [mean_text(fit_modes(train, penalty=penalty).read(test)) for penalty in PENALTIES]))
 
 
 if __name__ == "__main__":

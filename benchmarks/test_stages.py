@@ -1,8 +1,8 @@
-"""How long each stage of a job takes, beside its floor: the network's plain forward pass.
+"""Time each stage of a job, and the network's plain forward pass, which is the lower bound.
 
     pytest benchmarks
 
-Compare within one run; machines differ, and so do their moods.
+Compare times of one run only: machines differ, and their speed drifts.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from benchmarks.price import Bench
-from posbench.bench.scoring import flatten_degenerate, score
+from benchmarks.price import Bench, cut_photos
+from posbench.bench.scoring import flatten_degenerate, summarised, values
 from posbench.bench.targets import pattern
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.data.crops import Crops, cut
+from posbench.data.crops import Crops
 from posbench.network.build import build, normalise
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.network.weights import Request, resolve
-from posbench.plugin.components import Backbone, Images, Metric, Padding, Target
+from posbench.plugin.components import Backbone, Metric, Padding, Target
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
@@ -42,14 +42,13 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def windows() -> Crops:
-    photos = registry.get(Images, "photos")
-    return cut(photos, photos, IMAGES, 8, 224)[0]
+def crops() -> Crops:
+    return cut_photos(IMAGES, 8)[0]
 
 
 @pytest.fixture(scope="module")
-def features(network: torch.nn.Module, windows: Crops) -> Features:
-    return extract(ForwardPass(network, backbone), windows, grid=GRID)
+def features(network: torch.nn.Module, crops: Crops) -> Features:
+    return extract(ForwardPass(network, backbone), crops, grid=GRID)
 
 
 @pytest.fixture(scope="module")
@@ -58,27 +57,27 @@ def targets() -> torch.Tensor:
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
-def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Crops) -> None:
-    """The floor: the same network on the same pixels, its taps thrown away."""
+def test_plain_forward(benchmark: BenchmarkFixture, network: torch.nn.Module, crops: Crops) -> None:
+    """Time the same network on the same pixels, taps discarded."""
 
     @torch.inference_mode()
     def forward() -> None:
         for start in range(0, IMAGES, 32):
-            network(normalise(torch.from_numpy(windows.pixels[start : start + 32]), backbone))
+            network(normalise(torch.from_numpy(crops.pixels[start : start + 32]), backbone))
 
     benchmark(forward)
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
 @pytest.mark.parametrize("padding", ["zero", "circular", "reflect", "replicate"])
-def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, windows: Crops, padding: str) -> None:
+def test_extraction(benchmark: BenchmarkFixture, network: torch.nn.Module, crops: Crops, padding: str) -> None:
     strategy = registry.get(Padding, padding)
-    benchmark(extract, ForwardPass(network, backbone, strategy), windows, grid=GRID)
+    benchmark(extract, ForwardPass(network, backbone, strategy), crops, grid=GRID)
 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: one pass")
 def test_end_to_end(benchmark: BenchmarkFixture) -> None:
-    """A bare job on as many images, from cutting them to storing its cells; see price.py for the ratio."""
+    """Time a bare job on as many images, from cutting them to storing its cells; price.py gives the ratio."""
     bench = Bench(BACKBONE, IMAGES * 4 // 5, IMAGES - IMAGES * 4 // 5)
     bench.job()  # builds the network
     benchmark(bench.job)
@@ -91,7 +90,7 @@ def test_ridge_of_five_targets(benchmark: BenchmarkFixture, features: Features, 
 
 @pytest.mark.benchmark(group=f"{BACKBONE}, {IMAGES} images: after the pass")
 def test_scoring_of_one_target(
-    benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor, windows: Crops
+    benchmark: BenchmarkFixture, features: Features, targets: torch.Tensor, crops: Crops
 ) -> None:
     predictions = fit_ridge(features, targets, kernel=3, penalty=1.0).predict(features)
     metrics = [registry.get(Metric, name) for name in ("spc", "mae", "r2")]
@@ -99,6 +98,6 @@ def test_scoring_of_one_target(
     def every_metric() -> None:
         maps, _ = flatten_degenerate(predictions[:, 0], targets[0])
         for metric in metrics:
-            score(metric, maps, targets[0], windows.photographs)
+            summarised(metric, values(metric, maps, targets[0]), crops.photographs)
 
     benchmark(every_metric)

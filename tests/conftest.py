@@ -1,4 +1,4 @@
-"""What the tests share: plugins made on the fly, a tiny network, and the command line run in this process."""
+"""Fixtures that all tests share: temporary plugins, a tiny network, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import torch
 
 from posbench import cli
 
-# Scripts start what they leave in the background deaf to Ctrl-C, which some tests press.
+# Shells start background processes with SIGINT ignored; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests that run side by side share the cores, which torch would give to each of them.
-if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    torch.set_num_threads(max(1, torch.get_num_threads() // beside))
-    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # for what they start
-    # The terminal that pytest was called in, which its line editor tells of, is none of theirs.
+# Parallel test processes share the cores; torch would use all of them in each.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # for subprocesses
+    # Tests must not depend on the size of the terminal that pytest was started in.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
 
@@ -56,13 +56,13 @@ def posbench_backbones():
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """The same random tensors in every run of a test."""
+    """Seed torch, so that every run of a test draws the same tensors."""
     torch.manual_seed(0)
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command answered."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -71,13 +71,13 @@ class Ran:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes a distribution of one module that entry points find: install(distribution, source, module="...")."""
+    """Install a distribution of one module with an entry point: install(distribution, source)."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # for processes that others start
 
-    def make(distribution: str, source: str, version: str = "1.0") -> None:
+    def install_module(distribution: str, source: str, version: str = "1.0") -> None:
         module = distribution.replace("-", "_")
         (site / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
         info = site / f"{module}-{version}.dist-info"
@@ -86,19 +86,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         (info / "entry_points.txt").write_text(f"[posbench]\n{module} = {module}\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
-    return make
+    return install_module
 
 
 @pytest.fixture
 def tiny(install: Callable[..., None]) -> str:
-    """The name of a network of three convolutions, offered by the distribution `posbench-tiny`."""
+    """Install a network of three convolutions as the distribution `posbench-tiny`; return its name."""
     install("posbench-tiny", TINY)
     return "tiny"
 
 
 @pytest.fixture
 def posbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs the command line in this process, in an empty folder, without a hub: posbench("run", "--quiet")."""
+    """Run the command line in this process, in an empty folder and without the hub: posbench("run", "--quiet")."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""Plans and outcomes made by hand, of components that are never run."""
+"""Small plans and outcomes of components that are never called."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILE_HASH = "cd" * 32
 
 
 def never(*arguments: object) -> Any:
-    """Stands where a component's function goes: planning and storing must not call it."""
+    """Fail: a component's function that planning and storing must not call."""
     raise AssertionError(f"called with {arguments}")
 
 
-def backbone(name: str = "net", taps: int = 3, **more: Any) -> Backbone:
-    record: dict[str, Any] = {"name": name, "summary": "", "version": "1", "build": never, "taps": taps}
-    return Backbone(**(record | more))
+def backbone(name: str = "net", taps: int = 3, **fields: Any) -> Backbone:
+    defaults: dict[str, Any] = {"name": name, "summary": "", "version": "1", "build": never, "taps": taps}
+    return Backbone(**(defaults | fields))
 
 
 def padding(name: str, version: str = "1") -> Padding:
@@ -55,9 +55,9 @@ UNTRAINED = Weights("random:0", seed=0)
 
 
 def plan_inputs(**changes: Any) -> PlanInputs:
-    """One trained network, one padding, one target, one source; whatever is named is put in its place."""
+    """Return inputs of one trained network, padding, target and source, with `changes` in place of any of them."""
     photos = folder()
-    chosen: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "networks": [(NET, [TRAINED])],
         "paddings": [padding("zero")],
         "targets": [target("H")],
@@ -71,20 +71,22 @@ def plan_inputs(**changes: Any) -> PlanInputs:
         "image_size": 64,
         "precision": "fp32",
     }
-    return PlanInputs(**(chosen | changes))
+    return PlanInputs(**(defaults | changes))
 
 
 def plan(**changes: Any) -> Plan:
+    """Return the plan of `plan_inputs(**changes)`."""
     return make_plan(plan_inputs(**changes))
 
 
 def control() -> tuple[Backbone, list[Weights]]:
+    """Return the backbone `none` with its weights, as an entry of `networks`."""
     return CONTROL, [NONE]
 
 
-def scored(cell: Cell, value: float = 0.5, half: float | None = 0.1, metric: str = "spc", **more: Any) -> Outcome:
-    """An outcome with one score and its interval."""
+def scored(cell: Cell, value: float = 0.5, half: float | None = 0.1, metric: str = "spc", **fields: Any) -> Outcome:
+    """Return an outcome of `cell` with one score and, unless `half` is None, its interval value ± half."""
     lo, hi = (None, None) if half is None else (value - half, value + half)
     scores = [Score(metric, "1", value, lo, hi, {"a@1": value})]
-    made: dict[str, Any] = {"identity": cell.identity(), "status": "ok", "n_test_photos": 3, "scores": scores}
-    return Outcome(**(made | more))
+    defaults: dict[str, Any] = {"identity": cell.identity(), "status": "ok", "n_test_photos": 3, "scores": scores}
+    return Outcome(**(defaults | fields))

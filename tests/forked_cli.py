@@ -1,6 +1,6 @@
-"""The command line in processes of its own, to be interrupted and killed.
+"""A fork server for the command line: commands in processes of their own, to be interrupted and killed.
 
-Importing torch takes seconds. One process does it once, and forks for each command; it never runs anything itself.
+Importing torch takes seconds. The server does it once and forks for each command; it runs no command itself.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PARENT = """
+#: The server's program. It reads a request a line, as JSON, and answers with one number.
+_SERVER = """
 import ctypes, json, os, resource, sys, traceback
 import timm, torch
-from posbench.bench import engine
-from posbench.bench import resolve as ingredients
-from posbench.report import rows as leaderboard
-from posbench.report import terminal as render
+from posbench.bench import engine, resolve
+from posbench.report import rows, terminal
 from posbench.cli import main
 
 
-def give_up_overriding_rights():
-    # To be bound by the rights of files and folders, as root is not (capabilities(7): CAP_DAC_OVERRIDE is bit 1).
+def drop_root_access():
+    # Make permissions apply to root as well (capabilities(7): CAP_DAC_OVERRIDE is bit 1).
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert libc.capget(header, sets) == 0
@@ -37,9 +36,9 @@ def give_up_overriding_rights():
 
 
 for line in sys.stdin:
-    asked = json.loads(line)
-    if "wait" in asked:
-        _, status = os.waitpid(asked["wait"], 0)
+    request = json.loads(line)
+    if "wait" in request:
+        _, status = os.waitpid(request["wait"], 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
         continue
     child = os.fork()
@@ -47,17 +46,17 @@ for line in sys.stdin:
         print(child, flush=True)
         continue
     os.setsid()
-    os.chdir(asked["folder"])
-    os.environ.update(asked["environment"])
-    sys.path[:0] = asked["path"]
-    for number, name in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666), number)
+    os.chdir(request["folder"])
+    os.environ.update(request["environment"])
+    sys.path[:0] = request["path"]
+    for descriptor, name in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666), descriptor)
     sys.stdin = open(0, closefd=False)
-    if asked["room"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (asked["room"],) * 2)
-    if asked["bound"]:
-        give_up_overriding_rights()
-    sys.argv = ["posbench", *asked["arguments"]]
+    if request["max_file_size"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["max_file_size"],) * 2)
+    if request["drop_root"]:
+        drop_root_access()
+    sys.argv = ["posbench", *request["arguments"]]
     code = 0
     try:
         main()
@@ -74,9 +73,9 @@ for line in sys.stdin:
 
 @dataclass
 class Command:
-    """A command that runs, or has run."""
+    """A command that runs or has ended."""
 
-    forks: Forks
+    server: ForkServer
     pid: int
     _out: Path
     _err: Path
@@ -85,8 +84,8 @@ class Command:
         os.kill(self.pid, number)
 
     def wait(self) -> int:
-        """Its exit code; minus a signal's number, if that ended it."""
-        return self.forks.ask({"wait": self.pid})
+        """Wait for the end; return the exit code, or minus the number of the signal that ended the process."""
+        return self.server.request({"wait": self.pid})
 
     @property
     def out(self) -> str:
@@ -97,17 +96,18 @@ class Command:
         return self._err.read_text()
 
 
-class Forks:
-    """Where commands come from: `start` one, or `run` it to its end."""
+class ForkServer:
+    """A process that has imported posbench and forks for each command: `start` one, or `run` it to its end."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._started = 0
 
-    def ask(self, question: dict[str, object]) -> int:
+    def request(self, message: dict[str, object]) -> int:
+        """Send one request and return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
@@ -116,44 +116,54 @@ class Forks:
         folder: Path,
         *arguments: str,
         site: Path,
-        room: int = 0,
-        bound: bool = False,
-        said: Path | None = None,
+        max_file_size: int = 0,
+        drop_root: bool = False,
+        output_folder: Path | None = None,
         out: Path | None = None,
         **environment: str,
     ) -> Command:
-        """Start a command.
+        """Start `posbench` with these arguments in `folder`.
 
         Args:
             site: a folder of installed packages.
-            room: bytes beyond which no file can grow, if not 0: what it writes beyond fails as on a full disk.
-            bound: whether it is bound by the rights of folders, even if root runs it.
-            said: a folder for what it says, if not its own.
-            out: a file for its standard output, if not one there.
+            max_file_size: bytes beyond which no file can grow, unless 0; a longer write fails as on a full disk.
+            drop_root: make permissions of files and folders apply even if the user is root.
+            output_folder: where standard output and error go, by default `folder`.
+            out: a file for standard output, by default one in `output_folder`.
         """
         self._started += 1
-        said = said or folder
-        out = out or said / f"{self._started}.out"
-        err = said / f"{self._started}.err"
+        output_folder = output_folder or folder
+        out = out or output_folder / f"{self._started}.out"
+        err = output_folder / f"{self._started}.err"
         err.touch()
-        asked: dict[str, object] = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
-        asked |= {"path": [str(site)], "room": room, "bound": bound}
-        pid = self.ask({**asked, "environment": {"HF_HUB_OFFLINE": "1", **environment}})
+        pid = self.request(
+            {
+                "arguments": arguments,
+                "folder": str(folder),
+                "out": str(out),
+                "err": str(err),
+                "path": [str(site)],
+                "max_file_size": max_file_size,
+                "drop_root": drop_root,
+                "environment": {"HF_HUB_OFFLINE": "1", **environment},
+            }
+        )
         return Command(self, pid, out, err)
 
-    def run(self, folder: Path, *arguments: str, site: Path, **more: Any) -> tuple[int, str, str]:
-        """Its exit code, standard output and standard error."""
-        command = self.start(folder, *arguments, site=site, **more)
+    def run(self, folder: Path, *arguments: str, site: Path, **options: Any) -> tuple[int, str, str]:
+        """Run a command to its end; return its exit code, standard output and standard error."""
+        command = self.start(folder, *arguments, site=site, **options)
         return command.wait(), command.out, command.err
 
 
 @contextmanager
-def forks() -> Iterator[Forks]:
+def fork_server() -> Iterator[ForkServer]:
+    """Start a fork server, and end it on exit."""
     with subprocess.Popen(
-        [sys.executable, "-c", _PARENT],
+        [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
     ) as process:
-        yield Forks(process)
+        yield ForkServer(process)

@@ -1,112 +1,138 @@
-"""What the user asked for: the command line over a YAML file over the defaults."""
+"""The configuration of a run: its options, read from the command line, a YAML file and the defaults."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
-import yaml
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from posbench.bench import experiments
+from posbench.bench.config_file import read_options
+from posbench.bench.option_types import (
+    AnyNames,
+    Crops,
+    FileName,
+    GpuShare,
+    Names,
+    Pixels,
+    Processes,
+    ScoreAt,
+    Seconds,
+    Seeds,
+    Shard,
+    StorePath,
+    Taps,
+    Text,
+    WholeNames,
+    parse_shard,
+)
 from posbench.core.device import memory
-from posbench.core.errors import UsageError, nearest
-from posbench.core.files import regular_file, user_path
+from posbench.core.errors import UsageError
 
 #: The executor that runs jobs on this machine.
 LOCAL = "local"
+LARGEST_CROPS = 2**40  # bytes: what the largest machines have
+#: Characters of a wrong value that a message repeats.
+LONGEST_VALUE = 80
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """The choices of one `posbench run`, by the names of its options. Names are not looked up here.
+@dataclass(frozen=True)
+class Option:
+    """Describe an option to users.
 
     Attributes:
-        backbones: None, as in a bare run, stands for EfficientNet-Lite0 and the control `none`.
-        test_images: None stands for the training source.
-        image_size: in pixels. train_count, test_count: in crops.
-        published: the table of a paper to show beside the results.
-        experiment: what the other choices were taken from, where nothing else was asked for.
-        shard: `i/n` for the i-th of n parts of the plan, or None for all of it.
-        executor: where jobs run. jobs: how many at once; None leaves it to the executor: this process alone, or as many
-            as a cluster has room for. time_limit: of a job, in seconds.
-        cpus_per_job, gpus_per_job: what a job takes of a cluster. ray_address: None stands for `RAY_ADDRESS` or,
-            without that, for a cluster started on this machine.
+        help: one sentence.
+        metavar: the placeholder of its value; None for a flag.
+        unset: shown as the default where the default is None or empty.
+        repeated: given once for each value, rather than with values separated by commas.
+        output_only: changes only what the command line prints, so that `posbench.run` does not take it.
     """
 
-    backbones: tuple[str, ...] | None = None
-    paddings: tuple[str, ...] = ("zero", "circular", "reflect")
-    targets: tuple[str, ...] = ("H", "V", "G", "HS", "VS")
-    images: tuple[str, ...] = ("photos",)
-    test_images: tuple[str, ...] | None = None
-    readouts: tuple[str, ...] = ("ridge",)
-    metrics: tuple[str, ...] = ("spc", "mae", "r2")
-    controls: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ("auto",)
-    seeds: tuple[int, ...] = (0,)
-    taps: str = "all"
-    image_size: int = 224
-    train_count: int = 256
-    test_count: int = 64
-    score_at: str = "grid"
-    precision: str = "auto"
-    device: str = "auto"
-    store: Path = Path("posbench.db")
-    published: str | None = None
-    experiment: str | None = None
-    shard: str | None = None
-    executor: str = LOCAL
-    jobs: int | None = None
-    time_limit: int | None = None
-    cpus_per_job: int | None = None
-    gpus_per_job: float | None = None
-    ray_address: str | None = None
-    csv: str | None = None
-    json: bool = False
-    dry_run: bool = False
-    force: bool = False
-    fail_fast: bool = False
-    quiet: bool = False
+    help: str
+    metavar: str | None = None
+    unset: str | None = None
+    repeated: bool = False
+    output_only: bool = False
 
-    def __post_init__(self) -> None:
-        for name in LARGEST:
-            if getattr(self, name) is not None and not 1 <= getattr(self, name) <= LARGEST[name]:
-                raise UsageError(f"{_option(name)} is {getattr(self, name)}: give 1 to {LARGEST[name]}")
-        for name in ("paddings", "targets", "images", "readouts", "metrics", "seeds"):
-            if not getattr(self, name):
-                raise UsageError(f"{_option(name)} is empty: name at least one, or leave it out for the default")
-        if self.backbones == () or self.test_images == ():
-            raise UsageError("an empty list was given: name at least one, or leave the option out for the default")
-        if self.score_at not in SCORE_AT:
-            raise UsageError(f"--score-at {self.score_at!r}: choose {' or '.join(SCORE_AT)}")
-        self.part()
-        self._check_resources()
-        if min(self.seeds) < 0:
-            raise UsageError(f"--seeds {min(self.seeds)} is negative: seeds are whole numbers from 0")
-        if max(self.seeds) > LARGEST_SEED:
-            raise UsageError(f"--seeds {max(self.seeds)} is too large: give at most {LARGEST_SEED}")
 
-    def _check_resources(self) -> None:
-        for name in ("cpus_per_job", "gpus_per_job", "ray_address"):
-            if getattr(self, name) is not None and self.executor == LOCAL:
-                raise UsageError(f"{_option(name)} is for jobs that run on a cluster: add --executor ray")
-        if self.gpus_per_job is not None:
-            whole = self.gpus_per_job.is_integer()
-            if not 0 < self.gpus_per_job <= (LARGEST_GPUS if whole else 1):
-                raise UsageError(
-                    f"--gpus-per-job {self.gpus_per_job:g}: give a share of one, such as 0.5, or a whole number"
-                )
+@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True))
+class RunConfig:
+    """The options of one run, the same for the command line, YAML files and `posbench.run`.
 
-    def check_crops(self) -> None:
-        """Crops of a job are held in memory: here, or wherever a cluster computes, or what is planned is run.
+    A field declares everything about its option: name, type, bounds, default and help. Values are converted from what
+    users write, such as `"H,V"`, and checked one by one; `check` tests how they go together. Names of components are
+    looked up later, by `posbench.bench.resolve`.
+
+    Raises:
+        pydantic.ValidationError: if a value has the wrong type or is out of range; `load_config` raises UsageError.
+    """
+
+    #: None: EfficientNet-Lite0 and the control `none`.
+    backbones: Annotated[Names | None, Option("timm models, `none`, or a plugin's.", "A,B")] = None
+    paddings: Annotated[Names, Option("What padded operations see.", "A,B")] = ("zero", "circular", "reflect")
+    targets: Annotated[Names, Option("Patterns to draw.", "A,B")] = ("H", "V", "G", "HS", "VS")
+    images: Annotated[Names, Option("Sources to train on, and to test on; a path is a folder.", "A,B")] = ("photos",)
+    #: None: the training source.
+    test_images: Annotated[Names | None, Option("Other sources to test on.", "A,B")] = None
+    readouts: Annotated[Names, Option("Models that are trained to draw the targets.", "A,B")] = ("ridge",)
+    metrics: Annotated[Names, Option("Scores.", "A,B")] = ("spc", "mae", "r2")
+    controls: Annotated[AnyNames, Option("Checks of every cell.", "all|A,B", unset="none")] = ()
+    weights: Annotated[
+        WholeNames, Option("Which weights; may be repeated.", "auto|pretrained|random|NAME=PATH", repeated=True)
+    ] = ("auto",)
+    seeds: Annotated[Seeds, Option("Seeds of random weights and readouts.", "0,1")] = (0,)
+    taps: Annotated[Taps, Option("Feature maps to read from.", "all|each|1,3")] = "all"
+    image_size: Annotated[Pixels, Option("Side of a crop, in pixels.", "PIXELS")] = 224
+    train_count: Annotated[Crops, Option("Training crops.", "N")] = 256
+    test_count: Annotated[Crops, Option("Test crops.", "N")] = 64
+    score_at: Annotated[ScoreAt, Option("Score on the readout's grid, or at image size.", "grid|image")] = "grid"
+    precision: Annotated[Text, Option("Precision of the forward pass.", "auto|fp32|bf16")] = "auto"
+    device: Annotated[Text, Option("Where to compute.", "auto|cpu|cuda")] = "auto"
+    store: Annotated[StorePath, Option("The SQLite file for results.", "FILE")] = Path("posbench.db")
+    published: Annotated[Text | None, Option("Show a paper's numbers beside ours.", "TABLE")] = None
+    experiment: Annotated[
+        Text | None, Option("Begin from an experiment that ships; see `list experiments`.", "NAME")
+    ] = None
+    shard: Annotated[Shard | None, Option("Only the I-th of N parts of the plan; `merge` joins them.", "I/N")] = None
+    executor: Annotated[Text, Option("Where jobs run; see `list executors`.", "NAME")] = LOCAL
+    jobs: Annotated[
+        Processes | None, Option("Jobs at once.", "N", unset="local: 1; a cluster: as many as it has room for")
+    ] = None
+    time_limit: Annotated[Seconds | None, Option("Stop a job that takes longer; it counts as failed.", "SECONDS")] = (
+        None
+    )
+    cpus_per_job: Annotated[
+        Processes | None, Option("CPUs of a cluster, and threads, for each job.", "N", unset="1")
+    ] = None
+    gpus_per_job: Annotated[
+        GpuShare | None, Option("GPUs of a cluster for each job, such as 0.5.", "X", unset="none")
+    ] = None
+    ray_address: Annotated[
+        Text | None, Option("Address of a Ray cluster.", "ADDRESS", unset="RAY_ADDRESS, or one started here")
+    ] = None
+    csv: Annotated[FileName | None, Option("Write the rows as CSV.", "FILE|-")] = None
+    json: Annotated[bool, Option("Print the rows as JSON alone.", output_only=True)] = False
+    dry_run: Annotated[bool, Option("Show jobs and cells; compute nothing.")] = False
+    force: Annotated[bool, Option("Compute again what is stored.")] = False
+    fail_fast: Annotated[bool, Option("Stop at the first job that fails.")] = False
+    quiet: Annotated[bool, Option("No progress and no summary.", output_only=True)] = False
+
+    def check(self) -> None:
+        """Check that options fit together, and that memory holds the crops of a job.
 
         Raises:
-            UsageError: if there is not so much of it.
+            UsageError: if they do not.
         """
+        for name in ("cpus_per_job", "gpus_per_job", "ray_address"):
+            if getattr(self, name) is not None and self.executor == LOCAL:
+                raise UsageError(f"{option_name(name)} is for jobs that run on a cluster: add --executor ray")
         size = (self.train_count + self.test_count) * self.image_size**2 * 3
+        # The memory of this machine does not matter to a cluster, nor to a plan that is only shown.
         here = self.executor == LOCAL and not self.dry_run
         room = min(memory(), LARGEST_CROPS) if here else LARGEST_CROPS
         if size > room:
@@ -118,184 +144,99 @@ class RunConfig:
             )
 
     def part(self) -> tuple[int, int]:
-        """The number of the shard, from 1, and of how many.
-
-        Raises:
-            UsageError: if what was given is none.
-        """
-        if self.shard is None:
-            return 1, 1
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", self.shard)
-        number, count = (int(found[1]), int(found[2])) if found else (0, 0)
-        if not 1 <= number <= count:
-            raise UsageError(f"--shard {self.shard!r}: give i/n with i from 1 to n, such as 2/8")
-        return number, count
+        """Return the number of the shard, from 1, and the count of shards."""
+        return parse_shard(self.shard) if self.shard else (1, 1)
 
 
-SCORE_AT = ("grid", "image")
-LARGEST_CROPS = 2**40  # bytes: what the largest machines have
-LARGEST_CONFIG = 2**20  # bytes: room for a hundred thousand names
-LARGEST_GPUS = 1024
-LARGEST_SEED = 2**64 - 1  # what torch's generators take
-LARGEST = {
-    "image_size": 4096,
-    "train_count": 1_000_000,
-    "test_count": 1_000_000,
-    "jobs": 1024,
-    "cpus_per_job": 1024,
-    "time_limit": 10_000_000,
-}
-_KINDS = {field.name: str(field.type) for field in fields(RunConfig)}
+_NAMES = tuple(field.name for field in fields(RunConfig))
 
 
-def _option(name: str) -> str:
+def option_name(name: str) -> str:
+    """Return the command line's name of a field, such as `--image-size`."""
     return "--" + name.replace("_", "-")
+
+
+def options() -> Iterator[tuple[str, Any, Option]]:
+    """Yield the name, the type and the description of each option; the help ends with the default, in brackets.
+
+    The type is plain: a class such as `int`, or `tuple[str, ...]`, without bounds and without None.
+    """
+    types, annotated = get_type_hints(RunConfig), get_type_hints(RunConfig, include_extras=True)
+    for field in fields(RunConfig):
+        kind = types[field.name]
+        if type(None) in get_args(kind):
+            kind = next(argument for argument in get_args(kind) if argument is not type(None))
+        described = next(item for item in annotated[field.name].__metadata__ if isinstance(item, Option))
+        values = field.default if isinstance(field.default, tuple) else (field.default,)
+        default = described.unset or ("" if field.default in (None, False) else ",".join(map(str, values)))
+        yield field.name, kind, replace(described, help=described.help + (f" [{default}]" if default else ""))
 
 
 def load_config(
     config: Path | None, options: Mapping[str, Any], *, defaults: Mapping[str, Any] = MappingProxyType({})
 ) -> RunConfig:
-    """The selection that an experiment, a configuration file and the command line make together, the last first.
+    """Return the configuration that the options, a YAML file, an experiment and the defaults make, in this precedence.
 
     Args:
         config: a YAML file with the options' names as keys, or None.
-        options: the options given on the command line by field name; None stands for one that was not given.
-        defaults: in place of the fields' own.
+        options: by field name, from the command line or Python; None stands for an option that was not given.
+        defaults: replace those of the fields.
 
     Raises:
-        UsageError: if a key is unknown or given twice, a value does not fit, with the file and line, for a file; or if
-            no memory holds the crops.
+        UsageError: if a key is unknown or given twice, or a value does not fit, with the file and line where it is in
+            a file; if options do not go together; or if no memory holds the crops.
     """
-    chosen: dict[str, Any] = _read(config) if config else {}
-    chosen |= {name: _parse(name, value, _option(name)) for name, value in options.items() if value is not None}
+    chosen = _parse_file(config) if config else {}
+    chosen |= {name: _parse(name, value, option_name(name)) for name, value in options.items() if value is not None}
     if "experiment" in chosen:
-        chosen = _read(experiments.path(chosen["experiment"])) | chosen
+        chosen = _parse_file(experiments.path(chosen["experiment"])) | chosen
     run_config = RunConfig(**{**defaults, **chosen})
-    run_config.check_crops()
+    run_config.check()
     return run_config
 
 
-def _parse(name: str, value: object, where: str) -> object:
-    """One value, from YAML or the command line, as the field's type.
+def _parse_file(path: Path) -> dict[str, Any]:
+    return {option.name: _parse(*option) for option in read_options(path, _NAMES)}
+
+
+#: What a message says was expected, by the type of pydantic's error.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number, such as 0.5",
+    "tuple_type": "names, as a list or separated by commas",
+}
+
+
+def _parse(name: str, value: Any, key: str, place: str = "") -> Any:
+    """Return the value of one option, converted.
+
+    Args:
+        key: the option as the user wrote it.
+        place: the file and line, if the option is in a file; it begins the message.
 
     Raises:
-        UsageError: if it does not fit, naming `where` it stands.
+        UsageError: if it does not fit.
     """
-    kind = _KINDS[name]
-    if kind.startswith("tuple[str"):
-        if isinstance(value, str):
-            value = [value] if name == "weights" else value.split(",")
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(dict.fromkeys(item.strip() for item in value if item.strip()))
-        raise UsageError(f"{where}: expected names, as a list or separated by commas, not {value!r}")
-    if kind.startswith("tuple[int"):
-        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-        return tuple(dict.fromkeys(_whole(item, where) for item in items))
-    if kind.startswith("int"):
-        return _whole(value, where)
-    if kind.startswith("float"):
-        return _real(value, where)
-    if kind == "bool":
-        if isinstance(value, bool):
-            return value
-        raise UsageError(f"{where}: expected true or false, not {value!r}")
-    if name == "taps" and isinstance(value, list | int) and not isinstance(value, bool):
-        value = ",".join(str(number) for number in (value if isinstance(value, list) else [value]))
-    if not isinstance(value, str | Path) or not str(value):
-        raise UsageError(f"{where}: expected text, not {value!r}")
-    if kind != "Path" and (name != "csv" or value == "-"):
-        return value
     try:
-        path = user_path(str(value))
+        return getattr(RunConfig(**{name: value}), name)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-    return path if kind == "Path" else str(path)
-
-
-def _whole(value: object, where: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    # int() would also take "1_0" and "٣".
-    if isinstance(value, str) and (text := value.strip()).isascii() and text.removeprefix("-").isdigit():
-        if len(text) > 20:
-            raise UsageError(f"{where}: a number of {len(text)} digits is too large")
-        return int(text)
-    raise UsageError(f"{where}: expected a whole number, not {value!r}")
-
-
-def _real(value: object, where: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"[0-9]{0,9}\.?[0-9]{0,9}", text := value.strip())
-        and text not in ("", ".")
-    ):
-        return float(text)
-    raise UsageError(f"{where}: expected a number, such as 0.5, not {value!r}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The options in a YAML file, by field name. Raises as `select` does."""
-    try:
-        root = yaml.compose(regular_file(path, LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"config {str(path)!r} is not UTF-8 text: save it as UTF-8") from error
-    except RecursionError as error:
-        raise UsageError(f"{path}: not valid YAML: it nests too deeply") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
-    if root is None:
-        return {}
-    if not isinstance(root, yaml.MappingNode) or root.tag != "tag:yaml.org,2002:map":
-        raise UsageError(f"{path}:{root.start_mark.line + 1}: expected options, such as `paddings: [zero, circular]`")
-    chosen: dict[str, Any] = {}
-    for key, value in root.value:
-        where = f"{path}:{key.start_mark.line + 1}"
-        if not isinstance(key, yaml.ScalarNode):
-            raise UsageError(f"{where}: expected an option, such as paddings, for a key")
-        name = key.value.replace("-", "_")
-        if name not in _KINDS:
-            raise UsageError(f"{where}: unknown key {key.value!r}{nearest(name, _KINDS)}")
-        if name in chosen:
-            raise UsageError(f"{where}: {key.value!r} is given twice: keep one")
-        chosen[name] = _parse(name, _plain(value, path), f"{where}: {key.value}")
-        try:
-            RunConfig(**{name: chosen[name]})
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
-    return chosen
-
-
-def _plain(node: yaml.Node, path: Path) -> object:
-    """A scalar or a flat list of scalars; nothing that a node could nest, tag or refer to is built."""
-    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_scalar(item, path) for item in node.value]
-    return _scalar(node, path)
-
-
-def _scalar(node: yaml.Node, path: Path) -> object:
-    """Text, a whole number, or true or false; what else YAML has is text."""
-    where = f"{path}:{node.start_mark.line + 1}"
-    loader = yaml.SafeLoader("")
-    if not isinstance(node, yaml.ScalarNode) or node.tag != loader.resolve(  # type: ignore[no-untyped-call]
-        yaml.ScalarNode, node.value, (node.style is None, node.style is not None)
-    ):
-        raise UsageError(f"{where}: expected a plain value or a list of plain values")
-    kind = node.tag.rpartition(":")[2]
-    if kind == "null":
-        raise UsageError(f"{where}: a key without a value: give it one, or leave it out for the default")
-    if kind == "int" and len(node.value) <= 20:
-        value: int = loader.construct_yaml_int(node)
-        # YAML 1.1 reads 010 as 8 and 1:30 as 90.
-        if str(value) != node.value:
-            raise UsageError(f"{where}: {node.value} is ambiguous: write {value}, or quote it")
-        return value
-    if kind == "bool":
-        return bool(loader.construct_yaml_bool(node))
-    return str(node.value)
+        raise UsageError(f"{place}{key}: {error}") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    kind, wrong, option = problem["type"], problem["input"], option_name(name)
+    if kind == "string_type" and len(problem["loc"]) > 1:  # an item of a list of names
+        kind, wrong = "tuple_type", value
+    match kind:
+        case "value_error":
+            message = f"{option} {problem['ctx']['error']}"
+        case "too_short":
+            message = f"{option} is empty: name at least one, or leave it out for the default"
+        case "literal_error":
+            choices = problem["ctx"]["expected"].replace("'", "")
+            message = f"{option} {wrong!r}: choose {choices}"
+        case _:
+            shown = repr(wrong)
+            shown = shown if len(shown) <= LONGEST_VALUE else shown[: LONGEST_VALUE - 1] + "…"
+            message = f"{key}: expected {_EXPECTED.get(kind, 'text')}, not {shown}"
+    raise UsageError(place + message)

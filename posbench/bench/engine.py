@@ -1,160 +1,88 @@
-"""Runs a plan, job by job: one pass of the network, then all readouts, all targets, all metrics."""
+"""Computes jobs: one forward pass of the network, then all readouts, all targets and all metrics."""
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from posbench.bench import outcomes
-from posbench.bench.cache import FeaturesModifiedError, JobCache, Key, Stopwatch, features_unmodified
-from posbench.bench.plan import Cell, Job, Task, tap_numbers
+from posbench.bench import scoring
+from posbench.bench.cache import FeaturesModifiedError, JobCache, JobFeatures, Key, Stopwatch, features_unmodified
+from posbench.bench.field_types import Status
+from posbench.bench.plan import Cell, Job, Task
 from posbench.bench.records import Measurement, Outcome
+from posbench.bench.taps import tap_numbers
 from posbench.bench.targets import pattern
-from posbench.bench.treatments import PLAIN, TREATMENTS
 from posbench.core.errors import ComponentError
 from posbench.core.version import __version__
-from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, folds
+from posbench.data.crops import TEST, TRAIN, Crops, folds
 from posbench.data.photographs import readable_photographs
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
-from posbench.plugin.components import Fitted, Metric, Padding
+from posbench.plugin.components import Metric, Padding
+from posbench.plugin.execution import Observer
 from posbench.plugin.features import Features
-from posbench.plugin.observation import Observation, Split
-from posbench.plugin.sandbox import sandboxed
+from posbench.plugin.observation import Observation
+from posbench.plugin.sandbox import sandboxed, trusted_callback
 from posbench.plugin.training import Training
 
-# NumPy asks Linux for large pages by itself, torch only if it is told to before its first tensor: without them, a
-# sixth of extraction went into the system's handing out of fresh memory.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-#: Under which a job's images are seen within more of their photographs.
+#: The padding under which a job's images are surrounded by more of their photographs.
 SURROUND = Padding(name="surround", summary="", version="1", border="surround")
-
-
-class Observer(Protocol):
-    """Who is told how a run goes on."""
-
-    def started(self, job: Job) -> None: ...
-
-    def saw(self, job: Job, images: int) -> None:
-        """Some more of its images have passed through the network."""
-        ...
-
-    def finished(self, job: Job, result: JobResult) -> None: ...
 
 
 @dataclass
 class JobResult:
-    """What became of one job.
+    """The results of one job.
 
     Attributes:
         outcomes: one a cell, in the order of the cells.
-        readings: of the job as a whole.
+        measurements: of the job as a whole.
         seconds: by stage: images, network, extraction, readout, scoring.
         provenance: what else to store with it.
     """
 
     outcomes: list[Outcome]
-    readings: list[Measurement] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
-        """The worst among the cells and readings: failed, skipped or ok."""
-        found = {one.status for one in self.outcomes} | {one.status for one in self.readings}
-        return min(found, key=["failed", "skipped", "ok"].index)
+        """The worst status among cells and measurements: failed, skipped or ok."""
+        return min((status for status, _ in self._reasons()), key=["failed", "skipped", "ok"].index)
 
     @property
     def failures(self) -> list[str]:
-        """Why something failed, each reason once."""
-        reasons = [(one.status, one.reason) for one in self.outcomes]
-        reasons += [(one.status, one.reason) for one in self.readings]
-        return [reason for status, reason in dict.fromkeys(reasons) if status == "failed"]
+        """The reasons of all failures, each once."""
+        return [reason for status, reason in dict.fromkeys(self._reasons()) if status == "failed"]
 
-
-@dataclass
-class JobFeatures:
-    """What the cells of one job are read from.
-
-    Attributes:
-        train, test: features.
-        windows: of training and of testing.
-        folds: of each training and each test image, the cross-fitted readout that it belongs to; None for one readout.
-        readouts: those already fitted on these training images, one a fold, by what they were fitted for.
-    """
-
-    train: Features
-    test: Features
-    windows: tuple[Crops, Crops]
-    folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
-    readouts: dict[Key, list[Fitted]]
-
-    def tasks(self, training: Training) -> Iterator[Training]:
-        """What each readout is fitted on: all images, or all but its fold's."""
-        if self.folds is None:
-            yield training
-            return
-        for fold in range(FOLDS):
-            yield training.of_images(np.flatnonzero(self.folds[0] != fold).tolist())
-
-    def splits(self) -> list[Split]:
-        """Training and test features of different photographs."""
-        if self.folds is None:
-            return [Split(self.train, self.test, self.windows[1].photographs)]
-        names = self.windows[1].photographs
-        return [
-            Split(
-                self.train.of_images(np.flatnonzero(self.folds[0] != fold).tolist()),
-                self.test.of_images(numbers),
-                [names[i] for i in numbers],
-            )
-            for fold, numbers in enumerate(self.tested)
-            if numbers
-        ]
-
-    @property
-    def mutual(self) -> bool:
-        """Whether what is tested by one readout has trained another."""
-        train, test = (set(one.photographs) for one in self.windows)
-        return self.folds is not None and bool(train & test)
-
-    @property
-    def tested(self) -> list[list[int]]:
-        """The numbers of the test images that each readout draws for."""
-        if self.folds is None:
-            return [list(range(len(self.test)))]
-        return [np.flatnonzero(self.folds[1] == fold).tolist() for fold in range(FOLDS)]
+    def _reasons(self) -> list[tuple[Status, str]]:
+        reasons = [(outcome.status, outcome.reason) for outcome in self.outcomes]
+        return reasons + [(measurement.status, measurement.reason) for measurement in self.measurements]
 
 
 class Engine:
-    """Computes jobs on one device, keeping between jobs what later ones will share."""
+    """Computes jobs on one device, and keeps what later jobs share. `core.device.configure_torch` comes before."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._stopwatch = Stopwatch()
-        self._shared = JobCache(device, self._stopwatch)
-        self._spoilt = False
-        if device == "cuda":
-            # What is called fp32 is to be that; torch lets convolutions round their factors to ten bits.
-            torch.backends.cudnn.allow_tf32 = False
+        self._cache = JobCache(device, self._stopwatch)
+        self._modified = False  # a component has written into the features
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """Say which jobs may come next, in their order, each once; nothing is kept that none of them shares."""
-        self._shared.expect(jobs)
+        """Announce the jobs that may follow, in order, each once; only what several of them share is kept."""
+        self._cache.expect(jobs)
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
-        """Compute what is to be done of a job. What goes wrong is recorded in its cells and readings."""
+        """Compute the cells and measurements of a task. Errors are recorded in the cells and measurements."""
         self._stopwatch.seconds = {}
         start = time.perf_counter()
         provenance: dict[str, Any] = {}
@@ -162,184 +90,171 @@ class Engine:
             result = JobResult(*self._compute(task, metrics, observer, provenance))
         except Exception as error:
             result = failed_result(task, error)
-        self._shared.discard(task.job)
+        self._cache.discard(task.job)
         share = (time.perf_counter() - start) / max(1, len(task.cells))
         result.outcomes = [replace(outcome, seconds=share) for outcome in result.outcomes]
-        result.seconds, result.provenance = dict(self._stopwatch.seconds), provenance | self._circumstances()
+        result.seconds, result.provenance = dict(self._stopwatch.seconds), provenance | self._environment()
         return result
 
     def _compute(
         self, task: Task, metrics: Sequence[Metric], observer: Observer, provenance: dict[str, Any]
     ) -> tuple[list[Outcome], list[Measurement]]:
         job = task.job
-        train, test = windows = (self._shared.windows(job, TRAIN), self._shared.windows(job, TEST))
-        provenance["photographs"] = {
-            role: sorted(set(one.photographs)) if source.images.photographs else len(one)
-            for role, one, source in (("train", train, job.train), ("test", test, job.test))
-        }
-        if left_out := sorted(
-            {*readable_photographs(job.train.images).left_out, *readable_photographs(job.test.images).left_out}
-        ):
-            provenance["images left out"] = left_out
-        run = ForwardPass(self._shared.network(job), job.backbone, job.padding, job.precision, self._device)
+        crops = (self._cache.crops(job, TRAIN), self._cache.crops(job, TEST))
+        provenance |= _photographs(job, crops)
+        run = ForwardPass(self._cache.network(job), job.backbone, job.padding, job.precision, self._device)
         with self._stopwatch.timed("extraction"):
-            note = run.prepare(train, test)
-        seen = self._seen(run, job, windows, observer)
-        groups: dict[Key, list[Cell]] = {}
-        for cell in task.cells:
-            fitted_apart = cell.control if cell.control in TREATMENTS else ""
-            groups.setdefault((cell.readout.name, cell.taps, cell.seed, fitted_apart), []).append(cell)
-        found = {}
-        for group in groups.values():
-            seen = self._unspoilt(seen, run, job, observer)
-            for cell, outcome in zip(group, self._attempt(group, metrics, seen), strict=True):
-                found[cell.id] = replace(outcome, reason=outcome.reason or note)
-        readings: list[Measurement] = []
+            note = run.prepare(*crops)
+        features = self._features(run, job, crops, observer)
+        outcomes: dict[str, Outcome] = {}
+        for cells in _fitted_together(task.cells):
+            features = self._unmodified(features, run, job, observer)
+            for cell, outcome in zip(cells, self._outcomes(cells, metrics, features), strict=True):
+                outcomes[cell.id] = replace(outcome, reason=outcome.reason or note)
+        measurements: list[Measurement] = []
         for metric in task.measures:
-            seen = self._unspoilt(seen, run, job, observer)
+            features = self._unmodified(features, run, job, observer)
             with self._stopwatch.timed("measures"):
                 try:
-                    readings += self._measured(metric, task.job, seen, run, note)
+                    measurements += self._measurements(metric, job, features, run, note)
                 except Exception as error:
-                    self._note(error)
-                    readings.append(outcomes.unread(metric, error))
-        self._unspoilt(seen, run, job, None)
-        return [found[cell.id] for cell in task.cells], readings
+                    self._record_modification(error)
+                    measurements.append(scoring.failed_measurement(metric, error))
+        if self._modified:
+            self._discard_features()
+        return [outcomes[cell.id] for cell in task.cells], measurements
 
-    def _seen(self, run: ForwardPass, job: Job, windows: tuple[Crops, Crops], observer: Observer) -> JobFeatures:
-        train, test = windows
+    def _features(self, run: ForwardPass, job: Job, crops: tuple[Crops, Crops], observer: Observer) -> JobFeatures:
         with self._stopwatch.timed("extraction"):
-            progress = partial(observer.saw, job)
-            of_train, of_test = (self._shared.features(run, job, role, progress) for role in (TRAIN, TEST))
-        crossed = folds(train, test) if job.train.crossed else None
-        return JobFeatures(of_train, of_test, windows, crossed, self._shared.readouts(job))
+            progress = partial(observer.progress, job.id)
+            train, test = (self._cache.features(run, job, role, progress) for role in (TRAIN, TEST))
+        fold_numbers = folds(*crops) if job.train.cross_fitted else None
+        return JobFeatures(train, test, crops, fold_numbers, self._cache.readouts(job))
 
-    def _note(self, error: Exception) -> None:
-        self._spoilt = self._spoilt or isinstance(error, FeaturesModifiedError)
+    def _record_modification(self, error: Exception) -> None:
+        self._modified = self._modified or isinstance(error, FeaturesModifiedError)
 
-    def _unspoilt(self, seen: JobFeatures, run: ForwardPass, job: Job, observer: Observer | None) -> JobFeatures:
-        """The same again or, where a component has spoilt it for the others, made anew; if any need it."""
-        if self._spoilt:
-            self._spoilt = False
-            self._shared.discard_features()
-            if observer:
-                return self._seen(run, job, seen.windows, observer)
-        return seen
+    def _discard_features(self) -> None:
+        self._modified = False
+        self._cache.discard_features()
 
-    def _measured(self, metric: Metric, job: Job, seen: JobFeatures, run: ForwardPass, note: str) -> list[Measurement]:
-        """A metric of the job as a whole.
+    def _unmodified(self, features: JobFeatures, run: ForwardPass, job: Job, observer: Observer) -> JobFeatures:
+        """Return the features, extracted again if a component has written into them."""
+        if not self._modified:
+            return features
+        self._discard_features()
+        return self._features(run, job, features.crops, observer)
+
+    def _measurements(
+        self, metric: Metric, job: Job, features: JobFeatures, run: ForwardPass, note: str
+    ) -> list[Measurement]:
+        """Measure a metric of the job as a whole.
 
         Raises:
-            Inapplicable: if it cannot be had.
-            ComponentError: if the metric raises, or breaks its promise.
+            Inapplicable: if the metric does not apply to the job.
+            ComponentError: if the metric raises, or returns what it must not.
         """
 
         @cache
         def surrounded() -> Features:
-            job_around = replace(job, padding=SURROUND)
-            around = replace(run, padding=SURROUND)
-            test = self._shared.windows(job_around, TEST)
-            around.prepare(test)
-            return extract(around, test, grid=job.test_grid)
+            surrounded_run = replace(run, padding=SURROUND)
+            with trusted_callback():
+                crops = self._cache.crops(replace(job, padding=SURROUND), TEST)
+                surrounded_run.prepare(crops)
+                return extract(surrounded_run, crops, grid=job.test_grid)
 
-        observation = Observation(seen.splits(), seen.test, seen.windows[1].photographs, surrounded)
-        with sandboxed(metric, job.training), features_unmodified(metric, seen.train, seen.test):
+        observation = Observation(features.splits(), features.test, features.crops[1].photographs, surrounded)
+        with features_unmodified(metric, features.train, features.test), sandboxed(metric, job.training_id):
             return [
-                outcomes.read(metric, reading, note, mutual=seen.mutual)
+                scoring.measurement(metric, reading, note, mutual=features.mutual)
                 for reading in (metric.of_job(observation) if metric.of_job else ())
             ]
 
-    def _attempt(self, cells: Sequence[Cell], metrics: Sequence[Metric], seen: JobFeatures) -> list[Outcome]:
-        """One readout of all its targets; a target or a readout that fails takes no other with it."""
-        patterns, found = {}, {}
+    def _outcomes(self, cells: Sequence[Cell], metrics: Sequence[Metric], features: JobFeatures) -> list[Outcome]:
+        """Compute cells that are fitted together. A target or readout that raises fails its own cells alone."""
+        patterns: dict[Cell, torch.Tensor] = {}
+        outcomes: dict[Cell, Outcome] = {}
         for cell in cells:
             try:
                 patterns[cell] = pattern(cell.target)
             except Exception as error:
-                found[cell] = outcomes.failed_result(cell, error)
+                outcomes[cell] = scoring.failed_outcome(cell, error)
         try:
-            found |= self._read(patterns, metrics, seen) if patterns else {}
+            outcomes |= self._scored(patterns, metrics, features) if patterns else {}
         except Exception as error:
-            self._note(error)
-            found |= {cell: outcomes.failed_result(cell, error) for cell in patterns}
-        return [found[cell] for cell in cells]
+            self._record_modification(error)
+            outcomes |= {cell: scoring.failed_outcome(cell, error) for cell in patterns}
+        return [outcomes[cell] for cell in cells]
 
-    def _read(
-        self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], seen: JobFeatures
+    def _scored(
+        self, drawn: Mapping[Cell, torch.Tensor], metrics: Sequence[Metric], features: JobFeatures
     ) -> dict[Cell, Outcome]:
-        """Fit one readout to the targets of all its cells, unless that is done, and score each."""
-        # Cells that check different ones by the same control have a target in common.
+        """Fit one readout to the targets of all cells, unless it is already fitted, and score each cell."""
+        # Cells that check different cells by the same control have a target in common.
         patterns = {cell.target.name: target.to(self._device) for cell, target in drawn.items()}
         with self._stopwatch.timed("readout"):
-            maps, remarks = self._predicted(list(drawn), patterns, seen)
+            maps, remarks = self._predictions(list(drawn), patterns, features)
         predictions = dict(zip(patterns, maps.unbind(1), strict=True))
-        found = {}
+        outcomes = {}
         for cell in drawn:
             name = cell.target.name
             with self._stopwatch.timed("scoring"):
-                found[cell] = outcomes.scored(
+                outcomes[cell] = scoring.score_cell(
                     cell,
                     predictions[name],
                     patterns[name],
                     metrics,
-                    seen.windows[1],
+                    features.crops[1],
                     remark=remarks.get(name, ""),
-                    mutual=seen.mutual,
+                    mutual=features.mutual,
                 )
-        return found
+        return outcomes
 
-    def _predicted(
-        self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], seen: JobFeatures
+    def _predictions(
+        self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], features: JobFeatures
     ) -> tuple[torch.Tensor, dict[str, str]]:
-        """What a readout draws, each test image by the one of its fold: float32 [n, targets, side, side].
+        """Return the predicted maps and the readout's remarks by target.
 
-        And by target what it remarks.
+        Each test image is predicted by the readout of its fold.
+
+        Returns:
+            float32 [n, targets, side, side], and remarks.
 
         Raises:
-            ComponentError: if the readout raises, or breaks its promise.
+            ComponentError: if the readout or a control raises, or returns what it must not.
         """
         cell, job = cells[0], cells[0].job
         with sandboxed(cell.readout):
-            of_train, side = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
+            sides = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
         taps = tap_numbers(cell.taps, job.backbone.taps)
-        treatment = TREATMENTS.get(cell.control, PLAIN)
-        training = treatment.of(
-            Training(
-                features=seen.train.of_taps(taps),
-                photographs=seen.windows[0].photographs,
-                patterns=torch.stack(list(patterns.values())),
-                image_size=job.image_size,
-                seed=cell.seed or 0,
-            ),
-            of_train,
-        )
-        test = treatment.features(seen.test.of_taps(taps), TEST, training.patterns, side)
-        key = (cell.readout, *taps, cell.seed, treatment, *patterns)
-        if key not in seen.readouts:
-            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.train, seen.test):
-                seen.readouts[key] = [cell.readout.fit(task) for task in seen.tasks(training)]
-        predictions = test.taps[0].new_empty((len(test), len(patterns), side, side), dtype=torch.float32)
-        for numbers, fitted in zip(seen.tested, seen.readouts[key], strict=True):
+        training, test = _inputs(cell, taps, torch.stack(list(patterns.values())), features, sides)
+        key = (cell.readout, *taps, cell.seed, _fit_key(cell), *patterns)
+        if key not in features.readouts:
+            with _guarded(cell, features.train, features.test):
+                features.readouts[key] = [cell.readout.fit(part) for part in features.by_fold(training)]
+        shape = (len(test), len(patterns), sides[1], sides[1])
+        predictions = torch.empty(shape, dtype=torch.float32, device=test.taps[0].device)
+        for numbers, fitted in zip(features.tested, features.readouts[key], strict=True):
             if not numbers:
-                continue  # there are too few test images for every readout to draw for one
-            expected = (len(numbers), *predictions.shape[1:])
-            with sandboxed(cell.readout, job.training), features_unmodified(cell.readout, seen.test):
-                drawn = fitted.predict(test.of_images(numbers))
-                fits = torch.is_tensor(drawn) and drawn.shape == expected and drawn.device == predictions.device
-                fits = fits and drawn.is_floating_point()
-            if not fits:
+                continue  # there are fewer test images than readouts
+            expected = (len(numbers), *shape[1:])
+            with _guarded(cell, features.test):
+                maps = fitted.predict(test.of_images(numbers))
+                valid = torch.is_tensor(maps) and maps.shape == expected and maps.device == predictions.device
+                valid = valid and maps.is_floating_point()
+            if not valid:
                 raise ComponentError(f"{cell.readout.title} must predict maps of shape {expected} on {self._device}")
-            if not bool(drawn.isfinite().all()):
+            if not bool(maps.isfinite().all()):
                 raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
-            predictions[numbers] = drawn.detach().float()
+            predictions[numbers] = maps.detach().float()
         remarks: dict[str, str] = {}
         with sandboxed(cell.readout):
-            for fitted in seen.readouts[key]:
-                said = map(str, getattr(fitted, "remarks", ()))
-                remarks = dict(zip(patterns, said, strict=False)) | {name: old for name, old in remarks.items() if old}
+            for fitted in features.readouts[key]:
+                texts = dict(zip(patterns, map(str, getattr(fitted, "remarks", ())), strict=False))
+                remarks = texts | {name: text for name, text in remarks.items() if text}
         return predictions, remarks
 
-    def _circumstances(self) -> dict[str, Any]:
+    def _environment(self) -> dict[str, Any]:
         packages = ("torch", "timm", "numpy", "pillow")
         return {
             "posbench": __version__,
@@ -352,7 +267,74 @@ class Engine:
         }
 
 
+def _photographs(job: Job, crops: tuple[Crops, Crops]) -> dict[str, Any]:
+    """Return the part of the provenance that names the photographs, or counts generated images, of each role."""
+    roles = zip(("train", "test"), crops, (job.train, job.test), strict=True)
+    photographs = {
+        role: sorted(set(images.photographs)) if source.images.photographs else len(images)
+        for role, images, source in roles
+    }
+    unreadable = {name for source in (job.train, job.test) for name in readable_photographs(source.images).left_out}
+    return {"photographs": photographs} | ({"images left out": sorted(unreadable)} if unreadable else {})
+
+
+@contextmanager
+def _guarded(cell: Cell, *features: Features) -> Iterator[None]:
+    """Run a cell's readout from a seeded random state; raise ComponentError if it raises or modifies the features."""
+    with features_unmodified(cell.readout, *features), sandboxed(cell.readout, cell.job.training_id):
+        yield
+
+
+def _fit_key(cell: Cell) -> Key:
+    """Return what separates the fit of a control's readouts from that of plain cells, if anything does."""
+    check = cell.check
+    return (check.name, check.features, check.held_out) if check and check.separate_fit else ()
+
+
+def _fitted_together(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Group the cells of a job that differ in their target alone."""
+    groups: dict[Key, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.readout.name, cell.taps, cell.seed, _fit_key(cell)), []).append(cell)
+    return list(groups.values())
+
+
+def _inputs(
+    cell: Cell, taps: Sequence[int], patterns: torch.Tensor, features: JobFeatures, sides: tuple[int, int]
+) -> tuple[Training, Features]:
+    """Return what a cell's readout is fitted on, and the test features.
+
+    Args:
+        cell: the cell.
+        taps: the indices of its taps.
+        patterns: of the targets, [targets, 256, 256].
+        features: of its job.
+        sides: of the readout's maps of training and of test images.
+
+    Raises:
+        ComponentError: if a control that changes the features raises, or returns others.
+    """
+    check = cell.check
+    train, test = features.train.of_taps(taps), features.test.of_taps(taps)
+    if cell.control and check and check.features:
+        with features_unmodified(cell.control, features.train, features.test), sandboxed(cell.control):
+            changed = check.features(train, patterns, sides[0], False), check.features(test, patterns, sides[1], True)
+            for before, after in zip((train, test), changed, strict=True):
+                if not isinstance(after, Features) or (len(after), after.grid) != (len(before), before.grid):
+                    raise ValueError("the changed features must be of the same images and grid")
+        train, test = changed
+    training = Training(
+        features=train,
+        photographs=features.crops[0].photographs,
+        patterns=patterns,
+        image_size=cell.job.image_size,
+        seed=cell.seed or 0,
+        held_out=check.held_out if check else "",
+    )
+    return training, test
+
+
 def failed_result(task: Task, error: Exception) -> JobResult:
-    """What becomes of a job that something outside its cells has ended."""
-    readings = [outcomes.unread(metric, error) for metric in task.measures]
-    return JobResult([outcomes.failed_result(cell, error) for cell in task.cells], readings)
+    """Return the result of a job that an error outside its cells has ended."""
+    measurements = [scoring.failed_measurement(metric, error) for metric in task.measures]
+    return JobResult([scoring.failed_outcome(cell, error) for cell in task.cells], measurements)

@@ -1,4 +1,7 @@
-"""The experiments that ship with posbench: configurations to run by name, to print, copy and change."""
+"""The experiments that ship with posbench: YAML configurations to run by name.
+
+Apart from `posbench.bench.config`, so that listing them does not import pydantic.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,20 @@ from pathlib import Path
 
 from posbench.core.errors import unknown
 
-#: Holds NAME.yaml an experiment, and PAPER.csv with the numbers that a paper prints.
+#: Holds a NAME.yaml for each experiment, and a PAPER.csv with the numbers that a paper prints.
 FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 def names() -> list[str]:
-    """All experiments, sorted."""
+    """Return the names of all experiments, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def path(name: str) -> Path:
-    """The configuration file of an experiment.
+    """Return the configuration file of an experiment.
 
     Raises:
-        UsageError: if there is none of this name.
+        UsageError: if no experiment has this name.
     """
     if name not in names():
         raise unknown("experiment", name, names())
@@ -27,5 +30,5 @@ def path(name: str) -> Path:
 
 
 def summary(name: str) -> str:
-    """What an experiment is about: the first line of its file."""
+    """Return the summary of an experiment: the first line of its file."""
     return path(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")

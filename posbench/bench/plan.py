@@ -1,7 +1,7 @@
-"""Turns a selection into jobs and cells, and gives each its identity. Pure; imports no torch.
+"""Makes the jobs and cells of a run, and gives each its identity. Pure functions; imports no torch.
 
-A job is one frozen network under one padding over one set of images, and costs one pass of it. Its cells are what is
-read from that pass.
+A job is one frozen network under one padding over one set of images, and costs one forward pass. A cell is one readout
+of one target from that pass.
 """
 
 from __future__ import annotations
@@ -10,59 +10,62 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, product
-from typing import Any, TypeAlias
+from typing import Any
 
+from posbench.bench.taps import ALL, EACH, tap_numbers
 from posbench.core.errors import UsageError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Check, Control
+from posbench.plugin.execution import TaskIds
 from posbench.plugin.sandbox import naming_errors
 
 #: Bumped when posbench itself changes what a score means; part of every identity.
 PROTOCOL = "4"
 #: Image pixels along one side of a cell of the readout's grid, as in the paper: 28 cells at 224 pixels.
 CELL_PIXELS = 8
-#: A readout's map must have this side at least: a rank correlation over fewer cells says little.
+#: The smallest side of a readout's map, in cells: a rank correlation over fewer cells says little.
 SMALLEST_MAP = 4
-
-#: In place of numbers: all of a backbone's taps together, and each by itself.
-ALL, EACH = "all", "each"
 
 Identity = dict[str, Any]
 
 
 def identify(identity: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of an identity as canonical JSON: keys sorted, no blanks, ASCII."""
+    """Return the SHA-256, in hexadecimal, of an identity as canonical JSON: keys sorted, no blanks, ASCII."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source of images.
+    """A source of images in one role, training or testing.
 
     Attributes:
-        digest: SHA-256 of what it holds; generated images have none beyond their version.
-        photographs: how many different ones it has.
-        halved: half of its photographs are for testing, since the same run trains and tests on it.
-        crossed: they are too few for that: each half is tested by a readout that is fitted on the other.
-        turned: its images stand on their heads, turned by 180 degrees.
+        digest: SHA-256 of its photographs; empty for generated images, which their version identifies.
+        photographs: how many different photographs it has.
+        halved: half of its photographs are for testing, since the run trains and tests on it.
+        cross_fitted: it has too few photographs to halve: a readout is fitted on each half and tested on the other.
+        rotated: its images are rotated by 180 degrees.
     """
 
     images: Images
     digest: str = ""
     photographs: int = 0
     halved: bool = False
-    crossed: bool = False
-    turned: bool = False
+    cross_fitted: bool = False
+    rotated: bool = False
 
     @property
     def label(self) -> str:
-        return (self.images.label or self.images.name) + (" turned" if self.turned else "")
+        """The value of the column `images` or `test_images`."""
+        return (self.images.label or self.images.name) + (" turned" if self.rotated else "")
 
     def identity(self) -> Identity:
-        marks = {mark: True for mark in ("halved", "crossed", "turned") if getattr(self, mark)}
-        return {"label": self.label, "version": self.images.version, "sha256": self.digest} | marks
+        marks = {"halved": self.halved, "crossed": self.cross_fitted, "turned": self.rotated}
+        present = {mark: True for mark, present in marks.items() if present}
+        return {"label": self.label, "version": self.images.version, "sha256": self.digest} | present
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,11 @@ class Job:
     """One network under one padding over one set of images.
 
     Attributes:
-        padding: None for a network without weights or border.
-        n_train, n_test: crops.
+        padding: the padding strategy; None for a network without weights or border.
+        n_train, n_test: how many crops.
         image_size: the side of a crop, in pixels.
-        precision: `fp32` or `bf16`, resolved.
-        test_size: the side of a test crop; None where it is that of a training crop.
+        precision: `fp32` or `bf16`.
+        test_size: the side of a test crop, in pixels; None if it is that of a training crop.
     """
 
     backbone: Backbone
@@ -90,13 +93,18 @@ class Job:
 
     @property
     def grid(self) -> int:
-        """The side of the grid that the taps are aligned to, in cells."""
+        """The side of the grid that taps are aligned to, in cells."""
         return grid_side(self.image_size)
 
     @property
     def test_grid(self) -> int:
-        """The same for test crops."""
-        return grid_side(self.test_size or self.image_size)
+        """The side of the grid of test crops."""
+        return grid_side(self.test_image_size)
+
+    @property
+    def test_image_size(self) -> int:
+        """The side of a test crop, in pixels."""
+        return self.test_size or self.image_size
 
     def identity(self) -> Identity:
         return {
@@ -112,26 +120,26 @@ class Job:
             "precision": self.precision,
         } | ({"test_size": self.test_size} if self.test_size else {})
 
-    @property
+    @cached_property
     def id(self) -> str:
         return identify(self.identity())
 
-    @property
-    def training(self) -> str:
-        """What its readouts are fitted on: jobs that agree in it differ in their test images alone."""
+    @cached_property
+    def training_id(self) -> str:
+        """The identity of the training features: jobs that agree in it differ in their test images alone."""
         identity = self.identity()
-        # How many are tested decides which photographs of a halved source are left for training.
-        apart = {"test_images", "test_size", *(() if self.train.halved else ("n_test",))}
-        return identify({key: value for key, value in identity.items() if key not in apart})
+        # The number of test crops decides which photographs of a halved source are left for training.
+        testing = {"test_images", "test_size", *(() if self.train.halved else ("n_test",))}
+        return identify({key: value for key, value in identity.items() if key not in testing})
 
     @property
     def sources(self) -> str:
-        """Where its images come from, in a few words."""
+        """The sources of its images, for messages."""
         return self.train.label if self.train.label == self.test.label else f"{self.train.label} → {self.test.label}"
 
     @property
     def title(self) -> str:
-        """The job in a few words, for messages."""
+        """The job, for messages."""
         padding = self.padding.name if self.padding else "none"
         size = f" at {self.test_size} px" if self.test_size else ""
         return f"{self.backbone.name} ({self.weights.label}), {padding}, {self.sources}{size}"
@@ -142,10 +150,11 @@ class Cell:
     """One readout of one target from a job.
 
     Attributes:
-        taps: `all`, or the numbers of the taps joined by `+`, counted from 1.
-        seed: of a stochastic readout; None for one that needs none.
+        taps: `all`, or the numbers of taps joined by `+`, counted from 1.
+        seed: of a stochastic readout; None for a deterministic one.
         score_at: `grid`, or `image` for maps and targets resized to the image's size before they are scored.
-        control: what it is a check of another cell by (see `posbench.bench.controls`), or nothing.
+        control: the control that adds the cell to check another one; None for a plain cell.
+        check: how the cell differs from the one that it checks.
         control_of: the id of that other cell.
     """
 
@@ -155,24 +164,30 @@ class Cell:
     taps: str
     seed: int | None
     score_at: str = "grid"
-    control: str = ""
+    control: Control | None = None
+    check: Check | None = None
     control_of: str = ""
 
     def identity(self) -> Identity:
-        checks = {"control": self.control, "control_of": self.control_of} if self.control else {}
-        return (
-            self.job.identity()
-            | {
-                "target": _part(self.target),
-                "readout": _part(self.readout),
-                "taps": self.taps,
-                "seed": self.seed,
-                "score_at": self.score_at,
-            }
-            | checks
-        )
+        return self.job.identity() | self._settings() | self._check_identity()
 
-    @property
+    def _settings(self) -> Identity:
+        return {
+            "target": _part(self.target),
+            "readout": _part(self.readout),
+            "taps": self.taps,
+            "seed": self.seed,
+            "score_at": self.score_at,
+        }
+
+    def _check_identity(self) -> Identity:
+        if self.check is None or self.control is None:
+            return {}
+        # Results of controls before they had versions, all of them "1" now, keep their ids.
+        version = {} if self.control.version == "1" else {"control_version": self.control.version}
+        return {"control": self.check.name, "control_of": self.control_of} | version
+
+    @cached_property
     def id(self) -> str:
         return identify(self.identity())
 
@@ -182,42 +197,13 @@ def _part(component: Backbone | Padding | Target | Readout) -> Identity:
 
 
 def grid_side(image_size: int) -> int:
-    """The side of the aligned grid for a crop of `image_size` pixels, halves rounded up."""
+    """Return the side of the aligned grid for a crop of `image_size` pixels, halves rounded up."""
     return (image_size + CELL_PIXELS // 2) // CELL_PIXELS
-
-
-def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
-    """The indices, from 0, of the taps that a cell's `taps` names, of `count` there are.
-
-    Raises:
-        UsageError: if a number is not among them.
-    """
-    if taps == ALL:
-        return list(range(count))
-    numbers = [int(number) for number in taps.split("+")]
-    if missing := [number for number in numbers if not 1 <= number <= count]:
-        raise UsageError(f"--taps names tap {missing[0]}, but {where} has {count}: give numbers from 1 to {count}")
-    return [number - 1 for number in numbers]
-
-
-def parse_taps(text: str) -> list[str]:
-    """The `taps` that `--taps` asks for: `all`, `each`, both, or numbers for one readout on a subset.
-
-    Raises:
-        UsageError: if the text is neither.
-    """
-    numbers = [number.strip() for number in text.split(",")]
-    if set(numbers) <= {ALL, EACH}:
-        return list(dict.fromkeys(numbers))
-    # Python refuses to read numbers of thousands of digits.
-    if not all(number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 for number in numbers):
-        raise UsageError(f"--taps {text!r} is none of all, each, all,each and numbers such as 1,3")
-    return ["+".join(str(number) for number in sorted({int(number) for number in numbers}))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanInputs:
-    """What a plan crosses: components looked up, weights resolved, images identified."""
+    """Components, weights and settings, all combinations of which make a plan."""
 
     networks: Sequence[tuple[Backbone, Sequence[Weights]]]
     paddings: Sequence[Padding]
@@ -236,7 +222,7 @@ class PlanInputs:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done of one job: cells to compute, and metrics of the job itself to measure."""
+    """The work on one job: cells to compute, and metrics of the job itself to measure."""
 
     job: Job
     cells: tuple[Cell, ...]
@@ -244,30 +230,21 @@ class Task:
 
     @property
     def ids(self) -> TaskIds:
-        """What tells it to a process that has the same plan."""
-        return self.job.id, tuple(cell.id for cell in self.cells), tuple((m.name, m.version) for m in self.measures)
+        """The ids by which a process that has the same plan finds the task."""
+        metrics = tuple((metric.name, metric.version) for metric in self.measures)
+        return TaskIds(self.job.id, tuple(cell.id for cell in self.cells), metrics, self.job.training_id)
 
 
-#: The ids of a job and of cells, and the names and versions of metrics of the job itself.
-TaskIds: TypeAlias = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
-
-
-def groups(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Tasks that share features, one after the other in their order."""
-    for _, group in groupby(tasks, key=lambda task: task.job.training):
-        yield list(group)
-
-
-#: What is measured of a job: its id, the metric's name and version.
+#: A measurement of a job: the job's id, the metric's name and version.
 Measured = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of one invocation, those of a job one after the other.
+    """The cells of one run, those of a job next to each other.
 
     Attributes:
-        metrics: to score cells by.
+        metrics: that score cells.
         measures: metrics of a job as a whole.
     """
 
@@ -275,78 +252,84 @@ class Plan:
     metrics: tuple[Metric, ...]
     measures: tuple[Metric, ...] = ()
 
-    def jobs(self, cells: Iterable[Cell] | None = None) -> Iterator[tuple[Job, list[Cell]]]:
-        """Each job with its cells, all of them or those given."""
-        for job, members in groupby(self.cells if cells is None else cells, key=lambda cell: cell.job):
-            yield job, list(members)
+    def jobs(self) -> Iterator[tuple[Job, list[Cell]]]:
+        """Yield each job with its cells."""
+        for job, cells in groupby(self.cells, key=lambda cell: cell.job):
+            yield job, list(cells)
 
     def shard(self, number: int, count: int) -> Plan:
-        """One of several parts that together are this plan, numbered from 1; jobs that share features stay together."""
-        groups = {key: i for i, key in enumerate(dict.fromkeys(cell.job.training for cell in self.cells))}
-        return replace(self, cells=tuple(c for c in self.cells if groups[c.job.training] % count == number - 1))
+        """Return part `number`, from 1, of `count` parts of this plan; jobs that share features stay together."""
+        places = {key: i for i, key in enumerate(dict.fromkeys(cell.job.training_id for cell in self.cells))}
+        return replace(self, cells=tuple(c for c in self.cells if places[c.job.training_id] % count == number - 1))
 
     def tasks(self, done: Collection[str] = (), measured: Collection[Measured] = ()) -> list[Task]:
-        """What is left to do.
+        """Return the remaining work.
 
         Args:
             done: the ids of cells that need no computing.
-            measured: the same of metrics of jobs.
+            measured: measurements of jobs that need no repeating.
         """
         tasks = []
         for job, cells in self.jobs():
-            # What a control changes is not the network's; but the null is a network on other images.
-            as_it_is = any(cell.control in ("", "null") for cell in cells)
-            wanted = [m for m in self.measures if as_it_is and (job.id, m.name, m.version) not in measured]
-            # Without a metric to score them by, there is nothing to know of cells.
+            measurable = any(cell.control is None or cell.control.measured for cell in cells)
+            measures = [m for m in self.measures if measurable and (job.id, m.name, m.version) not in measured]
+            # Without a metric that scores cells there is nothing to compute of them.
             missing = [cell for cell in cells if cell.id not in done] if self.metrics else []
-            if missing or wanted:
-                tasks.append(Task(job, tuple(missing), tuple(wanted)))
+            if missing or measures:
+                tasks.append(Task(job, tuple(missing), tuple(measures)))
         return tasks
 
 
 def passes(tasks: Iterable[Task]) -> int:
-    """How many times a network is run over its images."""
+    """Return how many forward passes of networks the tasks cost."""
     return sum(not task.job.backbone.weightless for task in tasks)
 
 
-def make_plan(chosen: PlanInputs) -> Plan:
-    """Cross the ingredients.
+def make_plan(inputs: PlanInputs) -> Plan:
+    """Make the jobs and cells of all combinations of the inputs.
 
     Raises:
         UsageError: if the images are too small for a readout, or a tap does not exist.
     """
-    side = grid_side(chosen.image_size)
-    for readout in chosen.readouts:
-        with naming_errors(readout):
-            sizes = range(chosen.image_size, 4096)
-            fits = readout.grid(side) >= SMALLEST_MAP
-            enough = next((size for size in sizes if readout.grid(grid_side(size)) >= SMALLEST_MAP), None)
-        if not fits:
-            raise UsageError(
-                f"image size {chosen.image_size} is too small for readout {readout.name!r}: "
-                + (f"give --image-size {enough} or more" if enough else "it draws no map of 4×4 at any size")
-            )
-    for (backbone, _), taps in product(chosen.networks, chosen.taps):
+    for readout in inputs.readouts:
+        _check_map_size(readout, inputs.image_size)
+    for (backbone, _), taps in product(inputs.networks, inputs.taps):
         if not backbone.weightless and taps != EACH:
             tap_numbers(taps, backbone.taps, f"backbone {backbone.name!r}")
-    # Two names may stand for one thing, such as two paths of a folder.
-    jobs = {job.id: job for job in _jobs(chosen)}
-    if any(job.train.crossed for job in jobs.values()) and chosen.n_train < 2:
+    # Two names may refer to the same thing, such as two paths of a folder.
+    jobs = {job.id: job for job in _jobs(inputs)}
+    if any(job.train.cross_fitted for job in jobs.values()) and inputs.n_train < 2:
         raise UsageError(
             "--train-count 1 leaves one of two cross-fitted readouts nothing to learn from: give 2 or more"
         )
     return Plan(
-        ordered_by_cost(cell for job in jobs.values() for cell in _cells(job, chosen)),
-        tuple(metric for metric in chosen.metrics if metric.of_job is None),
-        tuple(metric for metric in chosen.metrics if metric.of_job is not None),
+        ordered_by_cost(cell for job in jobs.values() for cell in _cells(job, inputs)),
+        tuple(metric for metric in inputs.metrics if metric.of_job is None),
+        tuple(metric for metric in inputs.metrics if metric.of_job is not None),
     )
 
 
-def assign_photographs(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
-    """The pairs of training and test source, with how photographs are shared out that serve both roles anywhere.
+def _check_map_size(readout: Readout, image_size: int) -> None:
+    def large_enough(size: int) -> bool:
+        return readout.grid(grid_side(size)) >= SMALLEST_MAP
 
-    Where there is one for each test crop they are halved, everywhere alike, so that a readout is the same whatever it
-    is tested on. Where there are fewer, readouts are cross-fitted, so that each photograph is tested.
+    with naming_errors(readout):
+        if large_enough(image_size):
+            return
+        smallest = next(filter(large_enough, range(image_size, 4096)), None)
+    hint = f"give --image-size {smallest} or more" if smallest else "it draws no map of 4×4 at any size"
+    raise UsageError(f"image size {image_size} is too small for readout {readout.name!r}: {hint}")
+
+
+def assign_photographs(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
+    """Mark how the photographs of sources that serve for both training and testing are divided.
+
+    A source with at least one photograph for each test crop is halved, in all pairs alike, so that a readout does not
+    depend on the test images. With fewer photographs, readouts are cross-fitted, so that each photograph is tested.
+
+    Args:
+        sources: pairs of training and test source.
+        n_test: how many test crops.
     """
     trained, tested = ({identify(source.identity()) for source in role} for role in zip(*sources, strict=True))
 
@@ -355,60 +338,47 @@ def assign_photographs(sources: Sequence[tuple[Source, Source]], n_test: int) ->
         if not both or source.images.photographs is None:
             return source
         few = source.photographs < n_test
-        return replace(source, halved=not few, crossed=few and trains)
+        return replace(source, halved=not few, cross_fitted=few and trains)
 
     for train, test in sources:
         yield marked(train, trains=True), marked(test, trains=False)
 
 
-def _jobs(chosen: PlanInputs) -> Iterator[Job]:
-    pairs = list(assign_photographs(chosen.sources, chosen.n_test))
-    for backbone, weights in chosen.networks:
-        paddings: Sequence[Padding | None] = [None] if backbone.weightless else chosen.paddings
+def _jobs(inputs: PlanInputs) -> Iterator[Job]:
+    pairs = list(assign_photographs(inputs.sources, inputs.n_test))
+    settings = (inputs.n_train, inputs.n_test, inputs.image_size, inputs.precision)
+    for backbone, weights in inputs.networks:
+        paddings: Sequence[Padding | None] = [None] if backbone.weightless else inputs.paddings
         for weight, padding, (train, test) in product(weights, paddings, pairs):
-            yield Job(
-                backbone,
-                weight,
-                padding,
-                train,
-                test,
-                chosen.n_train,
-                chosen.n_test,
-                chosen.image_size,
-                chosen.precision,
-            )
+            yield Job(backbone, weight, padding, train, test, *settings)
 
 
 def ordered_by_cost(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Cells by what they share, the costliest first: a network, its padding, what a readout is fitted on, a job.
+    """Sort cells so that those that share the costliest parts are next to each other.
 
-    Within each, they stay in the order in which they come.
+    These are the network, its padding, the training features and the job. Groups, and the cells within each, stay in
+    the order in which they first occur.
     """
-    nested: dict[tuple[str, str, str], dict[str, dict[str, dict[str, list[Cell]]]]] = {}
-    for cell in cells:
+    places: dict[tuple[object, ...], int] = {}
+
+    def place(cell: Cell) -> list[int]:
         job = cell.job
         network = (job.backbone.name, job.weights.label, job.weights.digest)
         padding = job.padding.name if job.padding else ""
-        by_job = nested.setdefault(network, {}).setdefault(padding, {}).setdefault(job.training, {})
-        by_job.setdefault(job.id, []).append(cell)
-    return tuple(
-        cell
-        for by_padding in nested.values()
-        for by_training in by_padding.values()
-        for by_job in by_training.values()
-        for members in by_job.values()
-        for cell in members
-    )
+        parts = (network, padding, job.training_id, job.id)
+        return [places.setdefault(parts[:depth], len(places)) for depth in range(1, len(parts) + 1)]
+
+    return tuple(sorted(cells, key=place))
 
 
-def _cells(job: Job, chosen: PlanInputs) -> Iterator[Cell]:
-    """Cells that differ in their target alone next to each other, since they are fitted together."""
-    # The control's one tap is the image, whichever taps of networks it is held against.
-    every = [str(number) for number in range(1, job.backbone.taps + 1)]
-    asked = [tap for taps in chosen.taps for tap in (every if taps == EACH else [taps])]
-    for readout, taps in product(chosen.readouts, [ALL] if job.backbone.weightless else asked):
-        # The seed that draws a network also draws the readouts on it.
-        drawn = chosen.seeds if job.weights.seed is None else [job.weights.seed]
-        seeds: Sequence[int | None] = drawn if readout.stochastic else [None]
-        for seed, target in product(seeds, chosen.targets):
-            yield Cell(job, target, readout, taps, seed, chosen.score_at)
+def _cells(job: Job, inputs: PlanInputs) -> Iterator[Cell]:
+    """Yield the cells of a job; cells that differ in their target alone are fitted together, so they are neighbours."""
+    each = [str(number) for number in range(1, job.backbone.taps + 1)]
+    selected = [tap for taps in inputs.taps for tap in (each if taps == EACH else [taps])]
+    # A weightless backbone has one tap, the image, whatever taps of networks are selected.
+    for readout, taps in product(inputs.readouts, [ALL] if job.backbone.weightless else selected):
+        # The seed of random weights is that of the readouts on them too.
+        random = inputs.seeds if job.weights.seed is None else [job.weights.seed]
+        seeds: Sequence[int | None] = random if readout.stochastic else [None]
+        for seed, target in product(seeds, inputs.targets):
+            yield Cell(job, target, readout, taps, seed, inputs.score_at)

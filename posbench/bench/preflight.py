@@ -1,4 +1,4 @@
-"""Finds out before any job runs what would end them all."""
+"""Checks before any job runs for errors that would end all of them."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from posbench.plugin.sandbox import call_in_subprocess
 
 
 def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
-    """Find out before any job runs what would end them all.
+    """Check jobs for errors that would end all of them.
 
     Args:
-        limit: seconds that a plugin's network may take to be built or to follow shapes, or None.
+        jobs: of the run.
+        limit: seconds that building a plugin's network and tracing its shapes may take, or None.
 
     Returns:
-        The ids of jobs whose networks took down the process in which they were tried, or took too long: these had
-        better run in a process of their own.
+        The ids of jobs whose networks ended the process in which they were tried, or took too long: these should run
+        in a process of their own.
 
     Raises:
         UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
         MissingError: if a checkpoint that a user names does not fit.
     """
-    deadly: set[Backbone] = set()
+    unsafe: set[Backbone] = set()
     for backbone, size in {(job.backbone, job.image_size) for job in jobs}:
         try:
-            enough = call_in_subprocess(backbone, partial(smallest_size, backbone, size), limit)
+            smallest = call_in_subprocess(backbone, partial(smallest_size, backbone, size), limit)
         except ComponentError:
-            deadly.add(backbone)
+            unsafe.add(backbone)
             continue
-        if enough is not None and enough > size:
+        if smallest is not None and smallest > size:
             raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {enough}"
+                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {smallest}"
             )
     named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
     for backbone, weights in named:
-        if backbone not in deadly:
-            with suppress(ComponentError):  # its jobs will tell
+        if backbone not in unsafe:
+            with suppress(ComponentError):  # its jobs will fail with this error
                 call_in_subprocess(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        split_photographs(train.images, test.images, n_test, (train.halved, test.halved), crossed=train.crossed)
-    return {job.id for job in jobs if job.backbone in deadly}
+        split_photographs(
+            train.images, test.images, n_test, (train.halved, test.halved), cross_fitted=train.cross_fitted
+        )
+    return {job.id for job in jobs if job.backbone in unsafe}
 
 
 def _fits(backbone: Backbone, weights: Weights) -> None:

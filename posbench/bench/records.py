@@ -1,10 +1,41 @@
-"""What a store holds: of each cell, of each job as a whole, and of each time that a job was computed."""
+"""Records of results: of each cell, of each job as a whole, and of each time that a job was computed.
+
+Building a record checks nothing. `store.validation` checks records of data that comes from outside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, SkipValidation, model_validator
+
+from posbench.bench.field_types import (
+    ByPhotograph,
+    CellIdentity,
+    Count,
+    Digest,
+    FiniteFloat,
+    JobIdentity,
+    JsonObject,
+    MetricName,
+    Moment,
+    NonNegativeFloat,
+    Picture,
+    PlainText,
+    PositiveInt,
+    Share,
+    SmallMap,
+    SquareMap,
+    Status,
+    Tap,
+    Thumbnail,
+    check_interval,
+)
+
+#: Records that are already built are checked like others.
+_CHECKED = ConfigDict(revalidate_instances="always")
 
 
 @dataclass(frozen=True)
@@ -12,37 +43,56 @@ class Score:
     """One metric of one cell.
 
     Attributes:
-        value: the mean over photographs of the mean over each one's images.
+        value: the mean over photographs of the mean over each photograph's images.
         lo, hi: the 95 % interval of that mean, by Student's t over photographs; None with fewer than two of them.
         by_photograph: the mean of each photograph.
     """
 
-    metric: str
-    version: str
-    value: float
-    lo: float | None
-    hi: float | None
-    by_photograph: Mapping[str, float] = field(default_factory=dict)
+    __pydantic_config__ = _CHECKED
+
+    metric: MetricName
+    version: PlainText
+    value: FiniteFloat
+    lo: FiniteFloat | None
+    hi: FiniteFloat | None
+    by_photograph: ByPhotograph = field(default_factory=dict)
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval, or None without an interval."""
+        return None if self.lo is None or self.hi is None else (self.hi - self.lo) / 2
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_interval(self.value, self.lo, self.hi)
+        return self
 
 
 @dataclass(frozen=True)
 class Example:
-    """What the readout of a cell drew for one test image.
+    """A map that the readout of a cell predicted for one test image.
 
     Attributes:
         photograph: that the image shows, as `NAME@hash8`.
         thumbnail: the image made small, uint8 red, green, blue, a square row by row.
-        drawn: float16 little-endian, a square map row by row.
+        drawn: the map, float16 little-endian, a square row by row.
     """
 
-    photograph: str
-    thumbnail: bytes
-    drawn: bytes
+    photograph: PlainText
+    thumbnail: Thumbnail
+    drawn: SmallMap
+
+
+def _check_scores(scores: Sequence[Score]) -> Sequence[Score]:
+    keys = [(score.metric, score.version) for score in scores]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"two scores by {twice[0]}")
+    return scores
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell.
+    """The result of one cell.
 
     Attributes:
         status: `ok`, `skipped` (cannot exist) or `failed`; `reason` says why.
@@ -51,19 +101,21 @@ class Outcome:
         seconds: the cell's share of its job's time.
         mean_map: the mean predicted map, float32 little-endian, square.
         reach: how far from the border the SPC reaches, in pixels; None where that cannot be said.
-        examples: of test images; a store gives them by `Store.examples` alone, as few ask for them.
+        examples: of test images; a store returns them from `Store.examples` alone, as few readers need them.
     """
 
-    identity: dict[str, Any]
-    status: str
-    reason: str = ""
-    n_test_photos: int | None = None
-    degenerate: float | None = None
-    seconds: float = 0.0
-    mean_map: bytes | None = None
-    scores: Sequence[Score] = ()
-    reach: float | None = None
-    examples: Sequence[Example] = ()
+    __pydantic_config__ = _CHECKED
+
+    identity: CellIdentity
+    status: Status
+    reason: PlainText = ""
+    n_test_photos: Count | None = None
+    degenerate: Share | None = None
+    seconds: NonNegativeFloat = 0.0
+    mean_map: SquareMap | None = None
+    scores: Annotated[Sequence[Score], AfterValidator(_check_scores)] = ()
+    reach: NonNegativeFloat | None = None
+    examples: SkipValidation[Sequence[Example]] = ()
 
 
 @dataclass(frozen=True)
@@ -71,51 +123,60 @@ class Measurement:
     """A metric of a job as a whole; see `observation.Reading`.
 
     Attributes:
-        status, reason: as an outcome's.
+        status, reason: as those of an outcome.
         picture: float32 little-endian, row by row, `columns` to a row.
     """
 
-    metric: str
-    version: str
-    tap: str = "all"
-    status: str = "ok"
-    reason: str = ""
-    value: float | None = None
-    lo: float | None = None
-    hi: float | None = None
-    by_photograph: Mapping[str, float] = field(default_factory=dict)
-    picture: bytes | None = None
-    columns: int | None = None
+    __pydantic_config__ = _CHECKED
+
+    metric: MetricName
+    version: PlainText
+    tap: Tap = "all"
+    status: Status = "ok"
+    reason: PlainText = ""
+    value: FiniteFloat | None = None
+    lo: FiniteFloat | None = None
+    hi: FiniteFloat | None = None
+    by_photograph: ByPhotograph = field(default_factory=dict)
+    picture: Picture | None = None
+    columns: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_interval(self.value, self.lo, self.hi)
+        if self.picture is not None and (not self.columns or len(self.picture) // 4 % self.columns):
+            raise ValueError(f"a map of {len(self.picture)} bytes, with {self.columns} columns")
+        return self
 
 
 @dataclass(frozen=True)
 class MeasurementRecord:
-    """A stored reading: of which job, and when and by what it was made."""
+    """A stored measurement: of which job, and when and by which version it was made."""
 
-    job_id: str
-    identity: dict[str, Any]
-    run_id: int
-    reading: Measurement
-    created: str
-    posbench_version: str
+    job_id: Digest
+    identity: JobIdentity
+    run_id: Count
+    measurement: Measurement
+    created: Moment
+    posbench_version: PlainText
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A stored cell: its outcome, and when and by what it was made."""
+    """A stored cell: its outcome, and when and by which version it was made."""
 
-    cell_id: str
-    run_id: int
+    cell_id: Digest
+    run_id: Count
     outcome: Outcome
-    created: str
-    posbench_version: str
+    created: Moment
+    posbench_version: PlainText
 
 
 @dataclass(frozen=True)
 class JobRun:
     """One time that a job was computed: when, and how."""
 
-    run_id: int
-    job_id: str
-    provenance: Mapping[str, Any]
-    created: str
+    run_id: Count
+    job_id: Digest
+    provenance: JsonObject
+    created: Moment

@@ -1,43 +1,48 @@
-"""Looks up what a selection names: components, weights, images, device and precision."""
+"""Looks up the names in a configuration: components, weights, images, controls, device and precision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
 from posbench.bench.config import LOCAL, RunConfig
-from posbench.bench.controls import Control, ControlContext, chosen, with_controls
-from posbench.bench.plan import Plan, PlanInputs, Source, grid_side, make_plan, parse_taps
+from posbench.bench.controls import ControlInputs, checks_of, select_controls, with_controls
+from posbench.bench.plan import Cell, Plan, PlanInputs, Source, grid_side, make_plan
+from posbench.bench.taps import parse_taps
 from posbench.bench.verdict import METRIC as VERDICT_METRIC
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.errors import ComponentError, UsageError
 from posbench.core.files import content_digest, content_hash, user_path
 from posbench.data.folder import folder_images
 from posbench.network.weights import Request, Weights, resolve
-from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.registry import Registry
 from posbench.plugin.sandbox import call_in_subprocess, naming_errors
 
-#: What a bare run probes: a network whose trained weights ship in a package, and the control.
+#: The backbones of a run that names none: a network whose trained weights ship in a package, and the control.
 BARE_RUN = ("tf_efficientnet_lite0", "none")
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Component)
 #: A backbone, its weights and, where `auto` fell back on random ones, why.
 _Network: TypeAlias = tuple[Backbone, list[Weights], str | None]
-
-#: Images whose only cue to position is a border: what a verdict rests on.
-LEAVES = "leaves"
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """What a plan is made of, where it will run, and what the user should be told first.
+    """The components and settings of a run.
 
     Attributes:
-        selection: what was asked for, without what is left out.
-        left_out: why each component is left out that a plugin's fault keeps from being planned.
+        config: the configuration, without what is left out.
+        left_out: why components are left out, one reason for each that a plugin's fault keeps from being planned.
+        plan_inputs: what the plan is made of.
+        device: where networks run.
+        warnings: to show before the run.
+        controls: the controls that check the plan's cells.
+        control_inputs: what these need beside the plan.
     """
 
     config: RunConfig
@@ -46,83 +51,104 @@ class ResolvedRun:
     device: str
     warnings: tuple[str, ...]
     controls: tuple[Control, ...]
-    surroundings: ControlContext
+    control_inputs: ControlInputs
 
     def plan(self) -> Plan:
-        """The plan, with the controls that were asked for. Raises as `make_plan` does."""
-        return with_controls(make_plan(self.plan_inputs), self.controls, self.surroundings)
+        """Return the plan with the checks of its controls. Raises as `make_plan` does."""
+        return with_controls(make_plan(self.plan_inputs), self.controls, self.control_inputs)
 
 
 def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> ResolvedRun:
-    """Look everything up; the first thing that is not there is an error before anything runs.
+    """Look up every name of a configuration.
 
-    What a plugin's fault keeps from being planned is left out, as long as something else is there in its place.
+    Components that a plugin's fault keeps from being planned are left out, unless nothing of their kind remains.
 
     Args:
-        download: fetch trained weights that the hub offers, rather than only naming them.
+        config: the configuration.
+        registry: where names are looked up.
+        download: download trained weights that the hub offers; otherwise they are only named.
 
     Raises:
-        UsageError: for a name that nothing has, or an option that does not fit.
-        MissingError: for weights, packages or a device that are not here.
-        ComponentError: if a plugin's fault leaves no backbone, readout or source of images.
+        UsageError: for an unknown name, or an option that does not fit.
+        MissingError: for weights, packages or a device that are not there.
+        ComponentError: if a plugin's fault leaves no backbone, readout, control or source of images.
     """
-    checks = chosen(config.controls)
+    controls = select_controls(config.controls, registry)
     request = Request.parse(config.weights)
-    asked = config.backbones or BARE_RUN
-    if stray := request.files.keys() - set(asked):
+    backbones = config.backbones or BARE_RUN
+    if stray := request.files.keys() - set(backbones):
         raise UsageError(
             f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
         )
-    registry.limit = config.time_limit
+    registry.time_limit = config.time_limit
     search = _Search(config, registry)
-    networks = search.networks(asked, request, download=download)
+    networks = search.networks(backbones, request, download=download)
     device = _device(config)
     train, readouts = search.sources(config.images), search.readouts()
     test = None if config.test_images is None else search.sources(config.test_images)
-    sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
+    plan_inputs = PlanInputs(
+        networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
+        paddings=registry.select(Padding, config.paddings),
+        targets=registry.select(Target, config.targets),
+        readouts=list(readouts.values()),
+        metrics=registry.select(Metric, config.metrics),
+        sources=[(a, b) for a in train.values() for b in ([a] if test is None else test.values())],
+        seeds=config.seeds,
+        taps=parse_taps(config.taps),
+        score_at=config.score_at,
+        n_train=config.train_count,
+        n_test=config.test_count,
+        image_size=config.image_size,
+        precision=resolve_precision(config.precision, device),
+    )
+    control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
+    working = search.controls(controls, plan_inputs, control_inputs)
     if search.left_out:
         config = replace(
             config,
             backbones=tuple(networks),
-            weights=tuple(one for one in config.weights if "=" not in one or one.partition("=")[0] in networks),
+            weights=tuple(w for w in config.weights if "=" not in w or w.partition("=")[0] in networks),
             images=tuple(train),
             test_images=None if test is None else tuple(test),
             readouts=tuple(readouts),
+            controls=tuple(working),
         )
-    # Photographs come from packages that may be missing: they are asked for only where leaves need them beside them.
-    needs_photos = any(train.images.name == LEAVES for train, _ in sources) and bool(checks)
     return ResolvedRun(
         config,
         tuple(dict.fromkeys(search.left_out)),
-        PlanInputs(
-            networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
-            paddings=registry.select(Padding, config.paddings),
-            targets=registry.select(Target, config.targets),
-            readouts=list(readouts.values()),
-            metrics=registry.select(Metric, config.metrics),
-            sources=sources,
-            seeds=config.seeds,
-            taps=parse_taps(config.taps),
-            score_at=config.score_at,
-            n_train=config.train_count,
-            n_test=config.test_count,
-            image_size=config.image_size,
-            precision=resolve_precision(config.precision, device),
-        ),
+        plan_inputs,
         device,
-        tuple(_warnings(config, networks, verdict=bool(checks))),
-        tuple(checks),
-        ControlContext(
-            none=registry.get(Backbone, "none"),
-            leaves=_source(registry.get(Images, LEAVES)),
-            photos=_source(registry.get(Images, "photos")) if needs_photos else None,
-            seeds=config.seeds,
-        ),
+        tuple(_warnings(config, networks, verdict=bool(controls))),
+        tuple(working.values()),
+        control_inputs,
     )
 
 
+def _control_inputs(inputs: PlanInputs, registry: Registry, *, any_controls: bool) -> ControlInputs:
+    null_images = _first(registry, Images, lambda images: images.reference == "null")
+    # Photographs come from packages that may be missing: they are looked up only if cells on null images need them.
+    on_null_images = any(train.images.reference == "null" for train, _ in inputs.sources)
+    photographs = None
+    if any_controls and on_null_images:
+        photographs = _source(_first(registry, Images, lambda images: images.reference == "photographs"))
+    none = _first(registry, Backbone, lambda backbone: backbone.weightless)
+    return ControlInputs(none, _source(null_images), photographs, inputs.seeds)
+
+
+def _first(registry: Registry, record: type[C], fits: Callable[[C], bool]) -> C:
+    """Return the first component of a kind that fits; built-in ones come first.
+
+    Raises:
+        UsageError: if no component fits, or another has its name.
+    """
+    for entry in registry.entries(record.kind):
+        if isinstance(entry.component, record) and fits(entry.component):
+            return registry.get(record, entry.component.name)
+    raise UsageError(f"no installed {record.kind} can serve as a reference of controls: install posbench again")
+
+
 def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: bool) -> Iterator[str]:
-    """What the user should know of networks without trained weights, and of a verdict that there will not be."""
+    """Yield warnings about networks without trained weights, and about a missing verdict."""
     untrained: dict[str, list[str]] = {}
     for backbone, _, problem in networks.values():
         if problem:
@@ -135,25 +161,25 @@ def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: b
 
 
 def _device(config: RunConfig) -> str:
-    """Where networks run: on this machine's device, or on what jobs are given of a cluster, which may have others.
+    """Return the device of networks: this machine's, or the one that a cluster gives to jobs.
 
     Raises:
-        UsageError, MissingError: as `resolve_device` does, or if there is to be none of those that are asked for.
+        UsageError, MissingError: as `resolve_device` does, or if the cluster gives another device than `--device`.
     """
     if config.executor == LOCAL:
         return resolve_device(config.device)
-    given = "cuda" if config.gpus_per_job else "cpu"
-    if config.device not in ("auto", given):
+    device = "cuda" if config.gpus_per_job else "cpu"
+    if config.device not in ("auto", device):
         hint = "leave out --gpus-per-job" if config.gpus_per_job else "add --gpus-per-job 1"
         raise UsageError(f"--device {config.device} is not what jobs are given of a cluster: {hint}")
-    return given
+    return device
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks up what plugins are asked about, and notes what their faults leave out.
+    """Looks up components that run plugin code before there is a plan, and collects the faults of those left out.
 
-    Its methods raise ComponentError if that leaves nothing of a kind.
+    Its methods raise ComponentError if no component of a kind remains.
     """
 
     config: RunConfig
@@ -167,40 +193,53 @@ class _Search:
             backbone = self.registry.get(Backbone, name)
             return (backbone, *resolve(backbone, request, seeds, download=download, limit=limit))
 
-        return self._sound(names, look_up)
+        return self._working(names, look_up)
 
     def sources(self, names: Iterable[str]) -> dict[str, Source]:
-        return self._sound(names, lambda name: _source(find_images(self.registry, name), self.config.time_limit))
+        return self._working(names, lambda name: _source(find_images(self.registry, name), self.config.time_limit))
 
     def readouts(self) -> dict[str, Readout]:
-        """Those that can say which side their maps have."""
+        """Look up readouts and check that they return the side of their maps."""
 
         def look_up(name: str) -> Readout:
             readout = self.registry.get(Readout, name)
             call_in_subprocess(readout, partial(_check_grid, readout, self.config.image_size), self.config.time_limit)
             return readout
 
-        return self._sound(self.config.readouts, look_up)
+        return self._working(self.config.readouts, look_up)
 
-    def _sound(self, names: Iterable[str], look_up: Callable[[str], T]) -> dict[str, T]:
-        found: dict[str, T] = {}
+    def controls(self, controls: Iterable[Control], plan: PlanInputs, inputs: ControlInputs) -> dict[str, Control]:
+        """Return the controls by name; those of plugins are first tried on the cells of the plan."""
+        by_name = {control.name: control for control in controls}
+        cells = make_plan(plan).cells if any(control.foreign for control in by_name.values()) else ()
+
+        def look_up(name: str) -> Control:
+            control = by_name[name]
+            if control.foreign:
+                call_in_subprocess(control, partial(_check_control, control, cells, inputs), self.config.time_limit)
+            return control
+
+        return self._working(by_name, look_up)
+
+    def _working(self, names: Iterable[str], look_up: Callable[[str], T]) -> dict[str, T]:
+        components: dict[str, T] = {}
         faults: list[ComponentError] = []
         for name in names:
             try:
-                found[name] = look_up(name)
+                components[name] = look_up(name)
             except ComponentError as fault:
                 faults.append(fault)
-        if faults and not found:
+        if faults and not components:
             raise faults[0]
         self.left_out.extend(map(str, faults))
-        return found
+        return components
 
 
 def find_images(registry: Registry, name: str) -> Images:
     """Return a source of images by its name, or a folder by its path.
 
     Raises:
-        UsageError: if the name is neither, or the folder holds no image.
+        UsageError: if the name is neither, or the folder has no image.
     """
     names = registry.names("images")
     if name in names:
@@ -221,7 +260,7 @@ def _source(images: Images, limit: float | None = None) -> Source:
 
 
 def _contents(images: Images) -> tuple[str, int]:
-    """The hash of a source's photographs, and how many different ones there are."""
+    """Return the hash of a source's photographs, and how many different ones there are."""
     with naming_errors(images):
         files = list(images.photographs()) if images.photographs else []
         if images.foreign and not files:
@@ -231,5 +270,11 @@ def _contents(images: Images) -> tuple[str, int]:
 
 def _check_grid(readout: Readout, image_size: int) -> None:
     with naming_errors(readout):
-        if not isinstance(found := readout.grid(grid_side(image_size)), int):
-            raise TypeError(f"grid returned {found!r}, which is no side of a map")
+        if not isinstance(side := readout.grid(grid_side(image_size)), int):
+            raise TypeError(f"grid returned {side!r}, which is no side of a map")
+
+
+def _check_control(control: Control, cells: Sequence[Cell], inputs: ControlInputs) -> None:
+    for cell in cells:
+        if not cell.job.backbone.weightless:
+            checks_of(cell, control, inputs)

@@ -6,8 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from posbench.bench.field_types import (
+    Count,
+    Digest,
+    Moment,
+    NonNegativeFloat,
+    PlainText,
+    PositiveInt,
+    Seed,
+    Share,
+    Status,
+    Taps,
+)
 from posbench.bench.records import Score
-from posbench.core.statistics import Mean
+from posbench.core.statistics import MeanEstimate
 
 
 def sources_label(images: str, test_images: str) -> str:
@@ -19,7 +31,8 @@ def sources_label(images: str, test_images: str) -> str:
 class Row(Mapping[str, Any]):
     """One cell as published.
 
-    The fields are the columns of the CSV, in its order; each of `scores` fills three columns (`spc`, `spc_lo`,
+    The fields are the columns of the CSV, in its order, with the types that a CSV read back must have (see
+    `posbench.report.read_csv`; making a row checks nothing). Each of `scores` fills three columns (`spc`, `spc_lo`,
     `spc_hi`). A row is also a read-only mapping from column names to values, such as `row["spc_lo"]`; it has no key for
     a metric that was not computed.
 
@@ -28,33 +41,33 @@ class Row(Mapping[str, Any]):
         mutual: the readouts were cross-fitted on these photographs; not a column.
     """
 
-    backbone: str
-    weights: str
-    padding: str
-    images: str
-    test_images: str
-    target: str
-    readout: str
-    taps: str
-    seed: int | None
-    image_size: int
-    precision: str
-    score_at: str
-    n_train: int
-    n_test: int
-    n_test_photos: int | None
-    status: str
-    reason: str
+    backbone: PlainText
+    weights: PlainText
+    padding: PlainText
+    images: PlainText
+    test_images: PlainText
+    target: PlainText
+    readout: PlainText
+    taps: Taps
+    seed: Seed | None
+    image_size: PositiveInt
+    precision: PlainText
+    score_at: PlainText
+    n_train: PositiveInt
+    n_test: PositiveInt
+    n_test_photos: Count | None
+    status: Status
+    reason: PlainText
     scores: Mapping[str, Score]
-    degenerate: float | None
-    reach: float | None
-    control: str | None
-    control_of: str | None
-    verdict: str | None
-    seconds: float | None
-    cell_id: str
-    posbench_version: str
-    created: str
+    degenerate: Share | None
+    reach: NonNegativeFloat | None
+    control: PlainText | None
+    control_of: PlainText | None
+    verdict: PlainText | None
+    seconds: NonNegativeFloat
+    cell_id: Digest
+    posbench_version: PlainText
+    created: Moment
     mutual: bool = False
 
     @classmethod
@@ -109,14 +122,14 @@ class Row(Mapping[str, Any]):
         score = self.scores.get(metric)
         return score.by_photograph if score else {}
 
-    def mean(self, metric: str) -> Mean:
+    def mean(self, metric: str) -> MeanEstimate:
         """Return a score with its interval, for comparisons.
 
         Raises:
             KeyError: if the row has no such score.
         """
         score = self.scores[metric]
-        return Mean(score.value, score.lo, score.hi, self.n_test_photos or 0)
+        return MeanEstimate(score.value, score.lo, score.hi, self.n_test_photos or 0)
 
 
 @dataclass(frozen=True)

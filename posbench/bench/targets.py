@@ -1,4 +1,4 @@
-"""Draws target patterns and checks what was drawn."""
+"""Draws and checks target patterns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from posbench.core.errors import ComponentError
 from posbench.plugin.components import Target
 from posbench.plugin.sandbox import sandboxed
 
-#: Targets are drawn at this side, as the paper's pictures are, and resized from there.
+#: The side at which targets are drawn, that of the paper's pictures; maps of other sizes are resized from it.
 DRAWN_AT = 256
 
 
 def pattern(target: Target) -> torch.Tensor:
-    """A target as it is drawn, float32 [256, 256].
+    """Draw a target, float32 [256, 256].
 
     Raises:
-        ComponentError: if the target raises, or draws something else than a finite [256, 256] array.
+        ComponentError: if the target raises, or does not draw a finite [256, 256] array.
     """
     with sandboxed(target):
         drawn = torch.as_tensor(target.draw(DRAWN_AT))
         real = drawn.dtype != torch.bool and not drawn.is_complex()
-        fits = drawn.shape == (DRAWN_AT, DRAWN_AT) and real and bool(drawn.isfinite().all())
+        valid = drawn.shape == (DRAWN_AT, DRAWN_AT) and real and bool(drawn.isfinite().all())
         drawn = drawn.detach().cpu().float()
-    if not fits:
+    if not valid:
         raise ComponentError(f"{target.title} must draw a finite array of shape {(DRAWN_AT, DRAWN_AT)}")
     return drawn

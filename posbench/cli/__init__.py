@@ -1,4 +1,7 @@
-"""The command line: reads options, calls the rooms behind, prints. Imports no torch until something is computed."""
+"""The command line: reads options, calls the packages below, and prints.
+
+Computes nothing itself. Imports no torch until something is computed.
+"""
 
 import os
 import sys
@@ -10,9 +13,9 @@ from posbench.core.processes import interruptible
 
 
 def script() -> None:
-    """What the command `posbench` runs: `main`, and then the end, also where a plugin has left a thread behind.
+    """Run the command `posbench`, and exit even if a plugin has left a thread running.
 
-    The process is posbench's own, so it keeps freed memory, which `main` leaves as it is.
+    The process belongs to posbench, so it keeps freed memory; `main` leaves that setting alone.
     """
     keep_freed_memory()
     try:
@@ -26,10 +29,10 @@ def script() -> None:
 
 
 def main() -> None:
-    """Run the command line, interruptible from before its imports, which take a while."""
+    """Run the command line; Ctrl-C is handled from before its imports, which take a while."""
     with interruptible():
         try:
-            from posbench.cli.commands import call
+            from posbench.cli.app import call
         except KeyboardInterrupt:
             sys.stderr.write("posbench: interrupted\n")
             sys.exit(Interrupted.exit_code)

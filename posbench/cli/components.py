@@ -1,130 +1,82 @@
-"""Commands about what there is: components, plugins, experiments, a network's padding, this machine."""
+"""Commands on what can be named: components, plugins and experiments."""
 
 import shlex
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from posbench.bench import experiments
-from posbench.cli.app import app, out, registry, write
-from posbench.core.errors import MissingError, unknown
+from posbench.cli.console import out, write
+from posbench.cli.registry import registry
+from posbench.core.errors import unknown
 from posbench.plugin.components import Backbone
-from posbench.plugin.registry import KINDS, load_registry, plural
+from posbench.plugin.registry import KINDS, Registry, load_registry, plural
+
+EXPERIMENTS = "experiments"
+HERE = Path()
 
 
-@app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="backbones, paddings, images and so on")] = None,
 ) -> None:
     """Show the components that can be named, all or of one kind."""
-    from posbench.report import terminal
-
     kinds = {plural(singular): singular for singular in KINDS}
-    if kind is not None and kind not in (*kinds, EXPERIMENTS, CONTROLS):
-        raise unknown("kind", kind, [*kinds, EXPERIMENTS, CONTROLS])
-    found = registry()
+    if kind is not None and kind not in (*kinds, EXPERIMENTS):
+        raise unknown("kind", kind, [*kinds, EXPERIMENTS])
+    loaded = registry()
     for title, singular in kinds.items():
-        if kind not in (None, title):
-            continue
-        entries = found.entries(singular)
-        shown = [entry for entry in entries if kind or entry.component.summary != TIMM_SUMMARY]
-        lines = [[e.component.name, e.component.summary, e.plugin.label] for e in shown]
-        out.print(terminal.plain([title, "summary", "plugin"], lines))
-        if len(shown) < len(entries):
-            out.print(f"… and {len(entries) - len(shown)} timm models: `posbench list {title}`")
-        out.print()
+        if kind in (None, title):
+            _list_components(loaded, title, singular, shorten=kind is None)
     if kind in (None, EXPERIMENTS):
-        lines = [[name, experiments.summary(name)] for name in experiments.names()]
-        out.print(terminal.plain([EXPERIMENTS, "summary"], lines))
-        out.print()
-    if kind in (None, CONTROLS):
-        from posbench.bench import controls
-
-        lines = [[control.name, control.summary] for control in controls.CONTROLS.values()]
-        out.print(terminal.plain([CONTROLS, "summary"], lines))
-        out.print()
+        _print_table([EXPERIMENTS, "summary"], [[name, experiments.summary(name)] for name in experiments.names()])
     if kind in (None, "images"):
         out.print("Any folder of images is a source too, by its path.")
 
 
-TIMM_SUMMARY = "a timm model"
-EXPERIMENTS = "experiments"
-CONTROLS = "controls"
+def _list_components(loaded: Registry, title: str, singular: str, *, shorten: bool) -> None:
+    """Print the components of one kind; a shortened list only counts the backbones that belong to a family."""
+    lines, families = [], Counter[str]()
+    for entry in loaded.entries(singular):
+        component = entry.component
+        if shorten and isinstance(component, Backbone) and component.family:
+            families[component.family] += 1
+        else:
+            lines.append([component.name, component.summary, entry.plugin.label])
+    more = (f"… and {count} {family} models: `posbench list {title}`" for family, count in families.items())
+    _print_table([title, "summary", "plugin"], lines, more)
 
 
-@app.command()
+def _print_table(header: list[str], lines: list[list[str]], notes: Iterable[str] = ()) -> None:
+    from posbench.report import terminal
+
+    out.print(terminal.plain(header, lines))
+    for note in notes:
+        out.print(note)
+    out.print()
+
+
 def experiment(name: Annotated[str, typer.Argument(help="One of `posbench list experiments`.")]) -> None:
     """Print an experiment's configuration, to copy and change."""
     write(experiments.path(name).read_text(encoding="utf-8"))
 
 
-@app.command()
 def plugins() -> None:
     """Show the plugins found, what they offer, and why one could not be loaded."""
     from posbench.report import terminal
 
-    found = load_registry()
     lines = [
         [plugin.distribution, plugin.version, plugin.name, plugin.error or ", ".join(plugin.hooks)]
-        for plugin in found.plugins
+        for plugin in load_registry().plugins
     ]
     out.print(terminal.plain(["distribution", "version", "plugin", "hooks, or error"], lines))
 
 
-@app.command()
-def audit(
-    backbone: Annotated[str, typer.Argument(help="The network to look into.")],
-    image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the image, in pixels.")] = 224,
-) -> None:
-    """Show every padded operation of a network, and whether its padding is even; fails if a strategy would miss one."""
-    record = registry().get(Backbone, backbone)
-    from posbench.network.audit import even_sizes, operations
-    from posbench.report import terminal
-
-    found = operations(record, image_size)
-    lines = [
-        [
-            operation.layer or "(the network)",
-            operation.operation,
-            *(f"{down}×{across}" for down, across in (operation.kernel, operation.stride)),
-            ", ".join(map(str, operation.sides)),
-            f"{operation.size[0]}×{operation.size[1]}",
-            "uneven" if operation.uneven else "even",
-        ]
-        for operation in found
-    ]
-    out.print(
-        terminal.plain(["layer", "operation", "kernel", "stride", "left, right, top, bottom", "map", "padding"], lines)
-    )
-    uneven = sum(operation.uneven for operation in found)
-    out.print(
-        f"{len(found)} padded operations at {image_size} px, {uneven} of them uneven; a strategy reaches them all"
-    )
-    if uneven:
-        nearest = " and ".join(f"{size} px" for size in even_sizes(record, image_size))
-        out.print(f"nearest sizes at which all are even: {nearest or 'none within 64 px'}")
-
-
-@app.command()
-def doctor() -> None:
-    """Check packages, device, weights, photographs, hub, disk and plugins; exit code 4 if a bare run cannot work."""
-    from posbench.cli.doctor import checks
-    from posbench.report import terminal
-
-    found = list(checks())
-    out.print(terminal.plain(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in found]))
-    if any(one.state == "missing" for one in found):
-        raise typer.Exit(MissingError.exit_code)
-
-
-HERE = Path()
-
-
-@app.command("new-plugin")
 def new_plugin(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
-    name: Annotated[str, typer.Argument(help="Of the component and its distribution, such as my-padding.")],
+    name: Annotated[str, typer.Argument(help="Name of the component and of its distribution, such as my-padding.")],
     into: Annotated[Path, typer.Option(help="The folder in which to make it.")] = HERE,
 ) -> None:
     """Write a plugin to begin with: it installs, is found, and passes its own tests."""

@@ -1,12 +1,12 @@
-"""Where rows go: files, and one form of them on standard output."""
+"""Rows of results as files, and in one form on standard output."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posbench.cli.app import out, write
+from posbench.cli.console import out, write
 from posbench.core.errors import UsageError
-from posbench.core.files import check_destinations, write_whole
+from posbench.core.files import check_destinations, write_atomically
 from posbench.plugin.components import Metric
 
 if TYPE_CHECKING:
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def check(store: Path, *, csv: str | None, json: bool, markdown: str | None = None) -> None:
-    """Find out before a long run, not after it, that its table has nowhere to go."""
+    """Check before a long run that its tables can be written.
+
+    Raises:
+        UsageError: if standard output would get more than one of them, or a file cannot be written.
+    """
     if [csv, markdown].count("-") + json > 1:
         raise UsageError("standard output takes one of --json, --csv - and --markdown -: write the others to files")
     check_destinations(store, {"--csv": csv, "--markdown": markdown})
@@ -32,7 +36,15 @@ def publish(
     beside: "Published | None" = None,
     of_jobs: "Sequence[JobRow]" = (),
 ) -> None:
-    """Rows as asked for: to files, and one form of them on standard output."""
+    """Write rows to files, and print them in one form: tables, JSON, CSV or Markdown.
+
+    Args:
+        metric: of the leaderboard and the controls; None for neither.
+        csv, markdown: a file each, or `-` for standard output.
+        by: the component that the leaderboard's rows are.
+        beside: a paper's table to compare with.
+        of_jobs: rows of measurements of whole networks.
+    """
     from posbench.report import literature, terminal
     from posbench.report.boards import boards
     from posbench.report.control_boards import control_boards, job_boards, verdict_boards
@@ -53,7 +65,7 @@ def publish(
         if destination == "-":
             write(text)
         elif destination is not None:
-            write_whole(Path(destination), text)
+            write_atomically(Path(destination), text)
     if json:
         write(to_json(rows))
     elif "-" not in (csv, markdown):

@@ -1,4 +1,4 @@
-"""Commands about what a store holds."""
+"""Commands that show stored results."""
 
 from collections.abc import Iterable
 from json import dumps as json_text
@@ -8,24 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posbench.cli import output
-from posbench.cli.app import (
-    STORE,
-    CsvOption,
-    JsonOption,
-    MetricOption,
-    PublishedOption,
-    StoreOption,
-    app,
-    out,
-    registry,
-    warn,
-    write,
-)
-from posbench.core.errors import MissingError, UsageError
-from posbench.core.files import write_whole
+from posbench.cli.console import out, warn, write
+from posbench.cli.options import STORE, CsvOption, JsonOption, MetricOption, PublishedOption, StoreOption
+from posbench.cli.registry import registry
+from posbench.core.errors import UsageError
+from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
 
 if TYPE_CHECKING:
+    from posbench.bench.records import CellRecord
     from posbench.bench.row import JobRow, Row
 
 
@@ -42,13 +33,12 @@ def _job_rows(store: Path) -> "list[JobRow]":
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
-        return [job_row(reading) for reading in opened.readings()]
+        return [job_row(record) for record in opened.measurements()]
 
 
-@app.command()
 def leaderboard(
     store: StoreOption = STORE,
-    by: Annotated[str, typer.Option(metavar="padding|backbone", help="What stands in the lines.")] = "padding",
+    by: Annotated[str, typer.Option(metavar="padding|backbone", help="What the rows are.")] = "padding",
     metric: MetricOption = None,
     csv: CsvOption = None,
     markdown: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the tables as Markdown.")] = None,
@@ -64,9 +54,9 @@ def leaderboard(
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
     output.check(store, csv=csv, json=json, markdown=markdown)
     rows = _rows(store)
-    found = registry()
-    present = [name for name in found.names("metric") if any(name in row.scores for row in rows)]
-    chosen = found.get(Metric, metric or next(iter(present), "spc"))
+    loaded = registry()
+    present = [name for name in loaded.names("metric") if any(name in row.scores for row in rows)]
+    chosen = loaded.get(Metric, metric or next(iter(present), "spc"))
     if metric and present and chosen.name not in present:
         raise UsageError(f"{str(store)!r} holds no {chosen.name}: `posbench run --metrics {chosen.name} …` adds it")
     beside = published_table(published) if published else None
@@ -78,7 +68,6 @@ def leaderboard(
         out.print(terminal.reaches(reaches(rows)))
 
 
-@app.command()
 def measures(
     store: StoreOption = STORE,
     csv: CsvOption = None,
@@ -102,7 +91,7 @@ def measures(
     if csv == "-":
         write(text)
     elif csv is not None:
-        write_whole(Path(csv), text)
+        write_atomically(Path(csv), text)
     if json:
         write(json_text([dict(row) for row in rows], indent=1) + "\n")
     elif csv != "-":
@@ -114,49 +103,46 @@ def measures(
 
 
 def _pictures(store: Path) -> Iterable[tuple[str, list[tuple[str, Any]]]]:
-    """The pictures of each metric of each job, side by side, each with its title."""
+    """Return a title and named maps for each metric of each job whose measurement has a picture."""
     import numpy as np
 
     from posbench.report.rows import job_row
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
-        found = [one for one in opened.readings() if one.reading.picture]
+        records = [record for record in opened.measurements() if record.measurement.picture]
     titles: dict[str, list[tuple[str, Any]]] = {}
-    for one in found:
-        row, columns = job_row(one), one.reading.columns or 1
+    for record in records:
+        row, columns = job_row(record), record.measurement.columns or 1
         title = f"{row.metric}: {row.backbone} ({row.weights}), {row.padding}, {row.sources}"
-        picture = np.frombuffer(one.reading.picture or b"", "<f4").reshape(-1, columns)
-        # Several square maps stand one below the other.
+        picture = np.frombuffer(record.measurement.picture or b"", "<f4").reshape(-1, columns)
+        # A picture holds square maps, one below another.
         for number, start in enumerate(range(0, len(picture), columns), 1):
             name = f"tap {row.tap}" if row.tap != "all" else f"no. {number}"
             titles.setdefault(title, []).append((name, picture[start : start + columns].tolist()))
     return titles.items()
 
 
-@app.command()
 def compare(
     a: Annotated[
         str, typer.Argument(help="A store, published folder or CSV file, or columns such as padding=zero,target=H.")
     ],
-    b: Annotated[str, typer.Argument(help="What it is held against.")],
+    b: Annotated[str, typer.Argument(help="The side to compare it with.")],
     store: StoreOption = STORE,
     metric: MetricOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the differences between two sides, cell by cell, on the same photographs."""
-    from posbench.report import compare as differences
-    from posbench.report import terminal
+    from posbench.report import compare, terminal
 
-    first, second = (differences.side(text, store) for text in (a, b))
-    found = differences.compare(first, second, metric or "spc")
+    first, second = (compare.side(text, store) for text in (a, b))
+    differences = compare.compare(first, second, metric or "spc")
     if json:
-        write(differences.to_json(found) + "\n")
+        write(compare.to_json(differences) + "\n")
     else:
-        out.print(terminal.differences(found))
+        out.print(terminal.differences(differences))
 
 
-@app.command()
 def show(
     cell: Annotated[str, typer.Argument(help="A cell's id, or enough of its start.")],
     store: StoreOption = STORE,
@@ -175,21 +161,21 @@ def show(
     with Store(store, must_exist=True) as opened:
         record = opened.find(cell)
         provenance = opened.provenance(record.run_id)
-        every = rows(opened.records())
-    number = next(i for i, row in enumerate(every) if row.cell_id == record.cell_id)
-    values = every[number]
+        related = rows(opened.related(record))
+    row, verdict = next(
+        pair for pair in zip(related, verdicts(related), strict=True) if pair[0].cell_id == record.cell_id
+    )
     maps = _maps(record)
     if png:
         if not maps:
-            raise UsageError(f"cell {record.cell_id[:12]} has no map to draw: it {values.status} ({values.reason})")
-        write_whole(png, images.png(maps, cell_title(values), f"value drawn for {values.target}"))
-    lines = [[name, _flat(values[name])] for name in columns([values]) if values.get(name) not in (None, "")]
+            raise UsageError(f"cell {record.cell_id[:12]} has no map to draw: it {row.status} ({row.reason})")
+        write_atomically(png, images.png(maps, cell_title(row), f"value drawn for {row.target}"))
+    lines = [[name, _flat(row[name])] for name in columns([row]) if row.get(name) not in (None, "")]
     out.print(terminal.plain(["cell", ""], lines))
-    verdict = verdicts(every)[number]
     if verdict and verdict.evidence:
         out.print()
         out.print(terminal.evidence(verdict))
-    for board in control_boards([values, *(r for r in every if r.control_of == record.cell_id)], "spc"):
+    for board in control_boards([row, *(r for r in related if r.control_of == record.cell_id)], "spc"):
         out.print()
         out.print(terminal.board(board))
     if maps:
@@ -199,69 +185,23 @@ def show(
     out.print(terminal.plain(["provenance", ""], [[key, _flat(value)] for key, value in sorted(provenance.items())]))
 
 
-def _maps(record: Any) -> list[tuple[str, list[list[float]]]]:
-    """What a cell's readout draws in the mean, and what it should; nothing where nothing was drawn."""
+def _maps(record: "CellRecord") -> list[tuple[str, list[list[float]]]]:
+    """Return the mean predicted map of a cell and its target, each with its name; empty without a prediction."""
     from posbench.report.galleries import drawn_by
     from posbench.report.images import square
 
     if not record.outcome.mean_map:
         return []
-    drawn = square(record.outcome.mean_map, "<f4")
-    target = drawn_by(registry().every(Target), warn)(record.outcome.identity, len(drawn))
-    beside = [] if target is None else [(f"target {record.outcome.identity['target']['name']}", target.tolist())]
-    return [("mean prediction", drawn.tolist()), *beside]
+    identity, predicted = record.outcome.identity, square(record.outcome.mean_map, "<f4")
+    target = drawn_by(registry().every(Target), warn)(identity, len(predicted))
+    targets = [] if target is None else [(f"target {identity['target']['name']}", target.tolist())]
+    return [("mean prediction", predicted.tolist()), *targets]
 
 
 def _flat(value: object) -> str:
-    """A value in a line; of a number, four digits, since `--csv` has all."""
+    """Return a value as one line of text; numbers have four digits, since `--csv` has all."""
     if isinstance(value, float):
         return f"{value + 0:.4g}"  # adding zero turns −0 into 0
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
     return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)
-
-
-@app.command()
-def publish(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; made if it is not there.")],
-    store: StoreOption = STORE,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="With report.html, which shows small test photographs.")
-    ] = True,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace what is published there of another store, too.")
-    ] = False,
-) -> None:
-    """Write a store's results as files to commit: tables, cells, a report, and provenance called by its own hash."""
-    from posbench.report.publish import contents
-    from posbench.store import bundle as publication
-
-    found = registry()
-    metrics = found.every(Metric)
-    files = contents(store, metrics)
-    if report:
-        from posbench.report.html import content
-
-        try:
-            files["report.html"] = content(store, metrics, found.every(Target), warn)
-        except MissingError as error:
-            warn(f"published without report.html: {error}")
-    vouching = publication.write(folder, files, force=force)
-    out.print(f"{', '.join(sorted(files))} and {vouching.name} are in {str(folder)!r}")
-
-
-@app.command()
-def merge(
-    stores: Annotated[
-        list[Path],
-        typer.Argument(metavar="STORE...", help="Stores and published folders, which stay as they are."),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The store to write.")],
-) -> None:
-    """Join stores, such as the shards of a run; refuses different results for one cell."""
-    from posbench.store.merge import merge as merged
-
-    made = merged(stores, output)
-    alike = f"; {made.alike} were found more than once, alike" if made.alike else ""
-    mended = f"; {made.mended} had failed in one store and not in another" if made.mended else ""
-    out.print(f"{len(stores)} stores joined in {str(output)!r}: {made.cells} cells{alike}{mended}")

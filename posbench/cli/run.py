@@ -1,88 +1,36 @@
-"""`posbench run`: select, plan, compute, show."""
+"""`posbench run`: its options are those of `posbench.bench.config.RunConfig`."""
 
+import inspect
+from collections.abc import Iterator
 from json import dumps as json_text
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posbench.bench.config import load_config
+from posbench.bench.config import load_config, option_name, options
 from posbench.cli import output
-from posbench.cli.app import CsvOption, PublishedOption, app, err, names, out, registry, say, write
+from posbench.cli.console import err, out, say, write
+from posbench.cli.registry import registry
 
 if TYPE_CHECKING:
     from posbench.runner.results import Results
 
 
-@app.command()
 def run(
     config: Annotated[Path | None, typer.Argument(help="A YAML file with these options as keys.")] = None,
-    backbones: Annotated[str | None, names("timm models, `none`, or a plugin's.")] = None,
-    paddings: Annotated[str | None, names("What padded operations see. [zero,circular,reflect]")] = None,
-    targets: Annotated[str | None, names("Patterns to draw. [H,V,G,HS,VS]")] = None,
-    images: Annotated[str | None, names("Sources to train on, and to test on; a path is a folder. [photos]")] = None,
-    test_images: Annotated[str | None, names("Other sources to test on.")] = None,
-    readouts: Annotated[str | None, names("Models that draw. [ridge]")] = None,
-    metrics: Annotated[str | None, names("Scores. [spc,mae,r2]")] = None,
-    controls: Annotated[str | None, typer.Option(metavar="all|A,B", help="Checks of every cell. [none]")] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="auto|pretrained|random|NAME=PATH", help="Which weights; may be repeated. [auto]"),
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Draw random weights and readouts. [0]")] = None,
-    taps: Annotated[str | None, typer.Option(metavar="all|each|1,3", help="Feature maps to read from. [all]")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of a crop, in pixels. [224]")] = None,
-    train_count: Annotated[int | None, typer.Option(help="Training crops. [256]")] = None,
-    test_count: Annotated[int | None, typer.Option(help="Test crops. [64]")] = None,
-    score_at: Annotated[
-        str | None, typer.Option(metavar="grid|image", help="Score on the readout's grid, or at image size. [grid]")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute. [auto]")] = None,
-    store: Annotated[Path | None, typer.Option(help="The SQLite file for results. [posbench.db]")] = None,
-    published: PublishedOption = None,
-    experiment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Begin from an experiment that ships; see `list experiments`.")
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts of the plan; `merge` joins them.")
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where jobs run; see `list executors`. [local]")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", help="Jobs at once. [local: 1; a cluster: as many as it has room for]")
-    ] = None,
-    time_limit: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="A job that takes longer is ended, and has failed.")
-    ] = None,
-    cpus_per_job: Annotated[
-        int | None, typer.Option(metavar="N", help="Of a cluster, and threads of a job. [1]")
-    ] = None,
-    gpus_per_job: Annotated[str | None, typer.Option(metavar="X", help="Of a cluster, such as 0.5. [none]")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster. [RAY_ADDRESS, or one started here]")
-    ] = None,
-    csv: CsvOption = None,
-    json: Annotated[bool | None, typer.Option("--json", help="Print the rows as JSON alone.")] = None,
-    dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show jobs and cells; compute nothing.")] = None,
-    force: Annotated[bool | None, typer.Option("--force", help="Compute again what is stored.")] = None,
-    fail_fast: Annotated[bool | None, typer.Option("--fail-fast", help="Stop at the first job that fails.")] = None,
-    quiet: Annotated[bool | None, typer.Option("--quiet", help="No progress and no summary.")] = None,
+    **chosen: Any,
 ) -> None:
     """Probe every combination of the components named, and show the leaderboard.
 
     Without options: EfficientNet-Lite0 and no network at all, three paddings, five targets, on photographs.
     """
-    options = {name: value for name, value in locals().items() if name != "config"}
-    run_config = load_config(config, options)
+    run_config = load_config(config, chosen)
     output.check(run_config.store, csv=run_config.csv, json=run_config.json)
-    from posbench.runner import session as running
+    from posbench.runner import session
     from posbench.runner.progress import Display
 
-    results = running.run(run_config, registry(), Display(err, say, quiet=run_config.quiet))
+    results = session.run(run_config, registry(), Display(err, say, quiet=run_config.quiet))
     if not results.plan.cells:
         say(f"posbench: shard {run_config.shard} holds nothing: the plan has fewer parts that share no features")
         return
@@ -101,8 +49,21 @@ def run(
         raise typer.Exit(1)
 
 
+def _parameters() -> Iterator[inspect.Parameter]:
+    """Yield the parameters that typer makes the command's argument and options from."""
+    yield inspect.signature(run).parameters["config"]
+    for name, kind, option in options():
+        # Other types are left as text, which `load_config` converts with the same messages as for YAML and Python.
+        cli_type = bool if kind is bool else list[str] if option.repeated else str
+        default = typer.Option(None, option_name(name), metavar=option.metavar, help=option.help)
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=cli_type)
+
+
+run.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]
+
+
 def _show_plan(results: "Results", *, json: bool) -> None:
-    """What a run would do."""
+    """Print the jobs of a dry run, and how much there is to do."""
     from posbench.bench.plan import passes
     from posbench.report import terminal
 

@@ -1,4 +1,4 @@
-"""What this machine computes with, found without importing torch, so that a plan can be made before paying for it."""
+"""The device and precision that this machine computes with, determined without importing torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AMPERE = 8  # the first generation with bfloat16 arithmetic
 
 @cache
 def gpu_generation() -> int | None:
-    """The major compute capability of the first CUDA device, asked of the driver, or None without one."""
+    """Return the major compute capability of the first CUDA device, as the driver reports it, or None without one."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
     except OSError:
@@ -36,7 +36,7 @@ def gpu_generation() -> int | None:
 
 @cache
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware, as Linux reports it; elsewhere assumed not."""
+    """Return True if Linux reports that the processor multiplies bfloat16 in hardware; False on other systems."""
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text(encoding="utf-8", errors="replace").split()) if info.is_file() else set()
     return not flags.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
@@ -44,37 +44,48 @@ def cpu_has_bf16() -> bool:
 
 @cache
 def memory() -> int:
-    """The bytes of memory that this machine has, as far as the system tells; else more than any machine has."""
+    """Return this machine's memory in bytes; `sys.maxsize` where the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not a POSIX system
         return sys.maxsize
 
 
-def resolve_device(asked: str) -> str:
-    """`cpu` or `cuda`; `auto` is the GPU where there is one and torch was built for it.
+def resolve_device(name: str) -> str:
+    """Return `cpu` or `cuda`; `auto` is the GPU if there is one and torch was built for it.
 
     Raises:
-        UsageError: if the name is none of `DEVICES`.
-        MissingError: if CUDA is asked for and not there.
+        UsageError: if the name is not in `DEVICES`.
+        MissingError: for `cuda` without a usable CUDA device.
     """
-    if asked not in DEVICES:
-        raise UsageError(f"unknown device {asked!r}: choose one of {', '.join(DEVICES)}")
+    if name not in DEVICES:
+        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     usable = gpu_generation() is not None and "+cpu" not in version("torch")
-    if asked == "cuda" and not usable:
+    if name == "cuda" and not usable:
         raise MissingError("no CUDA device is usable here: give --device cpu, or install a CUDA build of torch")
-    return "cuda" if usable and asked != "cpu" else "cpu"
+    return "cuda" if usable and name != "cpu" else "cpu"
 
 
-def resolve_precision(asked: str, device: str) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the device has it in hardware.
+def resolve_precision(name: str, device: str) -> str:
+    """Return `fp32` or `bf16`; `auto` is bf16 if the device computes it in hardware.
 
     Raises:
-        UsageError: if the name is none of `PRECISIONS`.
+        UsageError: if the name is not in `PRECISIONS`.
     """
-    if asked not in PRECISIONS:
-        raise UsageError(f"unknown precision {asked!r}: choose one of {', '.join(PRECISIONS)}")
-    if asked != "auto":
-        return asked
+    if name not in PRECISIONS:
+        raise UsageError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return name
     has_bf16 = (gpu_generation() or 0) >= _AMPERE if device == "cuda" else cpu_has_bf16()
     return "bf16" if has_bf16 else "fp32"
+
+
+def configure_torch(device: str) -> None:
+    """Make float32 convolutions exact on a GPU, for the whole process.
+
+    By default, cuDNN rounds their factors to TF32, with ten bits of mantissa.
+    """
+    if device == "cuda":
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = False

@@ -15,15 +15,15 @@ from posbench.core.errors import UsageError
 
 
 def content_digest(files: Iterable[Path]) -> str:
-    """SHA-256 of what a set of files holds, whatever they are called, how often and in whatever order they come."""
+    """Return the SHA-256 of the contents of a set of files, independent of names, order and duplicates."""
     digests = sorted({content_hash(path) for path in files})
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; read again only if the file has changed.
+    """Return the SHA-256 of a file's content, in hexadecimal; an unchanged file is read once.
 
-    What is no regular file has no content, and goes by its name: reading a pipe would wait for ever.
+    A pipe or another irregular file is never read, since that could block: its name is hashed instead.
 
     Raises:
         UsageError: if the file cannot be read.
@@ -37,26 +37,26 @@ def content_hash(path: Path) -> str:
         raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}): remove or replace it") from error
 
 
-def regular_file(path: Path, largest: int) -> bytes:
-    """What a regular file holds.
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file.
 
     Raises:
-        OSError: if it is none, such as a pipe or a device, or holds more bytes than `largest`.
+        OSError: if the file is not a regular one (a pipe, a device), cannot be read, or has more than `max_bytes`.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file")
     with path.open("rb") as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes >> 20} MB")
     return content
 
 
 def user_path(text: str) -> Path:
-    """A path as a user wrote it, with `~` resolved.
+    """Return the path that a user wrote, with `~` expanded.
 
     Raises:
-        UsageError: if no file could be called so.
+        UsageError: if the text cannot be a path, for example because it is too long.
     """
     try:
         path = Path(text).expanduser()
@@ -74,13 +74,14 @@ def _content_hash(path: Path, modified: int, size: int) -> str:
 
 
 def check_destinations(store: Path, files: Mapping[str, str | None]) -> None:
-    """Find out before a long run, not after it, that its tables have nowhere to go.
+    """Check, before a long run starts, that its output files can be written.
 
     Args:
-        files: by option; None and `-` are no files.
+        store: the file of the store, which no output may overwrite.
+        files: the file name given to each option; None and `-` mean no file.
 
     Raises:
-        UsageError: if one is a folder or in none, or two are the same file, or the store's.
+        UsageError: if a file is a folder, its folder is missing or not writable, or two options name the same file.
     """
     taken = {store.resolve(): "--store"}
     for option, name in files.items():
@@ -98,13 +99,13 @@ def check_destinations(store: Path, files: Mapping[str, str | None]) -> None:
             raise UsageError(f"{option} {name!r}: nothing can be written to folder {str(path.parent)!r}; name another")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that it is either as before or whole: a temporary one beside it, then a rename.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, by renaming a temporary file: readers see the old content or the new, no mixture.
 
-    A link is followed, and what is no regular file, such as a pipe, is written to as it is.
+    A link is followed. A pipe or another irregular file is written to directly.
 
     Raises:
-        UsageError: if that fails; the file is then as it was.
+        UsageError: if writing fails; the file is then unchanged.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     try:

@@ -1,4 +1,4 @@
-"""How a process that computes jobs gets its memory from the C library, and when it gives it back."""
+"""The C library's memory allocation in processes that compute jobs."""
 
 from __future__ import annotations
 
@@ -7,43 +7,49 @@ import os
 import sys
 from functools import cache
 
-# mallopt's parameters (malloc.h of the GNU C library).
+# Parameters of `mallopt` (malloc.h of the GNU C library).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-#: Once more bytes are free at the heap's end, these are given back at once; mallopt takes no larger number.
-MOST = 2**31 - 1
-#: With these in an environment the user has chosen; the second stand for names in GLIBC_TUNABLES.
-NAMES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
+#: The largest threshold that `mallopt` takes, in bytes: above it, free memory at the heap's end is returned at once.
+LARGEST_THRESHOLD = 2**31 - 1
+#: Environment variables, and names in GLIBC_TUNABLES, by which a user has configured malloc already.
+VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
 TUNABLES = ("glibc.malloc.trim", "glibc.malloc.mmap")
 
-#: Whether freed memory is kept.
-_keeps = False
+_keeps_memory = False
+
+
+def request_huge_pages() -> None:
+    """Have torch ask Linux for huge pages, as NumPy does by itself; call it before torch's first tensor.
+
+    Without huge pages, a sixth of the time of extraction goes into page faults.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what this process frees for what it asks for next, until `give_back`.
+    """Make malloc keep freed memory for later allocations of this process, until `release_freed_memory`.
 
-    As a rule large blocks come from the system and go back to it when freed, and a network's activations are such
-    blocks: each batch has the system clear gigabytes anew. It holds for the whole process, so it is called where the
-    process is posbench's own. Does nothing with a C library that is not GNU's, or where the user has chosen how it is
-    to be.
+    By default, malloc maps large blocks such as activations from the system and unmaps them when freed, so that each
+    batch has the system clear gigabytes anew. The setting holds for the whole process: call it only in processes that
+    are posbench's own. Does nothing with another C library than GNU's, or if the user has configured malloc.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
-    chosen = any(name in os.environ for name in NAMES) or any(name in tunables for name in TUNABLES)
-    global _keeps
-    if (libc := _gnu()) and not chosen:
+    configured = any(name in os.environ for name in VARIABLES) or any(name in tunables for name in TUNABLES)
+    global _keeps_memory
+    if (libc := _glibc()) and not configured:
         libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, MOST)
-        _keeps = True
+        libc.mallopt(_M_TRIM_THRESHOLD, LARGEST_THRESHOLD)
+        _keeps_memory = True
 
 
-def give_back() -> None:
-    """Give the system what is kept, since what comes next asks for other blocks."""
-    if _keeps and (libc := _gnu()):
+def release_freed_memory() -> None:
+    """Return kept memory to the system, before allocations of other sizes."""
+    if _keeps_memory and (libc := _glibc()):
         libc.malloc_trim(0)
 
 
 @cache
-def _gnu() -> ctypes.CDLL | None:
-    """The C library, if it is GNU's."""
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library, if it is GNU's."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     return libc if hasattr(libc, "gnu_get_libc_version") else None

@@ -1,4 +1,4 @@
-"""Room for large tensors: in memory, or in a file without a name that goes with the process."""
+"""Allocation of large tensors: in memory, or in a temporary file without a name."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ import torch
 
 from posbench.core.errors import UsageError
 
-#: What has more bytes than this does not stay in memory.
+#: The largest number of bytes that is kept in memory.
 IN_MEMORY = 2**29
 
 
-def fits(size: int) -> bool:
-    """Whether so many bytes may stay in memory for as long as a job takes."""
+def fits_in_memory(size: int) -> bool:
+    """Return True if this many bytes may be kept in memory for the time of a job."""
     return size <= IN_MEMORY
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A tensor of this shape whose values are not set, on disk if it is large and belongs to the processor.
+    """Return an uninitialised tensor; a large one on the CPU is memory-mapped from a temporary file.
 
-    On disk it is mapped into memory: it is used like any other, the system keeps as much of it at hand as it has room
-    for, and what it does not needs no memory. Its file is in the folder for temporary files (`TMPDIR`) and has no name,
-    so nothing is left behind, however the process ends.
+    A mapped tensor is used like any other. The system keeps as much of it in memory as there is room for. Its file is
+    in the folder for temporary files (`TMPDIR`) and has no name, so nothing is left behind, however the process ends.
 
     Raises:
         UsageError: if the disk has no room for it.
     """
     size = prod(shape) * dtype.itemsize
-    # Outside of inference mode, tensors count how often they are written to.
+    # Tensors made in inference mode do not count writes.
     with torch.inference_mode(False):
-        if device.type != "cpu" or fits(size):
+        if device.type != "cpu" or fits_in_memory(size):
             return torch.empty(*shape, dtype=dtype, device=device)
-        return torch.frombuffer(_mapped(size), dtype=dtype).view(*shape)
+        return torch.frombuffer(_map_file(size), dtype=dtype).view(*shape)
 
 
-def _mapped(size: int) -> mmap.mmap:
-    """So many bytes of a file without a name."""
+def _map_file(size: int) -> mmap.mmap:
+    """Map a new temporary file of this many bytes into memory."""
     try:
         with tempfile.TemporaryFile(prefix="posbench-") as file:
-            # Reserved now: a disk that fills up while it is written to would end the process.
+            # Reserve the space now: writing to a mapping on a full disk kills the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             else:

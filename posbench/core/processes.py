@@ -1,4 +1,4 @@
-"""How processes are stopped: by the user, by the system, and with the one that started them."""
+"""Processes: signals, ending with the parent process, and redirection of standard output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -18,80 +18,79 @@ from types import FrameType
 from posbench.core.errors import Interrupted
 
 #: The signals that ask a process to stop.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-#: `prctl`'s first argument to name a signal that a process gets when its parent ends (linux/prctl.h).
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: The `prctl` option that sets the signal a process gets when its parent ends (linux/prctl.h).
 _PR_SET_PDEATHSIG = 1
 
-
-#: Whether the user has asked to stop; None outside `interruptible`.
-_asked: bool | None = None
+#: True once a signal asked the process to stop; None outside `interruptible`.
+_stop_requested: bool | None = None
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A context in which Ctrl-C and SIGTERM mean the same: KeyboardInterrupt at once, and at the second the end.
+    """Raise KeyboardInterrupt in this context on Ctrl-C and SIGTERM alike; a second signal ends the process.
 
-    Raised once, it lets whatever runs clean up behind itself. Asked again, nothing more is waited for: workers are
-    killed, and the process exits with 130, even while a library computes. Does nothing outside the main thread, where
-    Python allows no handlers.
+    The first signal lets running code clean up. The second kills child processes and exits with 130 at once, even while
+    a library computes. Does nothing outside the main thread, where Python allows no signal handlers.
     """
-    global _asked
+    global _stop_requested
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _asked = False
+    _stop_requested = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        global _asked
-        _asked = True
+        global _stop_requested
+        _stop_requested = True
         raise KeyboardInterrupt
 
-    # Python runs handlers only between two of its own steps. A thread hears of signals during a long call, too.
-    hearing, telling = socket.socketpair()
-    telling.setblocking(False)
-    threading.Thread(target=_leave_at_the_second, args=(hearing,), daemon=True).start()
-    before = {number: signal.signal(number, stop) for number in STOPPING}
-    elsewhere = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
+    # Python runs signal handlers between bytecodes only. A thread that reads the wakeup descriptor notices signals
+    # during long calls into C, too.
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    threading.Thread(target=_exit_on_second_signal, args=(receiver,), daemon=True).start()
+    handlers = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
-        _asked = None
-        signal.set_wakeup_fd(elsewhere)
-        for number, handler in before.items():
+        _stop_requested = None
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        telling.close()
+        sender.close()
 
 
-def _leave_at_the_second(hearing: socket.socket) -> None:
-    """Read the numbers of signals as they come, and end the process at the second that asks it to stop."""
-    asked = 0
-    with hearing:
-        while number := hearing.recv(1):
-            asked += number[0] in STOPPING
-            if asked > 1:
+def _exit_on_second_signal(receiver: socket.socket) -> None:
+    """Read signal numbers as they come; end the process at the second one that asks it to stop."""
+    requests = 0
+    with receiver:
+        while number := receiver.recv(1):
+            requests += number[0] in STOP_SIGNALS
+            if requests > 1:
                 for child in multiprocessing.active_children():
                     child.kill()
                 os._exit(Interrupted.exit_code)
 
 
-def interrupt_is_plugins_own() -> bool:
-    """Whether a KeyboardInterrupt that was raised can only be a plugin's own."""
-    return _asked is False or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+def is_plugin_interrupt() -> bool:
+    """Return True if a KeyboardInterrupt can only have been raised by plugin code: no signal asked to stop."""
+    return _stop_requested is False or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def exit_description(process: BaseProcess) -> str:
-    """How a process that is over has ended."""
+    """Return how a finished process ended: its exit code or the name of the signal that killed it."""
     code = process.exitcode or 0
     return f"exit {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def end_with_parent() -> None:
-    """Called in a worker: it is not stopped by signals that are meant for all of a terminal, and ends with its parent.
+    """Make this worker process ignore the terminal's signals and end with its parent.
 
-    Linux ends it whatever it does; elsewhere a thread does, as soon as what runs lets go of the interpreter.
+    On Linux the kernel kills it whatever it does. Elsewhere a thread ends it, once running code releases the GIL.
     """
-    for number in STOPPING:
-        # They reach all processes of a terminal or a job; the one that started this decides what they mean.
+    for number in STOP_SIGNALS:
+        # They reach all processes of a terminal or a job; the parent decides what they mean.
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -99,7 +98,7 @@ def end_with_parent() -> None:
     if parent is None:
         return
     if not parent.is_alive():
-        os._exit(1)  # it ended before it could be asked for
+        os._exit(1)  # the parent ended before the signal was set
 
     def watch() -> None:
         wait([parent.sentinel])
@@ -110,20 +109,22 @@ def end_with_parent() -> None:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """A context in which what anything writes to the process's standard output goes to standard error.
+    """Send what is written to standard output in this context to standard error.
 
-    That is for tables; neither a plugin that prints nor a library that does so in C is to spoil them.
+    Standard output is for tables. The redirection holds for Python code and for libraries in C.
     """
     sys.stdout.flush()
     try:
-        kept = os.dup(1)
-    except OSError:  # there is none
-        yield
-        return
+        saved = os.dup(1)
+    except OSError:  # the process has no standard output
+        saved = None
     try:
-        os.dup2(2, 1)
-        yield
+        if saved is not None:
+            os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        if saved is not None:
+            sys.stdout.flush()
+            os.dup2(saved, 1)
+            os.close(saved)

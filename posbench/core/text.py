@@ -1,4 +1,4 @@
-"""What a terminal can show: whether it has Unicode, and what stands for it in ASCII."""
+"""Text that every terminal can show: Unicode support, ASCII replacements and escapes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-#: Forms in ASCII of what posbench itself writes; in anything else a character becomes its escape, such as `\xe9`.
-_FORMS = str.maketrans(
+#: ASCII replacements of the characters that posbench itself writes; any other becomes its escape, such as `\xe9`.
+_ASCII = str.maketrans(
     {
         "±": "+-",
         "≈": "~",
@@ -43,9 +43,9 @@ _NO_UNICODE = ("C", "POSIX")
 
 
 def has_unicode(encoding: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a stream of this encoding may be sent Unicode, and the locale does not ask for ASCII.
+    """Return True if a stream of this encoding takes Unicode and the user's locale is not an ASCII one.
 
-    Python sets `LC_CTYPE` itself where the locale is `C`; that is not what the user asked for.
+    In the locale `C`, Python itself sets `LC_CTYPE` to UTF-8; such a value is ignored, as the user did not set it.
     """
     coerced = sys.flags.utf8_mode and environment.get("LC_CTYPE", "").upper() in ("C.UTF-8", "C.UTF8", "UTF-8")
     names = ("LC_ALL", "LANG") if coerced else ("LC_ALL", "LC_CTYPE", "LANG")
@@ -54,28 +54,28 @@ def has_unicode(encoding: str, environment: Mapping[str, str] = os.environ) -> b
 
 
 def ascii_form(text: str) -> str:
-    """The text in ASCII: signs by what is customary for them, other characters by their escapes."""
+    """Return the text in ASCII: common signs as their usual replacement, other characters as escapes."""
     text = printable(text)
-    return text if text.isascii() else text.translate(_FORMS).encode("ascii", "backslashreplace").decode("ascii")
+    return text if text.isascii() else text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
 
 
-def replaced(text: str, instead: Callable[[str], str], but: str = "") -> str:
-    """The text with something else for each character that a terminal would obey or cannot show, but for some."""
+def replace_unprintable(text: str, replacement: Callable[[str], str], keep: str = "") -> str:
+    """Replace each unprintable character, such as a control code, except those in `keep`."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in but else instead(one) for one in text)
+    return "".join(char if char.isprintable() or char in keep else replacement(char) for char in text)
 
 
 def printable(text: str) -> str:
-    """The text with all that a terminal would obey, such as an escape sequence, as escapes; line feeds stay."""
+    """Return the text with control characters as escapes and tabs as spaces; line feeds stay."""
 
-    def escaped(one: str) -> str:
-        return " " if one == "\t" else one.encode("unicode_escape", "surrogatepass").decode("ascii")
+    def escape(char: str) -> str:
+        return " " if char == "\t" else char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
-    return replaced(text, escaped, but="\n")
+    return replace_unprintable(text, escape, keep="\n")
 
 
-def name(text: str) -> str:
-    """The name of a file on one line, as any table can hold it: with escapes for what is not printable, or no text."""
-    readable = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return printable(readable).replace("\n", "\\n")
+def printable_filename(name: str) -> str:
+    """Return a file name on one line, with escapes for unprintable characters and for bytes that are not UTF-8."""
+    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return printable(decoded).replace("\n", "\\n")

@@ -1,17 +1,20 @@
-"""Dead leaves: images with natural statistics and no cue to absolute position."""
+"""Dead-leaves images: natural statistics without a cue to absolute position."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Opaque discs of random colour that occlude each other, placed and drawn on a torus.
+    """Draw opaque discs of random colour that occlude each other, on a torus.
 
     Radii have density r⁻³ between 4 pixels and a quarter of the side, which gives the scale invariance of natural
-    images; colours are uniform. Enough discs fall to cover the plane six times over. Every position is as likely as any
-    other, so the images hold no cue to absolute position.
+    images; colours are uniform. Enough discs are drawn to cover the plane six times. Every position is equally likely,
+    so the images hold no cue to absolute position.
 
     Args:
         rng: the source of randomness.
@@ -21,11 +24,13 @@ def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         uint8 [size, size, 3].
 
     Raises:
-        ValueError: if the size is below 17, where a quarter of it leaves no range of radii.
+        ValueError: if the size is below 17: a quarter of it is then no larger than the smallest radius.
 
     Source:
         Lee, Mumford and Huang, Occlusion models for natural images, IJCV 2001.
     """
+    import numpy as np  # imported here so that listing images needs no NumPy
+
     smallest, largest = 4.0, size / 4
     if largest <= smallest:
         raise ValueError(f"dead leaves need a side of at least 17 pixels, not {size}")

@@ -1,4 +1,4 @@
-"""A folder of the user's own images as a source."""
+"""Folders of the user's own images as a source."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 
 
 def folder_images(folder: Path) -> Images:
-    """Every image file below a folder, as a source labelled `folder:NAME@hash8` by the content of its files.
+    """Return the image files below a folder as a source labelled `folder:NAME@hash8` by the content of its files.
 
     Args:
-        folder: an existing directory. It is walked without following links to directories.
+        folder: an existing directory; links to directories are not followed. A pipe or a broken link with an image's
+            suffix is included, and later reported as unreadable.
 
     Raises:
-        UsageError: if no regular file below it has an image's suffix. What is none, such as a pipe or a link that leads
-            nowhere, is among its photographs, to be told of as one that cannot be read.
+        UsageError: if no regular file below the folder has an image's suffix.
     """
     files = sorted(
         Path(root, name)

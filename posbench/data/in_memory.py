@@ -1,4 +1,4 @@
-"""Images that are in memory, or in a torch dataset, as a source: written to files once, and then like any folder."""
+"""Images in memory or in a torch dataset as a source: written to temporary files, then read like a folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from posbench.core.files import content_digest
 from posbench.plugin.components import Images
 
 
-class _Files:
-    """Files in a temporary folder, which goes when nobody has this any more."""
+class _TemporaryFiles:
+    """Image files in a temporary folder, which is deleted with this object."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="posbench-images-"))
@@ -32,25 +32,25 @@ class _Files:
 
 
 def images(source: Any, *, name: str = "images") -> Images:
-    """Images of your own as a source, labelled `pixels:NAME@hash8` by their content.
+    """Return your own images as a source, labelled `pixels:NAME@hash8` by their content.
 
-    Windows are cut from them as from photographs in a folder, and no image is tested by a readout that has seen it.
-    They stand in temporary files, three bytes a pixel, as long as the record is in use.
+    They are cropped like photographs in a folder, and no image is in both the training and the test set. They are kept
+    in temporary files, three bytes a pixel, until the record is deleted.
 
     Args:
         source: a tensor [n, 3, height, width], uint8 or floating-point in [0, 1]; or a torch `Dataset`, or any
-            iterable, of such images [3, height, width], arrays [height, width, 3] uint8 or Pillow images, by themselves
-            or first in a tuple. Floats are rounded to eight bits; do not normalise them.
-        name: what it is called.
+            iterable, of such images [3, height, width], uint8 arrays [height, width, 3] or Pillow images, each alone or
+            the first item of a tuple. Floats are rounded to eight bits; do not normalise them.
+        name: the name of the source.
 
     Raises:
-        UsageError: if there is no image, or one is none of these.
+        UsageError: if there is no image, or an image has another type, shape or range.
     """
-    files = _Files()
+    files = _TemporaryFiles()
     for number, item in enumerate(_items(source)):
         pixels = _pixels(item, f"image {number} of {name!r}")
         path = files.folder / f"{number:07d}.ppm"
-        # Of all formats the one whose bytes follow from the pixels alone, whatever writes them.
+        # PPM, because its bytes, and so the label, depend on the pixels alone and not on the version of Pillow.
         path.write_bytes(b"P6 %d %d 255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes())
         files.paths.append(path)
     if not files.paths:
@@ -83,7 +83,7 @@ def _items(source: Any) -> Iterator[Any]:
 
 
 def _pixels(item: Any, what: str) -> NDArray[np.uint8]:
-    """One image as uint8 [height, width, 3]."""
+    """Return one image as uint8 [height, width, 3]."""
     if isinstance(item, tuple | list) and item:
         item = item[0]
     if isinstance(item, Image.Image):
@@ -98,7 +98,7 @@ def _pixels(item: Any, what: str) -> NDArray[np.uint8]:
         raise UsageError(f"{what} has shape {list(item.shape)}: expected [3, height, width]")
     if item.is_floating_point():
         item = item.detach().float()
-        # So written, it also refuses what is not a number.
+        # Written so that NaN is rejected, too.
         if not bool(((item >= 0) & (item <= 1)).all()):
             raise UsageError(f"{what} has values outside [0, 1]: give pixels as they are before normalisation")
         item = (item * 255).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The photographs of a source: which of its files are images that can be read, and their pixels."""
+"""Photographs of a source: finding the readable files, and decoding them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from posbench.core import text as legible
 from posbench.core.errors import UsageError, one_line
 from posbench.core.files import content_hash
+from posbench.core.text import printable_filename
 from posbench.plugin.components import Images
 from posbench.plugin.sandbox import naming_errors
 
-#: The share of a source's photographs that may be unreadable: more is a fault of the folder, not of a few files.
-MOST_UNREADABLE = 0.05
-#: How many photographs are decoded at once, at most: each is held whole.
-MOST_THREADS = 8
-#: How many files an error lists.
-LISTED = 20
-#: What is decoded, whatever a file is called. Pillow has more: it hands PostScript to another program to run.
+#: The largest share of unreadable photographs; more than that points to a problem with the whole folder.
+MAX_UNREADABLE = 0.05
+#: The most photographs that are decoded at once, as each is held in memory.
+MAX_THREADS = 8
+#: The most files that an error message lists.
+MAX_LISTED = 20
+#: Formats that are decoded. Pillow has others that are not safe for untrusted files: it runs PostScript in a program.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_OPENING = threading.Lock()
+_BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_OPEN_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file and the hash of its content; equal content is one photograph, whatever it is called."""
+    """A file and the hash of its content; files of equal content are one photograph."""
 
     path: Path
     digest: str
 
     @property
     def name(self) -> str:
-        """`STEM@hash8`, in characters that every table and terminal can hold."""
-        return f"{legible.name(self.path.stem)}@{self.digest[:8]}"
+        """`STEM@hash8`, in printable characters."""
+        return f"{printable_filename(self.path.stem)}@{self.digest[:8]}"
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class ReadablePhotographs:
     """The distinct photographs of a source.
 
     Attributes:
-        photographs: those that can be read, in a seeded order of the content of all: renaming a file changes nothing.
-        left_out: the others, by name, and why.
+        photographs: the readable ones, in a seeded order that depends on file contents and not on file names.
+        left_out: the names of the unreadable ones, each with the reason.
     """
 
     photographs: list[Photograph] = field(default_factory=list)
@@ -60,35 +60,37 @@ class ReadablePhotographs:
 
 
 def readable_photographs(images: Images) -> ReadablePhotographs:
-    """The photographs of a source, each of them decoded once to see that it can be; none if it draws its images.
+    """Return the photographs of a source after decoding each once; empty if the source draws its images.
 
     Raises:
         UsageError: if more than 5 % of them cannot be read.
-        ComponentError: if the source cannot say which they are.
+        ComponentError: if the source raises while listing them.
     """
     if images.photographs is None:
         return ReadablePhotographs()
     with naming_errors(images):
         files = list(images.photographs())
-    found = {digest: Photograph(path, digest) for path in files if (digest := content_hash(path))}
-    ordered = sorted(found)
-    photographs = [found[ordered[i]] for i in np.random.default_rng(0).permutation(len(ordered))]
-    # Decoding lets go of the interpreter, so threads share the work.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        faults = list(pool.map(_fault, photographs))
-    bad = sorted(f"{one.name} ({fault})" for one, fault in zip(photographs, faults, strict=True) if fault)
-    if len(bad) > MOST_UNREADABLE * len(photographs):
-        shown = ", ".join(bad[:LISTED]) + (f" and {len(bad) - LISTED} more" if len(bad) > LISTED else "")
+    by_digest = {digest: Photograph(path, digest) for path in files if (digest := content_hash(path))}
+    digests = sorted(by_digest)
+    photographs = [by_digest[digests[i]] for i in np.random.default_rng(0).permutation(len(digests))]
+    # Decoding releases the GIL, so threads run in parallel.
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        errors = list(pool.map(_read_error, photographs))
+    unreadable = sorted(f"{p.name} ({error})" for p, error in zip(photographs, errors, strict=True) if error)
+    if len(unreadable) > MAX_UNREADABLE * len(photographs):
+        more = len(unreadable) - MAX_LISTED
+        shown = ", ".join(unreadable[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
         raise UsageError(
-            f"{len(bad)} of the {len(photographs)} images of {images.label or images.name} cannot be read, more than "
-            f"{MOST_UNREADABLE:.0%}: remove or replace {shown}"
+            f"{len(unreadable)} of the {len(photographs)} images of {images.label or images.name} cannot be read, "
+            f"more than {MAX_UNREADABLE:.0%}: remove or replace {shown}"
         )
-    return ReadablePhotographs([one for one, fault in zip(photographs, faults, strict=True) if not fault], bad)
+    readable = [p for p, error in zip(photographs, errors, strict=True) if not error]
+    return ReadablePhotographs(readable, unreadable)
 
 
 @cache
-def _fault(photograph: Photograph) -> str:
-    """Why a photograph cannot be read, or nothing."""
+def _read_error(photograph: Photograph) -> str:
+    """Return the reason why a photograph cannot be read; an empty string if it can."""
     try:
         read(photograph.path).close()
     except UsageError as error:
@@ -97,35 +99,35 @@ def _fault(photograph: Photograph) -> str:
 
 
 def read(path: Path) -> Image.Image:
-    """A photograph as 8-bit RGB, upright as its EXIF orientation says: the first image of several, without its alpha.
+    """Return a photograph as 8-bit RGB: rotated by its EXIF orientation, the first frame only, without alpha.
 
     Raises:
-        UsageError: if the file is no image of these formats, or larger than Pillow's limit.
+        UsageError: if the file is no image in one of `FORMATS`, or exceeds Pillow's pixel limit.
     """
-    with _explained(path), _opened(path) as file:
+    with _read_errors_as_usage_errors(path), _open(path) as file:
         image = ImageOps.exif_transpose(file)
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers, whose range no file states")
         if image.mode.startswith("I"):
-            # Pillow would clip 16-bit grey to 255; white stays white so.
+            # Pillow would clip 16-bit grey to 255; dividing keeps white white.
             image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
         return image.convert("RGB")
 
 
-def _opened(path: Path) -> Image.Image:
-    """The image, undecoded."""
+def _open(path: Path) -> Image.Image:
+    """Return the image before decoding."""
     if not path.is_file():
         raise ValueError("it is no regular file")
-    # Pillow only warns of what is up to twice as large as its limit. Warnings are the whole process's, hence the lock.
-    with _OPENING, warnings.catch_warnings():
+    # Between its limit and twice that, Pillow only warns. Warning filters are global, hence the lock.
+    with _OPEN_LOCK, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(path, formats=FORMATS)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns what Pillow raises about a file into one line that names it."""
+def _read_errors_as_usage_errors(path: Path) -> Iterator[None]:
+    """Turn an error of Pillow into a UsageError that names the file."""
     try:
         yield
-    except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
+    except (OSError, SyntaxError, ValueError, *_BOMB_ERRORS) as error:
         raise UsageError(f"image {str(path)!r} cannot be read ({one_line(error)}): remove or replace it") from error

@@ -1,4 +1,4 @@
-"""What a network pads, operation by operation, found from shapes alone."""
+"""The padded operations of a network, derived from shapes alone."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from posbench.network.padding import PaddedOperation, padded_operations
 from posbench.plugin.components import Backbone
 from posbench.plugin.sandbox import isolated_state
 
-#: How many pixels up and down to look for an image size at which all padding is even.
-REACH = 64
+#: The largest difference, in pixels, of the image sizes that `even_sizes` tries.
+MAX_DIFFERENCE = 64
 
 
 def operations(backbone: Backbone, image_size: int) -> list[PaddedOperation]:
-    """Every padded operation in the order of its call, for an image of `image_size` pixels a side.
+    """Return every padded operation in call order, for an image of `image_size` pixels a side.
 
     Raises:
-        PosbenchError: if a padded operation would escape a strategy.
+        PosbenchError: if a padded operation cannot be given another padding.
         ComponentError: if the backbone builds no network.
         UsageError: if the network cannot take images of this size.
     """
-    return _operations(_without_memory(backbone), backbone, image_size)
+    return _operations(_on_meta_device(backbone), backbone, image_size)
 
 
 def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
-    """The nearest sizes below and above at which every operation's padding is even; empty if none is within reach."""
-    network = _without_memory(backbone)
+    """Return the nearest image sizes, below and above, at which every operation's padding is even, if there are any."""
+    network = _on_meta_device(backbone)
 
     def even(size: int) -> bool:
         try:
@@ -36,12 +36,13 @@ def even_sizes(backbone: Backbone, image_size: int) -> list[int]:
         except UsageError:
             return False  # the network takes no image of this size
 
-    below = next((size for size in range(image_size - 1, max(image_size - REACH, 8) - 1, -1) if even(size)), None)
-    above = next((size for size in range(image_size + 1, image_size + REACH + 1) if even(size)), None)
+    smaller = range(image_size - 1, max(image_size - MAX_DIFFERENCE, 8) - 1, -1)
+    larger = range(image_size + 1, image_size + MAX_DIFFERENCE + 1)
+    below, above = (next(filter(even, sizes), None) for sizes in (smaller, larger))
     return [size for size in (below, above) if size is not None]
 
 
-def _without_memory(backbone: Backbone) -> nn.Module:
+def _on_meta_device(backbone: Backbone) -> nn.Module:
     with isolated_state(), torch.device("meta"):
         return untrained(backbone)
 
@@ -52,6 +53,6 @@ def _operations(network: nn.Module, backbone: Backbone, size: int) -> list[Padde
             return padded_operations(network, torch.empty(1, 3, size, size, device="meta"))
     except Inapplicable as error:
         raise PosbenchError(f"backbone {backbone.name!r}: {error}") from error
-    # Networks say in ways of their own that they take no image of this size.
+    # Networks raise many kinds of errors for an image size that they cannot take.
     except (Exception, SystemExit) as error:
         raise UsageError(f"backbone {backbone.name!r} cannot take an image of {size} px: {one_line(error)}") from error

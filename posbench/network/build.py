@@ -1,4 +1,4 @@
-"""Builds a backbone with its weights, frozen: loads what a checkpoint holds, or prepares a random network."""
+"""Construction of frozen networks: a backbone with the weights of a checkpoint, or with random ones."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
 from posbench.plugin.sandbox import isolated_state, naming_errors, sandboxed
 
-#: A scale at or below this is one that an initialiser switched off; timm's layer scales start at 1e-6 to 1e-1.
+#: A constant scale at or below this was switched off by its initialiser; timm's layer scales start at 1e-6 to 1e-1.
 NEARLY_ZERO = 0.1
 CALIBRATION_IMAGES = 32
 CALIBRATION_SIZE = 224
 
 
 def build(backbone: Backbone, weights: Weights) -> nn.Module:
-    """The network, in evaluation mode, its parameters without gradients, in channels-last layout, on the CPU.
+    """Return the network in evaluation mode, without gradients, in channels-last layout, on the CPU.
 
-    Leaves torch's global random state as it was.
+    torch's global random state is left unchanged.
 
     Raises:
-        MissingError: if the checkpoint lacks a tensor that the taps depend on, cannot be read, or is no longer the file
-            that its digest is of.
-        ComponentError: for one that comes with the backbone; or if the backbone raises, or builds no module.
+        MissingError: if a user's checkpoint lacks a tensor that the taps depend on, cannot be read, or has changed
+            since its digest was taken.
+        ComponentError: if that holds for a checkpoint of the backbone's own; or if the backbone raises or builds no
+            module.
     """
     with isolated_state(weights.label):
         torch.manual_seed(0 if weights.seed is None else weights.seed)
@@ -44,10 +45,10 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
             except MissingError as error:
                 if weights.checkpoint is None:
                     raise
-                raise ComponentError(f"{backbone.title}: {error}") from error  # who offers them has to mend it
+                raise ComponentError(f"{backbone.title}: {error}") from error  # the plugin's fault, not the user's
         elif weights.seed is not None:
             if backbone.own_weights:
-                draw_anew(network, backbone)
+                reinitialise(network, backbone)
             prepare_random(network, backbone)
     network.requires_grad_(False)
     for tensor in network.parameters():
@@ -57,14 +58,14 @@ def build(backbone: Backbone, weights: Weights) -> nn.Module:
 
 
 def _load_file(network: nn.Module, weights: Weights, path: Path, backbone: Backbone) -> None:
-    state = _state(weights, path, backbone)
+    state = _read_state(weights, path, backbone)
     if weights.digest and content_hash(path) != weights.digest:
         raise MissingError(f"weights {path.name!r} have changed since the run began: give it again")
     load(network, state, backbone, weights.label)
 
 
 def untrained(backbone: Backbone) -> nn.Module:
-    """What the backbone builds, in evaluation mode.
+    """Return the network that the backbone builds, in evaluation mode.
 
     Raises:
         ComponentError: if it raises, or builds something else than a module.
@@ -76,11 +77,11 @@ def untrained(backbone: Backbone) -> nn.Module:
         return network.eval()
 
 
-def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
-    """The tensors of a checkpoint. Nothing in the file is executed."""
+def _read_state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
+    """Return the tensors of a checkpoint file, without executing anything in it."""
     try:
         if weights.checkpoint and weights.checkpoint.read:
-            return _own_state(weights.checkpoint.read, path, backbone)
+            return _read_with_plugin(weights.checkpoint.read, path, backbone)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -94,10 +95,10 @@ def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, tor
             f"weights {path.name!r} cannot be read "
             "(no checkpoint, or one that holds more than tensors; nothing in it was run)"
         ) from error
-    # What an untrusted file makes a parser raise has no common base.
+    # The errors that parsers raise for untrusted files have no common base.
     except Exception as error:
         raise MissingError(f"weights {path.name!r} cannot be read ({one_line(error)})") from error
-    # Training scripts wrap the tensors with their optimiser's, and DataParallel prefixes their names.
+    # Training scripts often save the tensors under a key; DataParallel prefixes their names.
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -106,8 +107,8 @@ def _state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str, tor
     return {re.sub(r"^module\.", "", str(name)): value for name, value in state.items() if torch.is_tensor(value)}
 
 
-def _own_state(read: Callable[[Path], object], path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
-    """What a plugin's own reader makes of the weights that it offers."""
+def _read_with_plugin(read: Callable[[Path], object], path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
+    """Return the tensors that a plugin's own reader returns for its checkpoint."""
     with sandboxed(backbone):
         state = read(path)
         if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
@@ -116,17 +117,17 @@ def _own_state(read: Callable[[Path], object], path: Path, backbone: Backbone) -
 
 
 def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:
-    """Copy a checkpoint's tensors into the network; those that no tap depends on, as a classifier's, may be absent.
+    """Copy a checkpoint's tensors into the network; tensors that no tap depends on, as a classifier's, may be missing.
 
     Raises:
-        MissingError: naming the tensors that are absent or have another shape.
+        MissingError: if required tensors are missing or have another shape; names them.
     """
     own = network.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    # Most checkpoints hold everything; only for the others is it worth finding out what matters.
+    # Finding the required tensors takes a forward and a backward pass, so it is done for incomplete checkpoints only.
     absent = own.keys() - fitting.keys()
     with naming_errors(backbone):
-        missing = sorted(needed(network) & absent) if absent else []
+        missing = sorted(required_tensors(network) & absent) if absent else []
     if missing:
         shown = ", ".join(missing[:3])
         if len(missing) > 3:
@@ -135,15 +136,15 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
     network.load_state_dict(fitting, strict=False)
 
 
-def needed(network: nn.Module) -> set[str]:
-    """The names of the tensors that the taps depend on: what gradients reach, and the buffers beside it."""
+def required_tensors(network: nn.Module) -> set[str]:
+    """Return the names of the tensors that the taps depend on: parameters with gradients, and their layers' buffers."""
     network.requires_grad_(True)
     size = CALIBRATION_SIZE
     with torch.enable_grad():
         sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     network.zero_grad(set_to_none=True)
-    # A normalisation may have statistics and no parameters.
+    # A normalisation may have statistics but no parameters.
     bare = {name for name, module in network.named_modules() if next(module.parameters(recurse=False), None) is None}
     owners = {name.rpartition(".")[0] for name in names} | bare
     return names | {
@@ -154,8 +155,8 @@ def needed(network: nn.Module) -> set[str]:
 
 
 @torch.no_grad()
-def draw_anew(network: nn.Module, backbone: Backbone) -> None:
-    """Make a network that has weights of its own an untrained one, as its layers' `reset_parameters` draw them.
+def reinitialise(network: nn.Module, backbone: Backbone) -> None:
+    """Draw the weights of a network anew by the `reset_parameters` of its layers.
 
     Raises:
         Inapplicable: if a layer has parameters and no such method.
@@ -174,11 +175,11 @@ def draw_anew(network: nn.Module, backbone: Backbone) -> None:
 
 @torch.no_grad()
 def prepare_random(network: nn.Module, backbone: Backbone) -> None:
-    """Make an untrained network one whose branches all take part.
+    """Prepare an untrained network so that all its branches contribute to the taps.
 
-    Scales that start at zero or nearly (the last norm of a residual branch, layer scales) become 1, and BatchNorm takes
-    its statistics from 32 fixed dead leaves under the network's native padding. Neither depends on a job's images or
-    padding.
+    Scales that start at or near zero (the last norm of a residual branch, layer scales) become 1. BatchNorm takes its
+    statistics from 32 fixed dead-leaves images under the network's native padding. Neither depends on the job's images
+    or padding.
     """
     for name, parameter in network.named_parameters():
         is_scale = parameter.numel() == max(parameter.shape, default=1) and not name.endswith("bias")
@@ -194,7 +195,7 @@ def prepare_random(network: nn.Module, backbone: Backbone) -> None:
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
-        norm.momentum = None  # None: a plain average, here over one batch
+        norm.momentum = None  # a plain average, here over one batch
     with naming_errors(backbone):
         network(normalise(_calibration_images(), backbone))
     for norm in norms:
@@ -208,17 +209,17 @@ def _calibration_images() -> torch.Tensor:
 
 
 def normalise(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """What the backbone expects, from uint8 [n, height, width, 3]: float32 [n, 3, height, width], channels last."""
-    # Said outright, since a padding may have set another default meanwhile.
+    """Return the backbone's input from uint8 [n, height, width, 3]: float32 [n, 3, height, width], channels last."""
+    # The dtype is explicit, since a plugin may have changed torch's default.
     mean, std = (torch.tensor(v, dtype=torch.float32, device=pixels.device) for v in (backbone.mean, backbone.std))
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def smallest_size(backbone: Backbone, size: int) -> int | None:
-    """The smallest image size from `size` on, in steps of 32 after the first, that the network can take.
+    """Return the smallest image size that the network can take: `size`, or a multiple of 32 above it, up to 1024.
 
-    Nothing is computed: only shapes are followed. None if they cannot be (some networks compute with values while they
-    are built) or if no size up to 1024 will do; running the network will then tell why.
+    Only shapes are computed. Returns None if that is impossible (some networks compute with values while they are
+    built) or if no size works; running the network then raises an error that says why.
     """
     try:
         with isolated_state(), torch.device("meta"):
@@ -226,10 +227,10 @@ def smallest_size(backbone: Backbone, size: int) -> int | None:
     except PosbenchError:
         return None
     sizes = (size, *range(size - size % 32 + 32, 1025, 32))
-    return next((candidate for candidate in sizes if _takes(network, backbone, candidate)), None)
+    return next((candidate for candidate in sizes if _accepts(network, backbone, candidate)), None)
 
 
-def _takes(network: nn.Module, backbone: Backbone, size: int) -> bool:
+def _accepts(network: nn.Module, backbone: Backbone, size: int) -> bool:
     try:
         with naming_errors(backbone):
             network(torch.empty(1, 3, size, size, device="meta"))

@@ -1,4 +1,4 @@
-"""Calls that slide a window over a map, or enlarge one, in the one form that strategies and tracing look at."""
+"""Interception of a network's convolutions, poolings and pads, each parsed into one `Operation` record."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch.utils.hooks import RemovableHandle
 from posbench.plugin.operation import Operation
 
 
-def parse(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation | None:
-    """The operation that a call of a torch function is, or None for any other function."""
-    reader = _READERS.get(func)
-    return reader(func, *args, **kwargs) if reader else None
+def parse_operation(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation | None:
+    """Return the operation that a call of a torch function computes; None for functions of other kinds."""
+    parser = _PARSERS.get(func)
+    return parser(func, *args, **kwargs) if parser else None
 
 
 def _convolution(
@@ -45,7 +45,7 @@ def _convolution(
         (left, right, top, bottom),
         True,
         partial(func, x, weight, bias, stride, padding, dilation, groups),
-        lambda larger: func(larger, weight, bias, stride, 0, dilation, groups),
+        lambda padded: func(padded, weight, bias, stride, 0, dilation, groups),
         bias,
     )
 
@@ -62,10 +62,10 @@ def _pooling(
     rows, columns = _pair(padding)
     down, across = _pair(stride or kernel_size)
 
-    def unpadded(larger: torch.Tensor) -> torch.Tensor:
-        pooled: torch.Tensor = func(larger, kernel_size, stride, 0, *args, **kwargs)
-        # Where the size is rounded up (ceil_mode), no window may start beyond the map: natively its far padding is not
-        # part of it, here it is.
+    def unpadded(padded: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = func(padded, kernel_size, stride, 0, *args, **kwargs)
+        # With ceil_mode, torch starts no window in the padding below and to the right. In the padded map that padding
+        # is part of the input, so such windows are cut off here.
         return pooled[..., : -(-(x.shape[-2] + rows) // down), : -(-(x.shape[-1] + columns) // across)]
 
     return Operation(
@@ -97,11 +97,11 @@ def _pad(
         (left, right, top, bottom),
         mode == "constant",
         partial(func, x, sides, mode=mode, value=value),
-        lambda larger: larger,
+        lambda padded: padded,
     )
 
 
-_READERS: dict[Any, Callable[..., Operation | None]] = {
+_PARSERS: dict[Any, Callable[..., Operation | None]] = {
     torch.conv2d: _convolution,
     F.max_pool2d: _pooling,
     torch.max_pool2d: _pooling,
@@ -111,15 +111,15 @@ _READERS: dict[Any, Callable[..., Operation | None]] = {
 
 
 def _pair(value: int | Iterable[int]) -> tuple[int, int]:
-    """(vertical, horizontal), from one number for both or from two, as torch's operations take them."""
+    """Return (vertical, horizontal) from one number for both or from two, as torch's operations take them."""
     if isinstance(value, int):
         return value, value
     numbers = tuple(value)
     return (numbers[0], numbers[-1])
 
 
-class Watch(TorchFunctionMode):
-    """A context that sees every torch function that a network calls, and knows in which of its layers."""
+class LayerTracker(TorchFunctionMode):
+    """A context that intercepts every torch function that a network calls, and knows which layer is running."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -129,8 +129,8 @@ class Watch(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         for name, module in self._network.named_modules():
-            self._hooks.append(module.register_forward_pre_hook(partial(self._entered, name)))
-            self._hooks.append(module.register_forward_hook(self._left, always_call=True))
+            self._hooks.append(module.register_forward_pre_hook(partial(self._push, name)))
+            self._hooks.append(module.register_forward_hook(self._pop, always_call=True))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -144,13 +144,13 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         return func(*args, **(kwargs or {}))
 
-    def _entered(self, name: str, *_: object) -> None:
+    def _push(self, name: str, *_: object) -> None:
         self._layers.append(name)
 
-    def _left(self, *_: object) -> None:
+    def _pop(self, *_: object) -> None:
         self._layers.pop()
 
     @property
     def layer(self) -> str:
-        """The module whose forward runs; empty where the network itself does."""
+        """The name of the innermost running module; empty for the network itself."""
         return self._layers[-1] if self._layers else ""

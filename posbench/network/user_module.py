@@ -1,4 +1,4 @@
-"""A module of the user's own as a backbone: a copy of it, identified by what it is and by the weights that it has."""
+"""The user's own module as a backbone: a copy, identified by its structure and its weights."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from posbench.core.errors import PosbenchError, UsageError, nearest, one_line
 from posbench.plugin.components import Backbone
 from posbench.plugin.sandbox import isolated_state
 
-#: Takes the module and images [n, 3, height, width], and returns the taps.
+#: A function of the module and images [n, 3, height, width] that returns the taps.
 Reader = Callable[[nn.Module, torch.Tensor], Sequence[torch.Tensor]]
-#: The side of the one image that a module is tried on, in pixels.
-TRIAL = 224
+#: The side, in pixels, of the image that a new backbone is tried on.
+TRIAL_SIZE = 224
 
 
-class _ReadEnough(Exception):  # noqa: N818  nothing went wrong
-    """Every layer that is read from has run."""
+class _AllTapsRead(Exception):  # noqa: N818  not an error
+    """Stops the forward pass once the last tap is read."""
 
 
-class Tapped(nn.Module):
-    """A module whose forward returns the results of some of its layers, and computes nothing beyond the last of them.
+class LayerTaps(nn.Module):
+    """A module whose forward returns the outputs of some of its layers, and stops after the last of them.
 
     Args:
         module: the module.
@@ -42,44 +42,44 @@ class Tapped(nn.Module):
         super().__init__()
         self.module = module
         self.layers = tuple(layers)
-        self.whole = False
+        self.run_to_end = False
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        read: dict[str, torch.Tensor] = {}
+        outputs: dict[str, torch.Tensor] = {}
 
-        def note(layer: str, *call: Any) -> None:
-            result = call[-1]
-            if layer in read:
+        def record(layer: str, *call: Any) -> None:
+            output = call[-1]
+            if layer in outputs:
                 raise UsageError(f"layer {layer!r} runs more than once: name one that runs once, or give a function")
-            if not torch.is_tensor(result) or result.ndim != 4:
-                raise UsageError(f"layer {layer!r} returns {_described(result)}, no map [n, channels, height, width]")
-            # What comes after may write into its result, as an activation in place does.
-            read[layer] = result.clone()
-            if len(read) == len(self.layers) and not self.whole:
-                raise _ReadEnough
+            if not torch.is_tensor(output) or output.ndim != 4:
+                raise UsageError(f"layer {layer!r} returns {_described(output)}, no map [n, channels, height, width]")
+            # Copied, as later layers may write into it: in-place activations do.
+            outputs[layer] = output.clone()
+            if len(outputs) == len(self.layers) and not self.run_to_end:
+                raise _AllTapsRead
 
         with ExitStack() as hooks:
             for layer in self.layers:
-                # By name, as what stands there may be replaced while norms are folded.
-                hook = self.module.get_submodule(layer).register_forward_hook(partial(note, layer))
+                # Looked up by name, as fusing BatchNorm may replace the layer.
+                hook = self.module.get_submodule(layer).register_forward_hook(partial(record, layer))
                 hooks.callback(hook.remove)
             try:
                 self.module(x)
-            except _ReadEnough:
+            except _AllTapsRead:
                 pass
             except UsageError:
                 raise
             except Exception:
-                # What comes after the last layer is not ours: heads take images of one size alone.
-                if len(read) < len(self.layers):
+                # Errors after the last tap do not matter: a head may take images of one size only.
+                if len(outputs) < len(self.layers):
                     raise
-        if missing := [layer for layer in self.layers if layer not in read]:
+        if missing := [layer for layer in self.layers if layer not in outputs]:
             raise UsageError(f"layer {missing[0]!r} does not run in the module's forward: name another")
-        return [read[layer] for layer in self.layers]
+        return [outputs[layer] for layer in self.layers]
 
 
-class Read(nn.Module):
-    """A module whose forward returns what a function reads from it."""
+class FunctionTaps(nn.Module):
+    """A module whose forward returns the taps that a function reads from another module."""
 
     def __init__(self, module: nn.Module, reader: Reader) -> None:
         super().__init__()
@@ -99,20 +99,20 @@ def backbone(
     std: Sequence[float] = Backbone.std,
     version: str = "1",
 ) -> Backbone:
-    """A module as a backbone, with the weights that it has now. The module itself is not touched, now or later.
+    """Return a module as a backbone with its present weights. The backbone is a copy; the module is never changed.
 
-    Its copy runs in evaluation mode and float32. What identifies it in the store are its parameters and buffers, its
-    `repr`, the source of its classes and of the function, the taps, mean and std; what none of these shows, such as a
-    value that a function finds in its surroundings, is for the version to tell.
+    The copy runs in evaluation mode and float32. In the store it is identified by its parameters and buffers, its
+    `repr`, the source of its classes and of the function, the taps, mean and std. Change `version` for any difference
+    that these do not show, such as the value of a global variable that a function uses.
 
     Args:
         module: takes float images [n, 3, height, width], normalised with `mean` and `std`.
         taps: names of layers that return maps [n, channels, height, width], from the shallowest to the deepest, each
-            run once; or a function of the module and the images that returns such maps; by default, what the module
-            itself returns.
-        name: what it is called; by default as its class.
+            run once; or a function of the module and the images that returns such maps; by default, the output of the
+            module itself.
+        name: the name of the backbone; by default that of the module's class.
         mean, std: per channel (red, green, blue), for pixels in [0, 1].
-        version: yours, to tell two states of a module apart that look the same.
+        version: distinguishes states of a module that nothing else distinguishes.
 
     Raises:
         UsageError: if a layer is unknown, the module cannot be copied, or does not return maps for one image of
@@ -125,13 +125,13 @@ def backbone(
     except Exception as error:
         raise UsageError(f"module {type(module).__name__} cannot be copied ({one_line(error)})") from error
     own = own.to("cpu", torch.float32).eval().requires_grad_(False)
-    network = _tapped(own, taps)
-    count = _tried(network)
+    network = _with_taps(own, taps)
+    count = _count_taps(network)
 
     def build() -> nn.Module:
-        made = copy.deepcopy(network)
-        # There, only shapes are followed.
-        return made.to("meta") if torch.get_default_device().type == "meta" else made
+        fresh = copy.deepcopy(network)
+        # The default device is `meta` where only shapes are computed.
+        return fresh.to("meta") if torch.get_default_device().type == "meta" else fresh
 
     try:
         record = Backbone(
@@ -140,57 +140,58 @@ def backbone(
             version=version,
             build=build,
             taps=count,
-            mean=mean,  # type: ignore[arg-type]  # made a tuple there
+            mean=mean,  # type: ignore[arg-type]  # the record makes it a tuple
             std=std,  # type: ignore[arg-type]
             own_weights=state_digest(own),
         )
     except ValueError as error:
         raise UsageError(f"module {one_line(error)}") from error
-    read = _source(taps) if callable(taps) else taps and list(taps)
-    look = json.dumps([_look(own), read, list(record.mean), list(record.std)])
-    return replace(record, version=f"{version}-{hashlib.sha256(look.encode()).hexdigest()[:16]}")
+    reader = _source(taps) if callable(taps) else taps and list(taps)
+    identity = json.dumps([_structure(own), reader, list(record.mean), list(record.std)])
+    return replace(record, version=f"{version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
 
 
-def _tapped(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:
+def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:
     if taps is None:
-        return Read(module, _called)
+        return FunctionTaps(module, _module_output)
     if callable(taps):
-        return Read(module, taps)
+        return FunctionTaps(module, taps)
     if isinstance(taps, str) or not taps or len(set(taps)) < len(taps):
         raise UsageError(f"taps={taps!r}: give a list of different layers' names, or a function")
     known = [layer for layer, _ in module.named_modules() if layer]
     for layer in taps:
         if layer not in known:
             raise UsageError(f"unknown layer {layer!r}{nearest(str(layer), known) or ': see named_modules()'}")
-    return Tapped(module, taps)
+    return LayerTaps(module, taps)
 
 
-def _called(module: nn.Module, x: torch.Tensor) -> Sequence[torch.Tensor]:
+def _module_output(module: nn.Module, x: torch.Tensor) -> Sequence[torch.Tensor]:
     taps: Sequence[torch.Tensor] = module(x)
     return taps
 
 
-def _tried(network: nn.Module) -> int:
-    """How many taps it has; found by running it on one black image, to the end."""
-    if isinstance(network, Tapped):
-        network.whole = True
+def _count_taps(network: nn.Module) -> int:
+    """Return the number of taps, after running the network to its end on one black image."""
+    if isinstance(network, LayerTaps):
+        network.run_to_end = True
     try:
         with isolated_state(), torch.no_grad():
-            found = network(torch.zeros(1, 3, TRIAL, TRIAL))
+            taps = network(torch.zeros(1, 3, TRIAL_SIZE, TRIAL_SIZE))
     except PosbenchError:
         raise
     except Exception as error:
         raise UsageError(
-            f"the module cannot take an image of {TRIAL} × {TRIAL} pixels ({type(error).__name__}: {one_line(error)})"
+            f"the module cannot take an image of {TRIAL_SIZE} × {TRIAL_SIZE} pixels "
+            f"({type(error).__name__}: {one_line(error)})"
         ) from error
-    if isinstance(network, Tapped):
-        network.whole = False
-    for tap in found:
+    if isinstance(network, LayerTaps):
+        network.run_to_end = False
+    for tap in taps:
         if not torch.is_tensor(tap) or tap.ndim != 4:
             raise UsageError(f"a tap is {_described(tap)}, no map [n, channels, height, width]: name layers in taps=")
-    if not found:
+    if not taps:
         raise UsageError("no taps were returned: name layers in taps=")
-    return len(found)
+    return len(taps)
 
 
 def _described(value: object) -> str:
@@ -199,7 +200,7 @@ def _described(value: object) -> str:
 
 
 def state_digest(module: nn.Module) -> str:
-    """SHA-256, in hexadecimal, of a module's parameters and buffers: their names, dtypes, shapes and values."""
+    """Return the SHA-256, in hexadecimal, of a module's parameters and buffers: names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
@@ -208,25 +209,26 @@ def state_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _look(module: nn.Module) -> list[str]:
-    """What a module's weights do not show of it: its layers with their settings, and what its own classes do."""
-    classes = {type(one): None for one in module.modules()}
-    return [_without_addresses(repr(module)), *(_source(one) for one in classes if not _is_torchs(one))]
+def _structure(module: nn.Module) -> list[str]:
+    """Return a module's layers with their settings, and the source of the classes that are not torch's."""
+    classes = {type(layer): None for layer in module.modules()}
+    return [_without_addresses(repr(module)), *(_source(c) for c in classes if not _is_from_torch(c))]
 
 
-def _is_torchs(one: type) -> bool:
-    return one.__module__.partition(".")[0] == "torch"
+def _is_from_torch(layer_class: type) -> bool:
+    return layer_class.__module__.partition(".")[0] == "torch"
 
 
-def _source(thing: Any) -> str:
-    """The source of a function or class or, where it was typed somewhere unknown, what Python made of it."""
+def _source(function_or_class: Any) -> str:
+    """Return the source of a function or class; where it is not available, as in a shell, the bytecode."""
     try:
-        return inspect.getsource(thing)
+        return inspect.getsource(function_or_class)
     except (OSError, TypeError):
-        return _without_addresses("\n".join(_compiled(getattr(thing, "forward", thing))))
+        function = getattr(function_or_class, "forward", function_or_class)
+        return _without_addresses("\n".join(_bytecode(function)))
 
 
-def _compiled(function: Any) -> Iterator[str]:
+def _bytecode(function: Any) -> Iterator[str]:
     yield getattr(function, "__qualname__", type(function).__qualname__)
     if code := getattr(function, "__code__", None):
         yield from (code.co_code.hex(), repr(code.co_names), repr(code.co_consts))

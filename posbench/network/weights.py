@@ -1,4 +1,4 @@
-"""Decides which weights each backbone runs on, before any network is built; imports no torch."""
+"""The choice of weights for each backbone, before any network is built; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from functools import cache, partial
 from http.client import HTTPException
 from pathlib import Path
 
-from posbench.core import text as legible
 from posbench.core.errors import MissingError, UsageError, one_line
 from posbench.core.files import content_hash, user_path
+from posbench.core.text import printable_filename
 from posbench.plugin.components import Backbone, Checkpoint
 from posbench.plugin.sandbox import call_in_subprocess, naming_errors
 
@@ -25,11 +25,11 @@ class Weights:
     """The weights of one network.
 
     Attributes:
-        label: what stands in the `weights` column.
-        digest: SHA-256 of the file, or empty where there is none (random weights, no weights, not yet downloaded).
-        path: the file, if they come from one.
-        checkpoint: how the file is read, if a plugin says so.
-        seed: for random weights.
+        label: the value of the `weights` column.
+        digest: SHA-256 of the file; empty without one (random weights, no weights, not yet downloaded).
+        path: the file, or None.
+        checkpoint: the plugin's checkpoint, which reads the file; None for a file of the user.
+        seed: the seed of random weights, or None.
     """
 
     label: str
@@ -44,11 +44,11 @@ NONE = Weights("none")
 
 @dataclass(frozen=True)
 class Request:
-    """What `--weights` asked for.
+    """The weights that the user requested with `--weights`.
 
     Attributes:
         mode: one of `MODES`, for every backbone without a file.
-        files: checkpoints by backbone name.
+        files: the checkpoint file of each backbone, by name.
     """
 
     mode: str = "auto"
@@ -56,10 +56,10 @@ class Request:
 
     @classmethod
     def parse(cls, options: Sequence[str]) -> Request:
-        """From the values of a repeated `--weights`: at most one mode, and any number of NAME=PATH.
+        """Parse the values of a repeated `--weights`: at most one mode, and any number of NAME=PATH.
 
         Raises:
-            UsageError: if a value is neither, a name or the mode comes twice, or a file does not exist.
+            UsageError: if a value is neither, a name or the mode is given twice, or a file does not exist.
         """
         modes = [option for option in options if "=" not in option]
         files: dict[str, Path] = {}
@@ -83,22 +83,22 @@ class Request:
 def resolve(
     backbone: Backbone, request: Request, seeds: Sequence[int], *, download: bool, limit: float | None = None
 ) -> tuple[list[Weights], str | None]:
-    """The weights that a backbone runs on, each of them a network of its own.
+    """Return the weights that a backbone is run with; each makes a network of its own.
 
     Args:
         backbone: the backbone.
-        request: what the user asked for.
-        seeds: draws the networks, should they be random.
-        download: fetch what the hub offers; otherwise it is only named, with an empty digest.
-        limit: seconds that a plugin may take to find its weights, and to fetch them, or None.
+        request: the user's request.
+        seeds: the seeds of random weights.
+        download: download weights from the hub; otherwise they are only named, with an empty digest.
+        limit: the seconds that a plugin may take to find its weights, and to fetch them; None for no limit.
 
     Returns:
-        The weights, and why trained ones could not be had where `auto` fell back on random ones.
+        The weights; and, where `auto` fell back to random ones, the reason why there are no trained ones, else None.
 
     Raises:
         UsageError: if a file is given for a backbone without weights.
-        MissingError: if trained weights are required and cannot be had.
-        ComponentError: if a plugin that is to find its weights raises, or takes its process down, or too long.
+        MissingError: if trained weights are required and not available.
+        ComponentError: if a plugin raises, ends its process or exceeds the limit while it finds its weights.
     """
     if backbone.weightless:
         if backbone.name in request.files:
@@ -110,7 +110,7 @@ def resolve(
     if backbone.name in request.files:
         path = request.files[backbone.name]
         digest = content_hash(path)
-        return [Weights(f"file:{legible.name(path.name)}@{digest[:8]}", digest, path)], None
+        return [Weights(f"file:{printable_filename(path.name)}@{digest[:8]}", digest, path)], None
     if request.mode == "random":
         return random, None
     if backbone.own_weights:
@@ -127,10 +127,10 @@ def resolve(
 
 
 def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tuple[Weights | None, str]:
-    """The first checkpoint that is on this machine, else the first that can be fetched; or None and the reason."""
+    """Return the first checkpoint on this machine, else the first that can be fetched; or None and the reason."""
     for checkpoint in backbone.checkpoints:
-        if found := call_in_subprocess(backbone, partial(_file, backbone, checkpoint.find), limit):
-            return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
+        if file := call_in_subprocess(backbone, partial(_hashed_file, backbone, checkpoint.find), limit):
+            return Weights(checkpoint.label, file[1], file[0], checkpoint), ""
     remote = [(checkpoint, checkpoint.fetch) for checkpoint in backbone.checkpoints if checkpoint.fetch]
     if not remote:
         return None, "no installed package carries them and none are published"
@@ -141,29 +141,29 @@ def _trained(backbone: Backbone, *, download: bool, limit: float | None) -> tupl
     problems = []
     for checkpoint, fetch in remote:
         try:
-            found = call_in_subprocess(backbone, partial(_file, backbone, fetch), limit)
-        # What the hub's client raises for a refusal or a dropped connection has no common base.
+            file = call_in_subprocess(backbone, partial(_hashed_file, backbone, fetch), limit)
+        # The errors that the hub's client raises have no common base.
         except Exception as error:
             problems.append(f"{checkpoint.label}: {one_line(error.__cause__ or error)}")
             continue
-        if found:
-            return Weights(checkpoint.label, found[1], found[0], checkpoint), ""
+        if file:
+            return Weights(checkpoint.label, file[1], file[0], checkpoint), ""
         problems.append(f"{checkpoint.label}: nothing was fetched")
     return None, "; ".join(problems)
 
 
-def _file(backbone: Backbone, where: Callable[[], Path | None]) -> tuple[Path, str] | None:
-    """The file that a plugin names, with its hash."""
+def _hashed_file(backbone: Backbone, find: Callable[[], Path | None]) -> tuple[Path, str] | None:
+    """Return the file that a plugin finds or fetches, with its hash."""
     with naming_errors(backbone):
-        path = where()
+        path = find()
         return None if path is None else (Path(path), content_hash(Path(path)))
 
 
 @cache
 def hub_answers() -> bool:
-    """Whether the model hub can be reached, asked once and briefly: its client retries for most of a minute.
+    """Return True if the model hub can be reached. Tried once, for 3 seconds: the hub's client retries for a minute.
 
-    Honours `HF_HUB_OFFLINE` and `HF_ENDPOINT`, as the client does.
+    `HF_HUB_OFFLINE` and `HF_ENDPOINT` are respected as by the client.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
@@ -175,6 +175,6 @@ def hub_answers() -> bool:
         with urllib.request.urlopen(request, timeout=3):  # noqa: S310
             return True
     except urllib.error.HTTPError:
-        return True  # it answered
+        return True  # an error status is an answer
     except (OSError, ValueError, HTTPException):
         return False

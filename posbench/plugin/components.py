@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from posbench.bench.config import RunConfig
-    from posbench.bench.plan import Plan
+    from posbench.plugin.execution import Pool, RunOptions
     from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
     from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
-    from posbench.runner.jobs import Pool
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
@@ -119,6 +117,7 @@ class Backbone(Component):
             images, whatever weights and paddings were asked for.
         own_weights: SHA-256 of the weights that `build` returns the module with; empty where it is untrained. They take
             the place of a checkpoint.
+        family: a library that offers many networks, such as timm; a list of all components counts these together.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -130,6 +129,7 @@ class Backbone(Component):
     checkpoints: tuple[Checkpoint, ...] = ()
     weightless: bool = False
     own_weights: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,6 +221,7 @@ class Metric(Component):
         of_job: takes a `posbench.Observation`, the features of one network under one padding, and returns a list of
             `posbench.Reading`, one for all taps together or one a tap.
         higher_is_better: whether a leaderboard puts the largest score first.
+        rank_correlation: the score is Spearman's rank correlation, from which posbench derives a cell's reach.
 
     Raises:
         ValueError: unless exactly one of `score` and `of_job` is given; or if its name ends as that of a bound.
@@ -231,6 +232,7 @@ class Metric(Component):
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     of_job: Callable[[Observation], Sequence[Reading]] | None = None
     higher_is_better: bool = True
+    rank_correlation: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -238,6 +240,10 @@ class Metric(Component):
             raise ValueError(f"{self.name}: give either score or of_job")
         if self.name.endswith(BOUNDS):
             raise ValueError(f"{self.name}: {' and '.join(BOUNDS)} end the columns of a metric's interval")
+
+
+#: The roles of a source of images in controls and verdicts.
+REFERENCES = ("", "null", "photographs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +258,11 @@ class Images(Component):
             counts as a photograph of its own.
         label: what stands in the `images` column, if not the name; a folder carries the hash of its content there.
         torus: the right edge continues at the left one, and the bottom edge at the top.
+        reference: the role in controls and verdicts, if any: `null` for images in which nothing but a border indicates
+            position, `photographs` for the photographs that they are compared with.
+
+    Raises:
+        ValueError: unless exactly one of the functions is given; or if the label or reference is invalid.
     """
 
     kind: ClassVar[str] = "images"
@@ -260,6 +271,7 @@ class Images(Component):
     draw: Callable[[np.random.Generator, int], NDArray[np.uint8]] | None = None
     label: str = ""
     torus: bool = False
+    reference: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -267,6 +279,8 @@ class Images(Component):
             raise ValueError(f"{self.name}: give either photographs or draw")
         if not isinstance(self.label, str) or not self.label.isprintable():
             raise ValueError(f"{self.name}: the label must be a printable string, not {self.label!r}")
+        if self.reference not in REFERENCES:
+            raise ValueError(f"{self.name}: reference is {self.reference!r}; it must be null, photographs or empty")
 
 
 class Fitted(Protocol):
@@ -303,14 +317,10 @@ class Executor(Component):
     """Where jobs are computed: in this process, in others, on other machines. No result depends on it.
 
     Attributes:
-        start: takes the selection (the options of the run: `jobs`, `time_limit`, `cpus_per_job`, …), the plan made from
-            it, and the device (`cpu` or `cuda`), and returns an object whose `results(tasks, observer, claim)` yields
-            each task with its `JobResult`, as soon as that is known. It raises `posbench.UsageError` or
-            `posbench.MissingError` for what cannot be had, before anything is computed.
-
-    A result has crossed from wherever it was computed; `posbench.Worker` computes there what it is told by `Task.ids`.
+        start: takes a `posbench.RunOptions` and returns a `posbench.Pool`, which computes tasks given by their ids. It
+            raises `posbench.UsageError` or `posbench.MissingError` for what cannot be had, before anything is computed.
     """
 
     kind: ClassVar[str] = "executor"
 
-    start: Callable[[RunConfig, Plan, str], Pool]
+    start: Callable[[RunOptions], Pool]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import pluggy
 
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 
 PROJECT = "posbench"
 
@@ -199,6 +200,38 @@ def posbench_readouts() -> Iterable[Readout]:
 
 
 @hookspec
+def posbench_controls() -> Iterable[Control]:
+    """Cells that check other cells.
+
+    Example:
+        ```python
+        from posbench import Check, Control, Features, hookimpl
+
+        def without_means(features, patterns, side, testing):
+            return Features(tuple(tap - tap.mean((1, 2), keepdim=True) for tap in features.taps), features.grid)
+
+        def checks(cell, context):
+            yield Check(name="without-means", features=without_means)
+            if cell.n_train >= 2 * cell.n_test:
+                yield Check(name="without-means-more-images", features=without_means, n_test=2 * cell.n_test)
+
+        @hookimpl
+        def posbench_controls():
+            return [
+                Control(
+                    name="without-means",
+                    summary="features less their mean over positions",
+                    version="1",
+                    checks=checks,
+                    difference="what the means add",
+                )
+            ]
+        ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def posbench_executors() -> Iterable[Executor]:
     """Where jobs are computed.
 
@@ -207,21 +240,17 @@ def posbench_executors() -> Iterable[Executor]:
         from posbench import Executor, Worker, groups, hookimpl
 
         class OneByOne:
-            def __init__(self, selection):
-                self.selection = selection
+            def __init__(self, options):
+                self.options = options
 
             def results(self, tasks, observer, claim):
-                worker = Worker(self.selection)  # in a process of its own, or on another machine
+                worker = Worker(self.options.config)  # in a process of its own, or on another machine
                 for group in groups(tasks):
-                    mine = claim(group)  # others may have some of it in hand
-                    yield from zip(mine, worker.results([task.ids for task in mine], observer))
-
-        def start(selection, plan, device):
-            return OneByOne(selection)
+                    yield from worker.results(claim(group), observer)
 
         @hookimpl
         def posbench_executors():
-            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=start)]
+            return [Executor(name="one-by-one", summary="one job after the other", version="1", start=OneByOne)]
         ```
     """
     raise NotImplementedError

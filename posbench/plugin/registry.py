@@ -1,7 +1,7 @@
-"""Finds plugins by entry point, one by one, and catalogues the components that they offer.
+"""The registry of components: plugins are found by entry point and loaded one by one.
 
-A plugin that cannot be loaded, misspells a hook or raises in one costs only its own components: it is kept in the
-catalogue with its error.
+A plugin that cannot be loaded, misspells a hook or raises in one costs only its own components. The registry keeps it
+with its error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from posbench.core.errors import ComponentError, UsageError, one_line, unknown
-from posbench.core.processes import interrupt_is_plugins_own
+from posbench.core.processes import is_plugin_interrupt
 from posbench.core.version import DISTRIBUTION
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.sandbox import call_in_subprocess, naming_errors, running_component
 
-#: The kinds of component, by the singular that messages use; `KIND + "s"` is the plural that users type.
+#: The kinds of component, by the singular that messages use (see `plural`).
 KINDS: dict[str, type[Component]] = {
     "backbone": Backbone,
     "padding": Padding,
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Component]] = {
     "target": Target,
     "readout": Readout,
     "metric": Metric,
+    "control": Control,
     "executor": Executor,
 }
 
@@ -39,13 +41,13 @@ C = TypeVar("C", bound=Component)
 
 
 def plural(kind: str) -> str:
-    """The plural of a kind, as commands and hooks spell it."""
+    """Return the plural of a kind, as commands and hooks spell it."""
     return kind if kind.endswith("s") else kind + "s"
 
 
 @dataclass
 class Plugin:
-    """One entry point: where it came from, what it implements, and what went wrong."""
+    """One entry point: its distribution, the hooks that it implements, and the error that it was left out for."""
 
     name: str
     distribution: str
@@ -60,12 +62,12 @@ class Plugin:
 
     @property
     def title(self) -> str:
-        """What it is, for messages about what it did."""
+        """The name that messages use, such as `plugin posbench-edge 1.0`."""
         return f"plugin {self.label}"
 
     @property
     def foreign(self) -> bool:
-        """Whether it is from another distribution than posbench."""
+        """True if it is from another distribution than posbench."""
         return self.distribution != DISTRIBUTION
 
 
@@ -77,77 +79,85 @@ class Entry:
     plugin: Plugin
 
 
-#: In place of a plugin, for components that the caller has made.
-_GIVEN = Plugin("given", "(given)", "-")
+#: The plugin of components that `Registry.add` added.
+_CALLER = Plugin("given", "(given)", "-")
 
 
 class Registry:
-    """Every component that the loaded plugins offer."""
+    """The components that the loaded plugins offer.
+
+    Args:
+        points: the entry points to load.
+
+    Attributes:
+        plugins: one for each entry point, with its error if it was left out.
+        added: the components that `add` added, which no plugin offers.
+        time_limit: seconds that a plugin may take to find a backbone by name, or None.
+    """
 
     def __init__(self, points: Iterable[EntryPoint]) -> None:
         self.plugins: list[Plugin] = []
-        #: Components that no plugin offers.
-        self.given: list[Component] = []
-        #: Seconds that a plugin may take to look for a backbone, or None.
-        self.limit: float | None = None
+        self.added: list[Component] = []
+        self.time_limit: float | None = None
         self._entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         for point in points:
-            self._add(point)
+            self._load(point)
 
-    def _add(self, point: EntryPoint) -> None:
-        """Load one entry point; whatever it raises is noted and its components are left out."""
-        # An EntryPoint made by hand, as tests do, belongs to no distribution.
+    def _load(self, point: EntryPoint) -> None:
+        """Load one entry point; on any error, keep the error and leave its components out."""
+        # An EntryPoint made by hand, as in tests, belongs to no distribution.
         distribution = point.dist.name if point.dist else "(no distribution)"
         plugin = Plugin(point.name, distribution, point.dist.version if point.dist else "-")
         self.plugins.append(plugin)
         key = f"{distribution}:{point.name}"
         try:
             with running_component(plugin.title):
-                module = _quietly(point.load)
+                module = _without_stdout(point.load)
                 self._manager.register(module, name=key)
                 self._manager.check_pending()
                 plugin.hooks = sorted(caller.name for caller in self._manager.get_hookcallers(module) or [])
-                found = list(self._offered(key))
-        # A plugin may even call sys.exit() on import; only an interrupt from the keyboard is not its fault.
+                components = list(self._components_of(key))
+        # A plugin may even call sys.exit() on import. Only an interrupt from the keyboard is not its fault.
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and not interrupt_is_plugins_own():
+            if isinstance(error, KeyboardInterrupt) and not is_plugin_interrupt():
                 raise KeyboardInterrupt(f"while {plugin.title} was loaded") from error
             plugin.error = f"{type(error).__name__}: {one_line(error)}"
             if self._manager.has_plugin(key):
                 self._manager.unregister(name=key)
             return
-        for kind, component in found:
-            self._entries[kind].setdefault(component.name, []).append(Entry(_signed(component, plugin), plugin))
+        for kind, component in components:
+            self._entries[kind].setdefault(component.name, []).append(_entry(component, plugin))
 
-    def _offered(self, key: str) -> Iterator[tuple[str, Component]]:
-        """The records that one registered plugin returns, checked to be records of the kind that the hook is for."""
+    def _components_of(self, key: str) -> Iterator[tuple[str, Component]]:
+        """Yield the kind and record of each component of a registered plugin, checked to fit its hook."""
         for kind, record in KINDS.items():
             caller = getattr(self._manager.hook, f"posbench_{plural(kind)}")
             for implementation in caller.get_hookimpls():
                 if implementation.plugin_name != key:
                     continue
-                for component in _quietly(partial(_listed, implementation.function)):
+                for component in _without_stdout(partial(_list, implementation.function)):
                     if not isinstance(component, record):
                         raise TypeError(f"{caller.name} returned {component!r}, which is no {record.__name__}")
-                    Component.__post_init__(component)  # a class of the plugin's own may have left it out
-                    hash(component)  # plans sort jobs by their components
+                    Component.__post_init__(component)  # a plugin's subclass may skip these checks
+                    hash(component)  # plans need hashable components
                     yield kind, component
 
     def entries(self, kind: str) -> list[Entry]:
-        """Every component of a kind, in the order in which the plugins offered them; conflicting names included."""
+        """Return all components of a kind in the order of the plugins, those with conflicting names included."""
         return [entry for entries in self._entries[kind].values() for entry in entries]
 
     def names(self, kind: str) -> list[str]:
-        """The names of a kind's components."""
+        """Return the names of a kind's components."""
         return list(self._entries[kind])
 
     def entry(self, kind: str, name: str) -> Entry:
-        """The component of a name, with its plugin.
+        """Return the component of this name with its plugin.
 
         Raises:
-            UsageError: if nothing, or more than one thing, is called so.
+            UsageError: if no component, or more than one, has this name.
+            ComponentError: if no plugin offers this backbone, and one of them failed when it searched for it.
         """
         entries = self._entries[kind].get(name, [])
         if len(entries) > 1:
@@ -157,90 +167,91 @@ class Registry:
             raise UsageError(f"{kind} {name!r} is offered by both {' and '.join(owners)}: uninstall one of them")
         if entries:
             return entries[0]
-        found = self._find_backbone(name) if kind == "backbone" else None
-        if found is None:
+        entry = self._find_backbone(name) if kind == "backbone" else None
+        if entry is None:
             raise unknown(kind, name, self._entries[kind])
-        self._entries[kind][name] = [found]
-        return found
+        self._entries[kind][name] = [entry]
+        return entry
 
     def _find_backbone(self, name: str) -> Entry | None:
-        """Ask the plugins, one by one, for a backbone that none of them listed."""
+        """Search the plugins, one by one, for a backbone that none of them listed."""
         problems: list[str] = []
-        implementations = {one.plugin_name: one for one in self._manager.hook.posbench_find_backbone.get_hookimpls()}
-        # Posbench's own first: what it knows no other is asked for.
+        hook = self._manager.hook.posbench_find_backbone
+        implementations = {implementation.plugin_name: implementation for implementation in hook.get_hookimpls()}
+        # posbench's own first, so that other plugins are not asked for a backbone that it knows.
         for plugin in sorted(self.plugins, key=lambda plugin: plugin.foreign):
             if (implementation := implementations.get(f"{plugin.distribution}:{plugin.name}")) is None:
                 continue
-            asked = partial(_asked, plugin, implementation.function, name)
+            search = partial(_search, plugin, implementation.function, name)
             try:
                 if plugin.foreign:
-                    call_in_subprocess(plugin, lambda asked=asked: asked() is None, self.limit)  # type: ignore[misc]
-                component = asked()
+                    call_in_subprocess(plugin, lambda search=search: search() is None, self.time_limit)  # type: ignore[misc]
+                component = search()
             except ComponentError as error:
                 problems.append(f"{one_line(error)} (when it looked for it)")
                 continue
             if isinstance(component, Backbone):
-                return Entry(_signed(component, plugin), plugin)
+                return _entry(component, plugin)
         if problems:
             raise ComponentError(f"no plugin offers backbone {name!r}, and {problems[0]}")
         return None
 
-    def give(self, component: Component) -> None:
-        """Add a component that the caller has made, unless it is there already.
+    def add(self, component: Component) -> None:
+        """Add a component that the caller has made, unless the registry has it already.
 
         Raises:
-            UsageError: if another of its kind is called so.
+            UsageError: if another component of its kind has this name.
         """
         entries = self._entries[component.kind].setdefault(component.name, [])
         if any(entry.component == component for entry in entries):
             return
         if entries:
             plugin = entries[0].plugin
-            owner = f"{plugin.label} offers one" if plugin is not _GIVEN else "two were given"
+            owner = f"{plugin.label} offers one" if plugin is not _CALLER else "two were given"
             raise UsageError(f"{component.title} is not alone, {owner} of this name: give it another")
-        entries.append(Entry(component, _GIVEN))
-        self.given.append(component)
+        entries.append(Entry(component, _CALLER))
+        self.added.append(component)
 
     def get(self, record: type[C], name: str) -> C:
-        """The component of a name, by the class of its record. Raises as `entry` does."""
+        """Return the component of this name, by the class of its record. Raises as `entry` does."""
         kind = next(kind for kind, cls in KINDS.items() if cls is record)
         return cast(C, self.entry(kind, name).component)
 
     def select(self, record: type[C], names: Sequence[str]) -> list[C]:
-        """Components by name, in the order given."""
+        """Return components by name, in the order given. Raises as `entry` does."""
         return [self.get(record, name) for name in names]
 
     def every(self, record: type[C]) -> list[C]:
-        """The components of a kind, without those whose names are not theirs alone."""
+        """Return the components of a kind, except those with conflicting names."""
         kind = next(kind for kind, cls in KINDS.items() if cls is record)
         return [cast(C, entries[0].component) for entries in self._entries[kind].values() if len(entries) == 1]
 
 
-def _signed(component: C, plugin: Plugin) -> C:
-    """The same component, which says where it is from. The plugin keeps its own."""
-    signed = copy.copy(component)
-    object.__setattr__(signed, "offered_by", plugin.label)
-    return signed
+def _entry(component: Component, plugin: Plugin) -> Entry:
+    """Return the entry of a plugin's component: a copy with its `offered_by` set."""
+    component = copy.copy(component)
+    object.__setattr__(component, "offered_by", plugin.label)
+    return Entry(component, plugin)
 
 
-def _asked(plugin: Plugin, function: Callable[..., object], name: str) -> object:
-    """What a plugin answers when it is asked for a backbone."""
+def _search(plugin: Plugin, function: Callable[..., object], name: str) -> object:
+    """Call a plugin's `posbench_find_backbone`."""
     with naming_errors(plugin):
-        return _quietly(partial(function, name=name))
+        return _without_stdout(partial(function, name=name))
 
 
-def _listed(function: Callable[[], Iterable[Any]]) -> list[Any]:
+def _list(function: Callable[[], Iterable[Any]]) -> list[Any]:
     return list(function())
 
 
-def _quietly(function: Callable[[], Any]) -> Any:
-    """What a plugin's function returns; what it prints goes to standard error, since standard output is for tables."""
+def _without_stdout(function: Callable[[], Any]) -> Any:
+    """Call a plugin's function; what it prints goes to standard error, since standard output is for tables."""
     with redirect_stdout(sys.stderr):
         return function()
 
 
 def load_registry() -> Registry:
-    """The registry of this environment: posbench's own components first, then the installed plugins by name."""
+    """Load the registry of this environment: posbench's own components first, then the installed plugins by name."""
 
     def order(point: EntryPoint) -> tuple[bool, str, str]:
         name: Any = point.dist.name if point.dist else ""

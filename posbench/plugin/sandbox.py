@@ -1,8 +1,8 @@
-"""Calls of components, which are other people's code.
+"""Calls of plugin code: errors name the component, and global state is restored.
 
-What one raises is told with its name and that of its distribution; what it leaves behind of its process's random
-states and of torch's modes is put right, so that no component's numbers depend on what another did before. What is
-asked before there are jobs is tried in a process apart, which may hang or end.
+`naming_errors` turns what a component raises into a ComponentError with the component's name. `isolated_state` restores
+random states and torch's modes, so that no component's numbers depend on another one. `call_in_subprocess` tries code
+in a process of its own, which may hang or die.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
 from posbench.core.errors import ComponentError, Inapplicable, PosbenchError, one_line
-from posbench.core.processes import STOPPING, end_with_parent, exit_description, interrupt_is_plugins_own
+from posbench.core.processes import STOP_SIGNALS, end_with_parent, exit_description, is_plugin_interrupt
 from posbench.plugin.components import Component
 
 T = TypeVar("T")
 
 
 class PluginCode(Protocol):
-    """Whose code runs: a component or a plugin."""
+    """The owner of code that is called: a component or a plugin."""
 
     @property
     def title(self) -> str: ...
@@ -35,25 +35,25 @@ class PluginCode(Protocol):
 
 
 class StatusBoard(Protocol):
-    """Where a worker writes which component it is in, for whoever finds it dead."""
+    """Shared memory to which a worker writes the component that it runs."""
 
     value: bytes
 
 
-#: Bytes that a board has room for.
+#: The size of a status board in bytes.
 STATUS_BYTES = 512
 _board: StatusBoard | None = None
 
 
 def report_component_on(board: StatusBoard) -> None:
-    """From now on, write on this board which component runs."""
+    """Write the title of the running component to this board from now on, for the process that finds this one dead."""
     global _board
     _board = board
 
 
 @contextmanager
 def running_component(title: str) -> Iterator[None]:
-    """A context in which other people's code runs, which the board names if there is one."""
+    """Run plugin code in this context; the status board, if there is one, shows the title meanwhile."""
     if _board is None:
         yield
         return
@@ -66,15 +66,15 @@ def running_component(title: str) -> Iterator[None]:
 
 @contextmanager
 def naming_errors(component: PluginCode, *passing: type[PosbenchError]) -> Iterator[None]:
-    """A context in which a component is called: what it raises is told with its name.
+    """Call a component in this context; re-raise any error as ComponentError that names it.
 
     Args:
-        component: whose code runs.
-        passing: errors besides Inapplicable that it may raise as they are.
+        component: the owner of the code.
+        passing: types of errors that are re-raised unchanged, besides Inapplicable.
 
     Raises:
-        ComponentError: for anything that it raises, calls of `sys.exit` included, but for Inapplicable and what
-            posbench's own components say in errors of posbench's own.
+        ComponentError: for any exception, `SystemExit` included. Errors that already name another component, and
+            posbench's errors from its own components, are re-raised unchanged.
     """
     try:
         with running_component(component.title):
@@ -82,95 +82,112 @@ def naming_errors(component: PluginCode, *passing: type[PosbenchError]) -> Itera
     except BaseException as error:
         if isinstance(error, (Inapplicable, *passing)) or (isinstance(error, PosbenchError) and not component.foreign):
             raise
-        if isinstance(error, ComponentError | GeneratorExit) and _is_ours(error):
-            raise  # of a component within this one; or a generator that is closed
-        if isinstance(error, KeyboardInterrupt) and not interrupt_is_plugins_own():
+        if isinstance(error, ComponentError) and error.attributed:
             raise
-        raise ComponentError(f"{component.title}: {describe_error(error)}") from error
+        if isinstance(error, KeyboardInterrupt) and not is_plugin_interrupt():
+            raise
+        raise attributed_error(f"{component.title}: {describe_error(error)}") from error
+
+
+@contextmanager
+def trusted_callback() -> Iterator[None]:
+    """Run posbench's own code in this context, which plugin code has called; its errors name their component already.
+
+    Raises:
+        ComponentError: as raised inside; `naming_errors` further out re-raises it unchanged.
+    """
+    try:
+        yield
+    except ComponentError as error:
+        error.attributed = True
+        raise
+
+
+def attributed_error(message: str) -> ComponentError:
+    """Return a ComponentError whose message names the component at fault."""
+    error = ComponentError(message)
+    error.attributed = True
+    return error
 
 
 def describe_error(error: BaseException) -> str:
-    """What an exception says, with its type unless it is posbench's own."""
+    """Return the message of an exception on one line, after its type unless it is posbench's own."""
     return one_line(error) if isinstance(error, PosbenchError) else f"{type(error).__name__}: {one_line(error)}"
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether posbench itself raised it."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "posbench"
+def call_in_subprocess(owner: PluginCode, function: Callable[[], T], limit: float | None = None) -> T:
+    """Call a function that runs plugin code, in a process of its own if the code is a third party's.
 
-
-def call_in_subprocess(guest: PluginCode, function: Callable[[], T], limit: float | None = None) -> T:
-    """What a function that runs a plugin's code returns, from a process apart if that code is a third party's.
-
-    For what is asked before there are jobs: its answer is small. In a worker, which is such a process, and on systems
-    other than Linux, where copies of a process may not do all that the process may, the function is just called.
+    It is meant for small answers that are needed before any job runs. Workers, which are such processes already, and
+    systems other than Linux call the function directly.
 
     Args:
-        guest: whose code runs.
-        function: what is to be tried.
+        owner: the owner of the code.
+        function: the function to call.
         limit: seconds that it may take, or None.
 
     Raises:
-        ComponentError: if the process ends or takes too long.
-        Exception: what the function raises.
+        ComponentError: if the process dies or takes too long.
+        Exception: any error of the function.
     """
-    if not guest.foreign or _board is not None or sys.platform != "linux":
+    if not owner.foreign or _board is not None or sys.platform != "linux":
         return function()
+    # Only `fork` can call closures of plugins, which cannot be pickled, and only it keeps torch and all plugins
+    # imported, which takes seconds. The child uses no threads of its parent: it computes with one of its own.
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_try, args=(function, theirs), daemon=True)
-    # A copy that is not deaf yet would pass on what it hears, and this process be asked to stop twice by one Ctrl-C.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(function, sender), daemon=True)
+    # Until the child ignores signals, its handler would write to the parent's wakeup descriptor: one Ctrl-C, which
+    # reaches both, would count as two.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    theirs.close()
+    sender.close()
     try:
-        if not ours.poll(limit):
-            raise ComponentError(f"{guest.title}: it took longer than --time-limit {limit:g} s, and was ended")
-        raised, answer = ours.recv()
+        if not receiver.poll(limit):
+            raise attributed_error(f"{owner.title}: it took longer than --time-limit {limit:g} s, and was ended")
+        failed, result = receiver.recv()
     except EOFError:
         process.join()
-        raise ComponentError(f"{guest.title}: its process died ({exit_description(process)})") from None
+        raise attributed_error(f"{owner.title}: its process died ({exit_description(process)})") from None
     finally:
         process.kill()
         process.join()
-        ours.close()
-    if raised:
-        raise answer
-    return answer  # type: ignore[no-any-return]
+        receiver.close()
+    if failed:
+        raise result
+    return result  # type: ignore[no-any-return]
 
 
-def _try(function: Callable[[], object], connection: Connection) -> None:
+def _send_result(function: Callable[[], object], connection: Connection) -> None:
+    """Call the function in the child process; send whether it failed, and its result or error."""
     end_with_parent()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)  # the threads that it had are not in a copy of its process
+        sys.modules["torch"].set_num_threads(1)  # torch's other threads do not exist in a forked child
     try:
-        said = False, function()
+        answer = False, function()
     except Exception as error:
-        said = True, error if isinstance(error, PosbenchError) else ComponentError(describe_error(error))
-    connection.send(said)
+        answer = True, error if isinstance(error, PosbenchError) else ComponentError(describe_error(error))
+    connection.send(answer)
 
 
 def write_count(tensor: Any) -> int:
-    """How often a tensor has been written to; torch does not count for those made in inference mode."""
+    """Return how often a tensor has been written to; 0 in inference mode, where torch does not count."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager
 def isolated_state(seed: str = "") -> Iterator[None]:
-    """A context that begins with random states of its own, and ends with everything as it was before.
+    """Seed all random states in this context, and restore all global state at its end.
 
-    These are the states of Python, NumPy and torch, whether torch follows gradients, and its default dtype. What is not
-    imported yet has no state to keep.
+    The state is that of Python's, NumPy's and torch's generators, torch's gradient mode and its default dtype. Modules
+    that are not imported yet have no state.
 
     Args:
-        seed: a text; the same one begins with the same states.
+        seed: a text; the same one gives the same random states.
     """
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
     torch, numpy = (sys.modules.get(name) for name in ("torch", "numpy"))
@@ -181,11 +198,11 @@ def isolated_state(seed: str = "") -> Iterator[None]:
             after.callback(numpy.random.set_state, numpy.random.get_state())
             numpy.random.seed(number)
         if torch is not None:
-            _settle_torch(torch, number, after)
+            _isolate_torch(torch, number, after)
         yield
 
 
-def _settle_torch(torch: Any, number: int, after: ExitStack) -> None:
+def _isolate_torch(torch: Any, number: int, after: ExitStack) -> None:
     after.callback(torch.set_default_dtype, torch.get_default_dtype())
     after.callback(torch.set_grad_enabled, torch.is_grad_enabled())
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -195,6 +212,6 @@ def _settle_torch(torch: Any, number: int, after: ExitStack) -> None:
 
 @contextmanager
 def sandboxed(component: Component, seed: str = "") -> Iterator[None]:
-    """A context that is both `told` and `isolated_state`."""
+    """Call a component in this context: both `naming_errors` and `isolated_state`."""
     with isolated_state(seed), naming_errors(component):
         yield

@@ -25,6 +25,7 @@ _USE = {
     "target": "posbench run --backbones tf_efficientnet_lite0 --targets H,$name",
     "metric": "posbench run --backbones tf_efficientnet_lite0 --metrics spc,$name",
     "readout": "posbench run --backbones tf_efficientnet_lite0 --readouts ridge,$name",
+    "control": "posbench run --backbones tf_efficientnet_lite0 --controls $name",
     "executor": "posbench run --backbones tf_efficientnet_lite0 --executor $name",
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from posbench.bench.row import JobRow, Row
-from posbench.core.statistics import distinguishable
+from posbench.core.statistics import significantly_different
 from posbench.report.labels import (
     CONTROL,
     board_title,
@@ -230,8 +230,8 @@ def _mark_column(column: Sequence[Entry], sign: int) -> list[Entry]:
     def level(entry: Entry) -> bool:
         pair = (entry.by_photograph, top.by_photograph)
         # One photograph alone has no interval.
-        return len(pair[0].keys() & pair[1].keys()) > 1 and not distinguishable(
-            *pair, others, mutual=entry.mutual or top.mutual
+        return len(pair[0].keys() & pair[1].keys()) > 1 and not significantly_different(
+            *pair, others, cross_fitted=entry.mutual or top.mutual
         )
 
     return [

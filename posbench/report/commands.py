@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from posbench.bench.config import RunConfig
-from posbench.bench.controls import CONTROLS, EVERY, SEEDS, asked_as
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, MeasurementRecord
+from posbench.plugin.control import ALL_CONTROLS, Control, ControlCatalogue
+from posbench.plugin.registry import load_registry
 from posbench.report.labels import CONTROL
 
 #: The values of each option of one command. The key `crossed` is no option: it marks cells of shared image sources,
@@ -28,8 +30,8 @@ _SETTINGS = {
     "score_at": "score_at",
     "precision": "precision",
 }
-#: The keys that a cell's identity has in addition to those of its job.
-_OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of")
+#: What a cell's identity has beyond that of its job.
+_OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of", "control_version")
 _FILES = ("file:", "folder:")
 _PYTHON = ("module:", "pixels:")
 #: The control whose jobs are measured as a whole, too, and the control that runs over seeds of weights.
@@ -64,7 +66,7 @@ def commands(records: Sequence[CellRecord], measurements: Sequence[MeasurementRe
         checks.setdefault(str(record.outcome.identity.get("control_of") or ""), []).append(record)
     metrics_of: dict[str, set[str]] = {}
     for measurement in measurements:
-        metrics_of.setdefault(measurement.job_id, set()).add(measurement.reading.metric)
+        metrics_of.setdefault(measurement.job_id, set()).add(measurement.measurement.metric)
     own = checks.pop("", [])
     named = [record for record in own if not _made_in_python(record.outcome.identity)]
     lines = [
@@ -110,27 +112,38 @@ def _controls_by_metrics(
     own = frozenset(score.metric for score in record.outcome.scores) | whole
     by_control: dict[str, frozenset[str]] = {}
     for check in checks:
-        name = asked_as(check.outcome.identity["control"])
+        control = _installed_controls().of_check(check.outcome.identity["control"])
         scored = frozenset(score.metric for score in check.outcome.scores) or own
-        if name == _MEASURED_CONTROL:
+        # Of controls, only the null is a network of which there is something to measure as a whole.
+        if control and control.measured:
             scored |= metrics_of.get(_job_id(check), set())
         elif scored >= own - whole:
             scored = own
-        if name:
-            by_control[name] = by_control.get(name, own) & scored
+        if control:
+            by_control[control.name] = by_control.get(control.name, own) & scored
     by_metrics: dict[frozenset[str], list[str]] = {own: []}
-    for name in CONTROLS:
-        if name in by_control:
-            by_metrics.setdefault(by_control[name], []).append(name)
+    for control in _installed_controls():
+        if control.name in by_control:
+            by_metrics.setdefault(by_control[control.name], []).append(control.name)
     return by_metrics
+
+
+@cache
+def _installed_controls() -> ControlCatalogue:
+    return ControlCatalogue(load_registry().every(Control))
 
 
 def _weight_seeds(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
     """Return the seeds of untrained weights that a trained network is compared with, unless they are the default."""
-    identities = (check.outcome.identity for check in checks)
-    labels = [identity["weights"]["label"] for identity in identities if identity["control"] == _SEEDED_CONTROL]
+    default_seeds: set[str] = set()
+    labels: list[str] = []
+    for check in checks:
+        control = _installed_controls().of_check(check.outcome.identity["control"])
+        if control and control.default_seeds:
+            default_seeds.update(map(str, control.default_seeds))
+            labels.append(check.outcome.identity["weights"]["label"])
     seeds = tuple(dict.fromkeys(label.removeprefix("random:") for label in labels))
-    named = record.outcome.identity["seed"] is None and {*seeds} - {*map(str, SEEDS)}
+    named = record.outcome.identity["seed"] is None and {*seeds} - default_seeds
     return {"seeds": seeds} if named else {}
 
 
@@ -232,8 +245,8 @@ def _line(options: Options) -> str:
     words = ["posbench", "run"]
     for option in fields(RunConfig):
         values = options.get(option.name, ())
-        if option.name == "controls" and len(values) == len(CONTROLS):
-            values = (EVERY,)
+        if option.name == "controls" and len(values) == len(_installed_controls()):
+            values = (ALL_CONTROLS,)
         default = option.default if isinstance(option.default, tuple) else (option.default,)
         if values and values != tuple(map(str, default)):
             words += ["--" + option.name.replace("_", "-"), ",".join(values)]

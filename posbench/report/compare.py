@@ -10,7 +10,7 @@ from pathlib import Path
 from posbench.bench.row import SETTINGS, Row
 from posbench.core.errors import UsageError, unknown
 from posbench.core.files import user_path
-from posbench.core.statistics import Difference, holm, paired, unpaired
+from posbench.core.statistics import Difference, holm, paired_difference, welch_difference
 from posbench.report.read_csv import from_csv
 from posbench.report.rows import oldest_first, rows
 from posbench.store.bundle import is_published, read
@@ -163,8 +163,10 @@ def _key_value(row: Row, name: str) -> str:
 
 def _difference(a: Row, b: Row, metric: str) -> Difference:
     """Return a − b, paired by photograph where both rows have photographs in common."""
-    by_photograph = paired(a.by_photograph(metric), b.by_photograph(metric), mutual=a.mutual or b.mutual)
-    return by_photograph or unpaired(a.mean(metric), b.mean(metric))
+    by_photograph = paired_difference(
+        a.by_photograph(metric), b.by_photograph(metric), cross_fitted=a.mutual or b.mutual
+    )
+    return by_photograph or welch_difference(a.mean(metric), b.mean(metric))
 
 
 def to_json(differences: Differences) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
-from posbench.bench.plan import ALL
 from posbench.bench.row import JobRow, Row
+from posbench.bench.taps import ALL
 from posbench.report.rows import oldest_first
 
 #: The backbone and padding of the control without a network, which is compared with every padding.

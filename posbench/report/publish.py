@@ -26,13 +26,13 @@ def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
         UsageError: if the store holds no cell.
     """
     with Store(store, must_exist=True) as opened:
-        published = Publication(opened.runs(), opened.records(), opened.readings())
+        published = Publication(opened.runs(), opened.records(), opened.measurements())
         if lost := without_run(published):
             raise UsageError(f"store {str(store)!r} is damaged (no run {lost[0]}): take a copy of it, or name another")
     if not published.records:
         raise UsageError(f"{str(store)!r} holds no cells to publish: `posbench run` computes some")
     cell_rows = rows(published.records)
-    job_rows = [job_row(record) for record in published.readings]
+    job_rows = [job_row(record) for record in published.measurements]
     files = {TABLE: to_csv(cell_rows), CELLS: canonical(to_json(published))}
     if job_rows:
         files[MEASURES] = to_csv(job_rows, JOB_COLUMNS)

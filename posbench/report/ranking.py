@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from posbench.bench.row import Row
-from posbench.core.statistics import Difference, Mean, distinguishable, interval, paired
+from posbench.core.statistics import Difference, MeanEstimate, interval, paired_difference, significantly_different
 from posbench.report.labels import (
     CONTROL,
     distinct_parts,
@@ -40,7 +40,7 @@ class Standing:
     """
 
     padding: str
-    mean: Mean
+    mean: MeanEstimate
     less: Difference | None
     level: bool
 
@@ -94,7 +94,7 @@ class Ranking:
         return f"{best.padding} hides position best: mean SPC {mean}{less}.{level}"
 
 
-def mean_text(mean: Mean) -> str:
+def mean_text(mean: MeanEstimate) -> str:
     """Return a mean with half the width of its interval: `0.62 ±0.11`, with three digits for a narrow interval."""
     half = half_width(mean)
     return number_text(mean.value, half, digits=_digits(half))
@@ -162,7 +162,7 @@ def _ranking(rows: Sequence[Row]) -> Ranking | None:
 
 
 def _standings(
-    means: Mapping[str, Mean], by_photograph: Mapping[str, Mapping[str, float]], mutual: bool
+    means: Mapping[str, MeanEstimate], by_photograph: Mapping[str, Mapping[str, float]], mutual: bool
 ) -> tuple[Standing, ...]:
     """Sort paddings by the distance of their mean from 0, and compare each with the reference and with the best."""
     # A prediction with all signs inverted shows position as well as one without, so the distance from 0 counts.
@@ -174,8 +174,12 @@ def _standings(
 
     def standing(padding: str) -> Standing:
         own = distances[padding]
-        less = None if padding == REFERENCE else paired(own, distances.get(REFERENCE, {}), mutual=mutual)
-        level = padding != first and not distinguishable(own, distances[first], len(others), mutual=mutual)
+        less = (
+            None if padding == REFERENCE else paired_difference(own, distances.get(REFERENCE, {}), cross_fitted=mutual)
+        )
+        level = padding != first and not significantly_different(
+            own, distances[first], len(others), cross_fitted=mutual
+        )
         return Standing(padding, means[padding], less, level)
 
     return tuple(map(standing, order))
@@ -214,7 +218,7 @@ def _mean_by_photograph(scored: Mapping[Scored, Row], shared: Sequence[Scored]) 
 
 def _mean(
     scored: Mapping[Scored, Row], shared: Sequence[Scored], by_photograph: Mapping[str, float], mutual: bool
-) -> Mean:
+) -> MeanEstimate:
     if not by_photograph:
-        return Mean(sum(scored[item].scores[METRIC].value for item in shared) / len(shared), None, None, 0)
-    return Mean(*interval(list(by_photograph.values()), mutual=mutual), len(by_photograph))
+        return MeanEstimate(sum(scored[item].scores[METRIC].value for item in shared) / len(shared), None, None, 0)
+    return MeanEstimate(*interval(list(by_photograph.values()), cross_fitted=mutual), len(by_photograph))

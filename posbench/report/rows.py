@@ -130,7 +130,7 @@ def to_json(rows: Sequence[Row]) -> str:
 def job_row(record: MeasurementRecord) -> JobRow:
     """Return one measurement of a job as a row."""
     identity: Mapping[str, Any] = record.identity
-    measurement = record.reading
+    measurement = record.measurement
     return JobRow(
         backbone=identity["backbone"]["name"],
         weights=identity["weights"]["label"],

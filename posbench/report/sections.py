@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from posbench.bench.plan import ALL
 from posbench.bench.records import CellRecord, Example, JobRun, MeasurementRecord
 from posbench.bench.row import JobRow, Row
+from posbench.bench.taps import ALL
 from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
 from posbench.report.boards import Board, Reach, boards, reaches
@@ -136,7 +136,7 @@ def load(store: Path, metrics: Sequence[Metric], draw: Draw) -> Data:
         UsageError: if it holds nothing.
     """
     with Store(store, must_exist=True) as opened:
-        data = Data(opened.records(), opened.readings(), opened.runs(), opened.examples(), metrics, draw)
+        data = Data(opened.records(), opened.measurements(), opened.runs(), opened.examples(), metrics, draw)
     if not data.records and not data.measurements:
         raise UsageError(f"{str(store)!r} holds nothing to report: `posbench run` computes some")
     return data

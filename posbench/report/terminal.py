@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column as BarsColumn
 from rich.text import Text
 
-from posbench.bench.plan import Job
 from posbench.bench.verdict import ERROR, RELEVANT, Verdict
-from posbench.core.text import ascii_form, printable
 from posbench.report.boards import Board, Entry, Reach, entry_text
 from posbench.report.compare import Differences
 from posbench.report.labels import estimate_text, number_text
@@ -126,50 +119,3 @@ def evidence(verdict: Verdict) -> Sheet:
 def plain(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Sheet:
     """Return a table of text whose first column names the rows."""
     return Sheet([Column(heading) for heading in headings], [list(rows)], boxed=False)
-
-
-class JobProgress:
-    """A progress bar on standard error, in images; silent off a terminal."""
-
-    def __init__(self, console: Console, jobs: int, images: int, *, quiet: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("images{task.fields[rate]}, left"),
-            TimeRemainingColumn(compact=True),
-            # What narrow terminals have no room for is the end of the job's name.
-            TextColumn("{task.fields[title]}", table_column=BarsColumn(ratio=1, no_wrap=True, overflow="ellipsis")),
-            expand=True,
-            console=console,
-            disable=quiet or not (console.is_terminal or console.is_jupyter),
-            transient=True,
-        )
-        self._form = ascii_form if console.options.ascii_only else printable
-        self._jobs = jobs
-        self._done = 0
-        self._task: TaskID = self._progress.add_task(f"job 0/{jobs}", total=images, rate="", title="")
-        self._seen: Counter[str] = Counter()
-
-    def __enter__(self) -> JobProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def started(self, job: Job) -> None:
-        self._progress.update(
-            self._task, description=f"job {self._done + 1}/{self._jobs}", title=escape(self._form(job.title))
-        )
-
-    def saw(self, job: Job, images: int) -> None:
-        self._seen[job.id] += images
-        task = self._progress.tasks[0]
-        rate = f", {task.speed:.0f}/s" if task.speed else ""
-        self._progress.update(self._task, advance=images, rate=rate)
-
-    def finished(self, job: Job, result: object) -> None:
-        # A job that failed or was skipped half-way has seen fewer images than were counted on.
-        self._done += 1
-        self._progress.update(self._task, advance=job.n_train + job.n_test - self._seen.pop(job.id, 0))

@@ -1,126 +1,107 @@
-"""`posbench.run`: what the command line does, for Python and notebooks."""
+"""`posbench.run`: the command of this name for Python and notebooks."""
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from types import GenericAlias
+from typing import Any
 
-from posbench.bench.config import load_config
-from posbench.core.errors import Interrupted, UsageError
-from posbench.core.files import check_destinations, user_path, write_whole
-from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
+from posbench.bench.config import load_config, options
+from posbench.core.errors import Interrupted, UsageError, nearest
+from posbench.core.files import check_destinations, user_path, write_atomically
+from posbench.plugin.components import Backbone, Component, Images
 from posbench.plugin.registry import KINDS, load_registry, plural
 from posbench.report.rows import to_csv
-from posbench.runner import session as running
+from posbench.runner import session
+from posbench.runner.observers import RunListener
 from posbench.runner.results import Results
-from posbench.runner.session import RunListener, SilentListener
 
-C = TypeVar("C", bound=Component)
-#: Names separated by commas, or one record, or names and records mixed.
-Chosen: TypeAlias = str | C | Sequence[str | C]
-
-#: The keyword of each kind of component; images are also those that are tested on.
-_KEYWORDS = {plural(kind): record for kind, record in KINDS.items()} | {"test_images": Images}
-#: What makes a record of something of the user's own.
-_WRAPPED: dict[type[Component], str] = {
+#: The options that `run` takes as keywords.
+_OPTIONS = {name: (kind, option) for name, kind, option in options() if not option.output_only}
+#: The type of the records that a keyword takes.
+_RECORDS = {name: record for kind, record in KINDS.items() if (name := plural(kind)) in _OPTIONS}
+_RECORDS["test_images"] = Images
+#: The function that makes a record from an object of the user.
+_WRAPPERS: dict[type[Component], str] = {
     Backbone: "posbench.backbone(module, taps=[…])",
     Images: "posbench.images(tensor_or_dataset)",
 }
 
 
-def run(
-    config: str | Path | None = None,
-    *,
-    backbones: Chosen[Backbone] | None = None,
-    paddings: Chosen[Padding] | None = None,
-    targets: Chosen[Target] | None = None,
-    images: Chosen[Images] | Path | Sequence[str | Images | Path] | None = None,
-    test_images: Chosen[Images] | Path | Sequence[str | Images | Path] | None = None,
-    readouts: Chosen[Readout] | None = None,
-    metrics: Chosen[Metric] | None = None,
-    controls: str | Sequence[str] | None = None,
-    weights: str | Sequence[str] | None = None,
-    seeds: int | str | Iterable[int] | None = None,
-    taps: str | int | Sequence[int] | None = None,
-    image_size: int | None = None,
-    train_count: int | None = None,
-    test_count: int | None = None,
-    score_at: str | None = None,
-    precision: str | None = None,
-    device: str | None = None,
-    store: str | Path | None = None,
-    published: str | None = None,
-    experiment: str | None = None,
-    shard: str | None = None,
-    executor: str | None = None,
-    jobs: int | None = None,
-    time_limit: int | None = None,
-    cpus_per_job: int | None = None,
-    gpus_per_job: float | None = None,
-    ray_address: str | None = None,
-    csv: str | Path | None = None,
-    dry_run: bool | None = None,
-    force: bool | None = None,
-    fail_fast: bool | None = None,
-    progress: bool = False,
-) -> Results:
-    """Probe every combination of the components named, as `posbench run` does, whose options these are.
+def run(config: str | Path | None = None, *, progress: bool = False, **chosen: Any) -> Results:
+    """Probe every combination of the components named, as the command `posbench run` does.
 
-    What is left out has the command's default, but for the store. Nothing is printed, unless progress is asked for.
+    Nothing is printed unless `progress` is set. An option that is left out or None has the default in brackets, except
+    for `store`: without one, here or in the file of options, results are kept in a temporary file, which is deleted
+    with them. Options that name components also take records, such as those from `posbench.backbone` and
+    `posbench.images`, or a list of names and records.
+
+    Raises:
+        UsageError, ComponentError, MissingError: before anything is computed, where the command would end with an
+            error. A job that fails is part of the results, and raises nothing.
+        Interrupted: if the user stops it.
 
     Args:
         config: a YAML file with the options as keys.
-        backbones, paddings, targets, images, test_images, readouts, metrics: names, as the command line takes them, or
-            records, such as those that `posbench.backbone` and `posbench.images` make, or both in one list.
-        store: the SQLite file for results. Without one, here or in the file of options, a temporary one is made, which
-            goes with the results.
-        csv: a file to write the rows to.
-        dry_run: compute nothing; `Results.jobs()` tells what would be.
-        progress: show a bar, warnings and failures on standard error; otherwise, they are in the results.
-
-    Raises:
-        UsageError, ComponentError, MissingError: for what the command line would end with, before anything is computed.
-            A job that fails is in the results, and raises nothing.
-        Interrupted: if the user stops it.
+        progress: show a bar, warnings and failures on standard error; otherwise, they are only in the results.
     """
-    options = {name: value for name, value in locals().items() if name not in ("config", "progress")}
+    for name in sorted(chosen.keys() - _OPTIONS):
+        raise TypeError(f"run() got an unexpected keyword argument {name!r}{nearest(name, _OPTIONS)}")
     registry = load_registry()
-    for name, record in _KEYWORDS.items():
-        if name in options:
-            options[name] = _named(options[name], record, name, registry.give)
-    for name in ("seeds", "controls", "weights"):
-        if isinstance(options[name], Iterable) and not isinstance(options[name], str):
-            options[name] = list(options[name])
-    keeps = _Folder()
+    for name, value in chosen.items():
+        if name in _RECORDS:
+            chosen[name] = _names(value, _RECORDS[name], name, registry.add)
+        elif isinstance(value, Iterable) and not isinstance(value, str):
+            chosen[name] = list(value)
+    folder = _Folder()
     file = None if config is None else user_path(str(config))
-    run_config = load_config(file, options, defaults={"store": keeps.store})
+    run_config = load_config(file, chosen, defaults={"store": folder.store})
     if run_config.csv == "-":
         raise UsageError("csv='-' is for the command line: name a file, or take the rows from the results")
     check_destinations(run_config.store, {"--csv": run_config.csv})
-    audience: RunListener = _shown() if progress else SilentListener()
+    listener: RunListener = _display() if progress else RunListener()
     left_out = tuple(
         f"plugin {plugin.label} is left out ({plugin.error})" for plugin in registry.plugins if plugin.error
     )
     for warning in left_out:
-        audience.warned(warning)
+        listener.warning(warning)
     try:
-        results = running.run(run_config, registry, audience, keeps=keeps)
+        results = session.run(run_config, registry, listener)
     except Interrupted as stopped:
-        if run_config.store != keeps.store:
+        if run_config.store != folder.store:
             raise
         raise Interrupted("interrupted; nothing is kept of a run without a store: name one to go on from") from stopped
     if run_config.csv is not None and not run_config.dry_run:
-        write_whole(Path(run_config.csv), to_csv(results.rows))
-    return replace(results, warnings=(*left_out, *results.warnings))
+        write_atomically(Path(run_config.csv), to_csv(results.rows))
+    return replace(results, warnings=(*left_out, *results.warnings), _keep_alive=folder)
+
+
+def _signature() -> inspect.Signature:
+    """Return the signature of `run` with one keyword for each option."""
+    config, progress, _ = inspect.signature(run, eval_str=True).parameters.values()
+    keywords = []
+    for name, (kind, _) in _OPTIONS.items():
+        accepted: Any = _RECORDS.get(name, kind)
+        if name in _RECORDS:
+            accepted = str | accepted | GenericAlias(Sequence, str | accepted)
+        keywords.append(inspect.Parameter(name, progress.kind, default=None, annotation=accepted | None))
+    return inspect.Signature([config, *keywords, progress], return_annotation=Results)
+
+
+run.__signature__ = _signature()  # type: ignore[attr-defined]
+run.__doc__ = (run.__doc__ or "").rstrip() + "".join(
+    f"\n        {name}: {option.help}" for name, (_, option) in _OPTIONS.items()
+)
 
 
 class _Folder:
-    """A temporary folder, which goes when nobody has this any more."""
+    """A temporary folder, deleted when this object is."""
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="posbench-"))
@@ -128,27 +109,31 @@ class _Folder:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
-def _named(given: Any, record: type[Component], keyword: str, give: Callable[[Component], None]) -> Any:
-    """The names of what was given for a keyword, of records too, which the registry is given."""
+def _names(given: Any, record: type[Component], keyword: str, add: Callable[[Component], None]) -> Any:
+    """Return the names of components that a keyword was given, and add its records to the registry.
+
+    Raises:
+        UsageError: if an item is neither a name nor such a record.
+    """
     if given is None or isinstance(given, str):
         return given
     names = []
-    for one in [given] if isinstance(given, Component | Path) or not isinstance(given, Iterable) else given:
-        if isinstance(one, record):
-            give(one)
-            names.append(one.name)
-        elif isinstance(one, str | Path) and (record is Images or isinstance(one, str)):
-            names.append(str(one))
+    for item in [given] if isinstance(given, Component | Path) or not isinstance(given, Iterable) else given:
+        if isinstance(item, record):
+            add(item)
+            names.append(item.name)
+        elif isinstance(item, str | Path) and (record is Images or isinstance(item, str)):
+            names.append(str(item))
         else:
-            hint = f": wrap it by {_WRAPPED[record]}" if record in _WRAPPED else ""
+            hint = f": wrap it by {_WRAPPERS[record]}" if record in _WRAPPERS else ""
             raise UsageError(
-                f"{keyword}: expected names or {record.__name__} records, not a {type(one).__name__}{hint}"
+                f"{keyword}: expected names or {record.__name__} records, not a {type(item).__name__}{hint}"
             )
     return names
 
 
-def _shown() -> RunListener:
-    """Who shows on standard error how a run goes on."""
+def _display() -> RunListener:
+    """Return a listener that shows progress on standard error."""
     from rich.console import Console
 
     from posbench.runner.progress import Display

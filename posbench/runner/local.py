@@ -1,74 +1,50 @@
-"""The executor that comes with every installation: this process, or worker processes of this machine."""
+"""The executor `local`: this process, or worker processes on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
 
 import torch
 
-from posbench.bench.engine import Engine, JobResult, Observer
-from posbench.bench.plan import Plan, Task
-from posbench.runner.jobs import Claim, Pool
-from posbench.runner.scheduler import Workers
-from posbench.runner.transport import LocalLink
-
-if TYPE_CHECKING:
-    from posbench.bench.config import RunConfig
+from posbench.plugin.execution import Pool, RunOptions
+from posbench.runner.scheduler import WorkerPool
+from posbench.runner.transport import WorkerProcess
+from posbench.runner.worker import Worker
 
 
-def start_local(config: RunConfig, plan: Plan, device: str) -> Pool:
-    """This process, or worker processes where several jobs are to run at once or any may have to be ended."""
-    if (config.jobs or 1) > 1 or config.time_limit is not None:
-        return local_workers(config, config.jobs or 1)
-    return Here(plan, device)
+def start(options: RunOptions) -> Pool:
+    """Return worker processes if several jobs run at once or have a time limit, else a pool in this process."""
+    if (options.jobs or 1) > 1 or options.time_limit is not None:
+        return worker_pool(options, options.jobs or 1)
+    return Worker(options.config)
 
 
-def local_workers(config: RunConfig, count: int) -> Workers:
-    """Worker processes of this machine, which share out the processor's threads."""
+def worker_pool(options: RunOptions, count: int) -> WorkerPool:
+    """Return worker processes on this machine that share the processor's threads equally."""
     threads = max(1, torch.get_num_threads() // count)
-    return Workers(LocalCrew(config, threads), count, config.time_limit)
+    return WorkerPool(ProcessLauncher(options.config, threads), count, options.time_limit)
 
 
 @dataclass(frozen=True)
-class Here:
-    """Runs tasks in this process, one after the other.
+class ProcessLauncher:
+    """Starts worker processes on this machine.
 
     Attributes:
-        plan: what the tasks are of.
-        device: `cpu` or `cuda`.
+        config: the `config` of `RunOptions`.
+        threads: the number of threads of each process.
     """
 
-    plan: Plan
-    device: str
-
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
-        engine = Engine(self.device)
-        engine.expect([task.job for task in tasks])
-        for task in (mine for one in tasks for mine in claim([one])):
-            observer.started(task.job)
-            yield task, engine.compute(task, self.plan.metrics, observer)
-
-
-@dataclass(frozen=True)
-class LocalCrew:
-    """Processes of this machine.
-
-    Attributes:
-        selection: what the plan is made from there.
-        threads: of the processor, for each.
-    """
-
-    config: RunConfig
+    config: object
     threads: int
 
-    def hire(self) -> LocalLink:
-        return LocalLink(self.config, self.threads)
+    def start_worker(self) -> WorkerProcess:
+        return WorkerProcess(self.config, self.threads)
 
-    def wait(self, links: Sequence[LocalLink], seconds: float | None) -> Collection[LocalLink]:
-        ready = wait([link.connection for link in links], seconds)
-        return [link for link in links if link.connection in ready]
+    def wait(self, workers: Sequence[WorkerProcess], seconds: float | None) -> Collection[WorkerProcess]:
+        ready = wait([worker.connection for worker in workers], seconds)
+        return [worker for worker in workers if worker.connection in ready]
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing: the processes hold no shared resources."""

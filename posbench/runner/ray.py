@@ -1,7 +1,7 @@
-"""The executor `ray`: jobs on a Ray cluster, which posbench asks for room and tells what to compute.
+"""The executor `ray`: jobs on a Ray cluster.
 
-An actor of Ray is a process somewhere in the cluster, with the processors and GPUs that a job is declared to take; it
-has a worker beside it. Results come back to the process that asked, which alone writes the store.
+An actor reserves the processors and GPUs of a job somewhere in the cluster, and runs a worker process beside it. That
+process may die or hang; the actor outlives it and reports the component that it was in, which Ray cannot.
 """
 
 from __future__ import annotations
@@ -13,64 +13,51 @@ import signal
 import socket
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import floor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from posbench.bench.config import LOCAL, RunConfig
-from posbench.bench.plan import Plan, TaskIds
 from posbench.core.errors import MissingError, UsageError, one_line
-from posbench.runner.transport import Gone, LocalLink, Message
-
-if TYPE_CHECKING:
-    from posbench.runner.jobs import Pool
+from posbench.plugin.execution import Pool, RunOptions, TaskIds
+from posbench.runner.scheduler import WorkerPool
+from posbench.runner.transport import Message, WorkerExited, WorkerProcess
 
 #: Seconds that a cluster has to answer at its address.
-PATIENCE = 5.0
-#: Seconds after which an actor says which component its worker is in, if that has nothing else to say.
-SILENCE = 1.0
+CONNECT_SECONDS = 5.0
+#: Seconds after which an actor reports the running component, even if the worker has sent no message.
+HEARTBEAT_SECONDS = 1.0
 
 
-def start_ray(config: RunConfig, plan: Plan, device: str) -> Pool:
-    """Workers on a Ray cluster: that of `--ray-address` or `RAY_ADDRESS`, else one that is started on this machine.
+def start(options: RunOptions) -> Pool:
+    """Return workers on a Ray cluster: that of `ray_address` or `RAY_ADDRESS`, else one started on this machine.
 
     Raises:
         MissingError: without Ray.
-        UsageError: if there is no cluster at the address, or no node of it has what a job is declared to take.
+        UsageError: if no cluster answers at the address, or none of its nodes has the resources of one job.
     """
-    from posbench.runner.scheduler import Workers  # not above: actors, which import this module, need no torch
-
-    # Ray would report how it is used; it is to stay out of a benchmark's output, too.
+    # Ray reports its use to its makers unless told otherwise; it reads the variable on import.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise MissingError("--executor ray needs Ray: pip install 'position-bench[ray]'") from error
-    ours = not ray.is_initialized()
-    if ours:
-        _join(config.ray_address or os.environ.get("RAY_ADDRESS") or "local")
-    needs = {"CPU": float(config.cpus_per_job or 1), "GPU": config.gpus_per_job or 0.0}
+    owns_connection = not ray.is_initialized()
+    if owns_connection:
+        _connect(options.ray_address or os.environ.get("RAY_ADDRESS") or "local")
+    resources = {"CPU": float(options.cpus_per_job or 1), "GPU": options.gpus_per_job or 0.0}
     try:
-        room = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], needs)  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        capacity = count_capacity(nodes, resources)
     except UsageError:
-        if ours:
+        if owns_connection:
             ray.shutdown()
         raise
-    # What the driver found of its own machine does not hold for others: they are told.
-    told = replace(
-        config,
-        device=device,
-        precision=plan.cells[0].job.precision,
-        executor=LOCAL,
-        cpus_per_job=None,
-        gpus_per_job=None,
-        ray_address=None,
-    )
-    return Workers(RayCrew(told, needs, ours), min(room, config.jobs or room), config.time_limit)
+    launcher = RayLauncher(options.config, resources, owns_connection)
+    return WorkerPool(launcher, min(capacity, options.jobs or capacity), options.time_limit)
 
 
-def _join(address: str) -> None:
+def _connect(address: str) -> None:
     """Connect to a cluster.
 
     Raises:
@@ -78,134 +65,146 @@ def _join(address: str) -> None:
     """
     import ray
 
-    # Ray would go on asking for minutes, and complain at length.
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdecimal():
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-        # It also takes SIGTERM for itself, which here means the same as Ctrl-C.
-        before = signal.getsignal(signal.SIGTERM)
+            # Ray itself would retry for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        # Ray installs a handler for SIGTERM, which here means the same as Ctrl-C.
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         finally:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)
+                signal.signal(signal.SIGTERM, handler)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        said = f"no Ray cluster answers at {address!r} ({one_line(error)}): check --ray-address and RAY_ADDRESS"
-        raise UsageError(said) from error
+        raise UsageError(
+            f"no Ray cluster answers at {address!r} ({one_line(error)}): check --ray-address and RAY_ADDRESS"
+        ) from error
 
 
-def _room(nodes: Sequence[dict[str, float]], needs: dict[str, float]) -> int:
-    """How many jobs these nodes can run at once.
+def count_capacity(nodes: Sequence[dict[str, float]], resources: dict[str, float]) -> int:
+    """Return the number of jobs that fit on these nodes at once; a job runs on one node.
+
+    Args:
+        nodes: the resources of each node, by name.
+        resources: the resources that a job takes, by name.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if no job fits.
     """
-    asked = {name: much for name, much in needs.items() if much}
-    room = sum(min(floor(node.get(name, 0.0) / much) for name, much in asked.items()) for node in nodes)
-    if not room:
-        has = "; ".join(", ".join(f"{node.get(name, 0.0):g} {name}" for name in needs) for node in nodes)
-        takes = ", ".join(f"{much:g} {name}" for name, much in asked.items())
+    needed = {name: amount for name, amount in resources.items() if amount}
+    capacity = sum(min(floor(node.get(name, 0.0) / amount) for name, amount in needed.items()) for node in nodes)
+    if not capacity:
+        available = "; ".join(", ".join(f"{node.get(name, 0.0):g} {name}" for name in resources) for node in nodes)
+        takes = ", ".join(f"{amount:g} {name}" for name, amount in needed.items())
         raise UsageError(
-            f"no node of the Ray cluster has what a job takes ({takes}); they have {has or 'nothing'}: "
+            f"no node of the Ray cluster has what a job takes ({takes}); they have {available or 'nothing'}: "
             "give less with --cpus-per-job and --gpus-per-job"
         )
-    return room
+    return capacity
 
 
-class Actor:
-    """What runs as an actor: a worker process beside it, in the folder of whoever asks, and what that says.
+class WorkerActor:
+    """The Ray actor beside a worker process, which passes its messages on.
 
-    So a worker that dies or hangs leaves somebody who knows in which component it was.
+    Args:
+        config: the `config` of `RunOptions`.
+        threads: the number of threads of the worker.
+        folder: the working directory of the run, for relative paths of images and weights.
     """
 
-    def __init__(self, config: RunConfig, threads: int, folder: str) -> None:
-        if Path(folder).is_dir():
-            os.chdir(folder)  # where relative paths of the selection stand, if the nodes share a disk
-        self._link = LocalLink(config, threads)
+    def __init__(self, config: object, threads: int, folder: str) -> None:
+        if Path(folder).is_dir():  # else the nodes share no disk
+            os.chdir(folder)
+        self._worker = WorkerProcess(config, threads)
 
-    def send(self, asked: Sequence[TaskIds]) -> None:
-        self._link.send(asked)
+    def send(self, tasks: Sequence[TaskIds]) -> None:
+        self._worker.send(tasks)
 
-    def next(self) -> tuple[str, bytes]:
-        """Which component runs, and what the worker says next, pickled; at times nothing but that."""
-        message = pickle.dumps(("alive",))
+    def next_message(self) -> tuple[str, bytes | None, str]:
+        """Return the running component, the next message if there is one by now, and how the worker ended if it did.
+
+        The message stays pickled, since unpickling would import torch into the actor's process.
+        """
+        message, exited = None, ""
         try:
-            if self._link.connection.poll(SILENCE):
-                message = self._link.raw()
-        except Gone as gone:
-            message = pickle.dumps(("gone", str(gone)))
-        return self._link.visiting, message
+            if self._worker.connection.poll(HEARTBEAT_SECONDS):
+                message = self._worker.receive_bytes()
+        except WorkerExited as error:
+            exited = str(error)
+        return self._worker.component, message, exited
 
 
-class RayLink:
-    """An actor, and what it was last asked for."""
+class RayConnection:
+    """The connection to the worker of an actor."""
 
     def __init__(self, actor: Any) -> None:
-        self.visiting = ""
+        self.component = ""
         self._actor = actor
-        self._awaited: Any = None
+        self._reply: Any = None
 
     @property
-    def awaited(self) -> Any:
-        """What it says next."""
-        self._awaited = self._awaited or self._actor.next.remote()
-        return self._awaited
+    def reply(self) -> Any:
+        """The reference to the actor's next reply."""
+        self._reply = self._reply or self._actor.next_message.remote()
+        return self._reply
 
-    def send(self, asked: Sequence[TaskIds]) -> None:
-        self._actor.send.remote(asked)
+    def send(self, tasks: Sequence[TaskIds]) -> None:
+        self._actor.send.remote(tasks)
 
     def receive(self) -> Message:
         import ray
 
         try:
-            self.visiting, raw = ray.get(self.awaited)
+            self.component, content, exited = ray.get(self.reply)
         except ray.exceptions.RayError as error:
-            raise Gone(one_line(error)) from error
-        self._awaited = None
-        message: Message = pickle.loads(raw)  # noqa: S301  nodes of the cluster are trusted (SECURITY.md)
-        kind, *rest = message
-        if kind == "gone":
-            raise Gone(*rest)
-        if kind == "refused":
-            raise type(rest[0])(f"on the cluster: {one_line(rest[0])}")
+            raise WorkerExited(one_line(error)) from error
+        self._reply = None
+        if exited:
+            raise WorkerExited(exited)
+        if content is None:
+            return Message("idle")
+        message: Message = pickle.loads(content)  # noqa: S301  nodes of the cluster are trusted (SECURITY.md)
+        if message.kind == "error":
+            raise type(message.value)(f"on the cluster: {one_line(message.value)}")
         return message
 
-    def end(self, *, force: bool) -> None:
+    def close(self, *, force: bool) -> None:
         import ray
 
         ray.kill(self._actor)
 
 
 @dataclass(frozen=True)
-class RayCrew:
-    """Workers on a Ray cluster.
+class RayLauncher:
+    """Starts workers on a Ray cluster.
 
     Attributes:
-        selection: what the plan is made from there.
-        needs: the processors and GPUs that a job takes.
-        ours: the connection to the cluster ends with the workers.
+        config: the `config` of `RunOptions`.
+        resources: the processors and GPUs that a job takes, by Ray's names `CPU` and `GPU`.
+        owns_connection: close the connection to the cluster with the last worker.
     """
 
-    config: RunConfig
-    needs: dict[str, float]
-    ours: bool
+    config: object
+    resources: dict[str, float]
+    owns_connection: bool
 
-    def hire(self) -> RayLink:
+    def start_worker(self) -> RayConnection:
         import ray
 
-        options = {"num_cpus": self.needs["CPU"], "num_gpus": self.needs["GPU"], "max_restarts": 0}
-        made: Any = ray.remote(Actor).options(**options)
-        return RayLink(made.remote(self.config, floor(self.needs["CPU"]), str(Path.cwd())))
+        options = {"num_cpus": self.resources["CPU"], "num_gpus": self.resources["GPU"], "max_restarts": 0}
+        actor: Any = ray.remote(WorkerActor).options(**options)
+        return RayConnection(actor.remote(self.config, floor(self.resources["CPU"]), str(Path.cwd())))
 
-    def wait(self, links: Sequence[RayLink], seconds: float | None) -> Collection[RayLink]:
+    def wait(self, workers: Sequence[RayConnection], seconds: float | None) -> Collection[RayConnection]:
         import ray
 
-        answered, _ = ray.wait([link.awaited for link in links], timeout=seconds)
-        return [link for link in links if link.awaited in answered]
+        ready, _ = ray.wait([worker.reply for worker in workers], timeout=seconds)
+        return [worker for worker in workers if worker.reply in ready]
 
     def close(self) -> None:
         import ray
 
-        if self.ours:
+        if self.owns_connection:
             ray.shutdown()

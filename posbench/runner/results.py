@@ -1,4 +1,7 @@
-"""What a run gave: its rows, boards and maps, for whoever called it. Imports no torch, and pandas only when asked."""
+"""The results of a run: rows, boards and maps.
+
+Imports no torch, and pandas only where a data frame is returned.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from posbench.bench.plan import Plan, Task
 from posbench.bench.row import JOB_COLUMNS, JobRow, Row
 from posbench.core.errors import UsageError
-from posbench.core.files import write_whole
+from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
 from posbench.plugin.registry import load_registry
 from posbench.report import markdown
@@ -29,12 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spent:
-    """What became of the jobs that a run computed.
+    """Statistics of the jobs that a run computed.
 
     Attributes:
-        states: how many jobs ended `ok`, `skipped` or `failed`.
-        seconds: by stage. elapsed: in all.
-        stopped: the run ended at its first failure, as asked.
+        states: the number of jobs that ended `ok`, `skipped` or `failed`.
+        seconds: the seconds of each stage, summed over jobs.
+        elapsed: the seconds that the run took.
+        stopped: True if the run ended at its first failure, by `fail_fast`.
     """
 
     states: Mapping[str, int]
@@ -45,12 +49,12 @@ class Spent:
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """Scores as the terminal shows them, the best first: `print` it, or leave it to a notebook to show."""
+    """Boards of scores as `posbench leaderboard` shows them; prints as text, and as HTML in a notebook."""
 
     boards: tuple[Board, ...]
 
     def to_markdown(self) -> str:
-        """The boards as Markdown, the best of each column in bold."""
+        """Return the boards as Markdown, the best of each column in bold."""
         return markdown.of_boards(self.boards)
 
     def __str__(self) -> str:
@@ -60,8 +64,8 @@ class Leaderboard:
 
         console = Console(color_system=None, force_jupyter=False, width=120)
         with console.capture() as captured:
-            for one in self.boards:
-                console.print(terminal.board(one))
+            for board in self.boards:
+                console.print(terminal.board(board))
         return captured.get()
 
     def _repr_html_(self) -> str:
@@ -72,19 +76,19 @@ class Leaderboard:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What `posbench.run` returns: exactly what was asked for, whether computed now or found in the store.
+    """The results of `posbench.run`: all jobs and cells of its plan, computed now or found in the store.
 
     Attributes:
-        plan: the jobs and cells that were asked for.
-        tasks: those of them that were to be computed when the run began.
+        plan: the jobs and cells of the run.
+        tasks: the part of the plan that the store lacked when the run began.
         device: `cpu` or `cuda`.
         store: the SQLite file that holds the results.
-        rows: of cells, in the plan's order; none after a dry run.
-        job_rows: of metrics of a network as a whole.
-        warnings: what the user should know, such as networks that had no trained weights.
-        spent: on what was computed, or None if nothing was.
-        left_out: why components are left out of the plan whose plugins kept them from being planned.
-        published: the table of a paper to hold the rows against, if asked for.
+        rows: one row a cell, in the plan's order; empty after a dry run.
+        job_rows: one row a measurement of a network as a whole.
+        warnings: messages to the user, such as of networks without trained weights.
+        spent: statistics of the computed jobs, or None if nothing was computed.
+        left_out: the reasons why components of faulty plugins are not in the plan.
+        published: the table of a paper to compare with, if the run named one.
     """
 
     plan: Plan
@@ -97,29 +101,30 @@ class Results:
     spent: Spent | None = None
     published: Published | None = None
     left_out: tuple[str, ...] = ()
-    _keeps: object = field(default=None, repr=False)
+    #: Keeps the folder of a temporary store alive.
+    _keep_alive: object = field(default=None, repr=False)
 
     @property
     def failed(self) -> bool:
-        """Whether anything that was asked for has failed, or could not be planned."""
-        now = self.spent is not None and self.spent.states.get("failed", 0) > 0
-        return now or bool(self.left_out) or any(row.status == "failed" for row in self.rows)
+        """True if any job or cell has failed, or a component could not be planned."""
+        failed_now = self.spent is not None and self.spent.states.get("failed", 0) > 0
+        return failed_now or bool(self.left_out) or any(row["status"] == "failed" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as a data frame, one row a cell, with the columns of `posbench run --csv` (see docs/rows.md)."""
+        """Return the rows as a data frame with the columns of `posbench run --csv` (see docs/rows.md)."""
         return frame(self.rows)
 
     def measures(self) -> pd.DataFrame:
-        """What was measured of networks as a whole (`modes`, `ppp-mae`, …), one row a job, metric and tap."""
+        """Return the metrics of networks as a whole (`modes`, `ppp-mae`, …), one row a job, metric and tap."""
         import pandas as pd
 
         return pd.DataFrame([dict(row) for row in self.job_rows], columns=list(JOB_COLUMNS))
 
     def jobs(self) -> pd.DataFrame:
-        """The jobs of the plan, and whether each was to be computed when the run began."""
+        """Return the jobs of the plan; `to_do` says whether the store lacked a part of the job when the run began."""
         import pandas as pd
 
-        waiting = {task.job.id for task in self.tasks}
+        incomplete = {task.job.id for task in self.tasks}
         return pd.DataFrame(
             [
                 {
@@ -129,7 +134,7 @@ class Results:
                     "images": job.sources,
                     "crops": job.n_train + job.n_test,
                     "cells": len(cells),
-                    "to_do": job.id in waiting,
+                    "to_do": job.id in incomplete,
                     "job_id": job.id,
                 }
                 for job, cells in self.plan.jobs()
@@ -137,18 +142,18 @@ class Results:
         )
 
     def leaderboard(self, metric: str | None = None, by: str = "padding") -> Leaderboard:
-        """The scores, the best first, with what the controls and verdicts say of them.
+        """Return the boards of scores, controls and verdicts, the best scores first.
 
         Args:
-            metric: to rank by; by default the first that was asked for.
-            by: `padding` for a line a padding and a column a network, or `backbone` the other way round.
+            metric: the metric to rank by; by default the first of the run.
+            by: `padding` for one line a padding and one column a network, or `backbone` for the reverse.
 
         Raises:
-            UsageError: if the run has no such metric.
+            UsageError: if the run has no such metric, or `by` is neither.
         """
         if by not in BY:
             raise UsageError(f"by={by!r}: choose {' or '.join(BY)}")
-        known = {one.name: one for one in self.plan.metrics}
+        known = {candidate.name: candidate for candidate in self.plan.metrics}
         if metric is not None and metric not in known:
             raise UsageError(f"the run has no metric {metric!r}: choose {' or '.join(known)}, or name it in metrics=")
         of_jobs = job_boards(self.job_rows)
@@ -160,27 +165,27 @@ class Results:
         return Leaderboard((*shown, *verdict_boards(self.rows), *of_jobs))
 
     def comparison(self) -> pd.DataFrame:
-        """The rows beside the numbers of the paper that `published` named, as text, and the differences.
+        """Return the rows beside the numbers of the paper that `published` names, and the differences, as text.
 
         Raises:
-            UsageError: if none was named.
+            UsageError: if the run named no paper.
         """
         import pandas as pd
 
         if self.published is None:
             raise UsageError("the run names no paper to compare with: give published='islam2020-table1', say")
         compared = compare(self.rows, self.published)
-        lines = [[*labels, *(text for scored in scores for text in scored)] for labels, scores in compared.lines]
+        lines = [[*labels, *(text for texts in scores for text in texts)] for labels, scores in compared.lines]
         return pd.DataFrame(lines, columns=headings(compared))
 
     def map(self, cell_id: str) -> NDArray[np.float32]:
-        """The mean predicted map of a cell, float32 [side, side].
+        """Return the mean predicted map of a cell, float32 [side, side].
 
         Args:
-            cell_id: as in the rows, or the beginning of one.
+            cell_id: the cell's id as in the rows, or its first characters.
 
         Raises:
-            UsageError: if no cell, or more than one, begins so, or it has no map since it failed or was skipped.
+            UsageError: if no cell, or more than one, has this id, or if the cell failed or was skipped.
         """
         from posbench.report.images import square
 
@@ -191,13 +196,13 @@ class Results:
         return square(outcome.mean_map, "<f4")
 
     def report(self, path: str | Path) -> Path:
-        """Write all that the store holds as one HTML page, as `posbench report` does.
+        """Write the content of the store as one HTML page, as `posbench report` does.
 
         Args:
-            path: the file; replaced if it is there.
+            path: the file; replaced if it exists.
 
         Returns:
-            The file.
+            The path of the file.
 
         Raises:
             UsageError: if it cannot be written, or the store holds nothing.
@@ -206,23 +211,23 @@ class Results:
         from posbench.report.html import content
 
         installed = load_registry()
-        # Components given in Python are in no registry.
-        metrics = {one.name: one for one in (*installed.every(Metric), *self.plan.metrics)}
+        # Components that were made in Python are in no registry.
+        metrics = {metric.name: metric for metric in (*installed.every(Metric), *self.plan.metrics)}
         targets = (*installed.every(Target), *(cell.target for cell in self.plan.cells))
-        write_whole(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
+        write_atomically(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
         return Path(path)
 
     def summary(self) -> str:
-        """What was computed, what was found, and how long it took, in a line."""
+        """Return one line: the numbers of jobs computed and found in the store, and the time."""
         spent = self.spent or Spent({}, {}, 0.0)
         computed = sum(spent.states.values())
-        # What another process computed meanwhile was found in the store, too; what comes after a first failure was not.
+        # Jobs that another process computed meanwhile count as found; those that fail_fast left out do not.
         resumed = sum(1 for _ in self.plan.jobs()) - (len(self.tasks) if spent.stopped else computed)
-        spoilt = "".join(
+        not_ok = "".join(
             f", {spent.states[state]} {state}" for state in ("skipped", "failed") if spent.states.get(state)
         )
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent.seconds.items())
-        return f"{computed} jobs computed{spoilt}, {resumed} found in {str(self.store)!r}; {spent.elapsed:.1f} s" + (
+        return f"{computed} jobs computed{not_ok}, {resumed} found in {str(self.store)!r}; {spent.elapsed:.1f} s" + (
             f" ({stages})" if stages else ""
         )
 

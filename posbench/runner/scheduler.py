@@ -1,4 +1,4 @@
-"""Hands tasks out to workers, wherever they are, and sees to those that die or are late."""
+"""Scheduling of tasks on workers: groups, retries after a worker's death, time limits."""
 
 from __future__ import annotations
 
@@ -6,188 +6,199 @@ from collections import Counter, deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from posbench.bench.engine import JobResult, Observer, failed_result
-from posbench.bench.plan import Task, groups
 from posbench.core.errors import PosbenchError
-from posbench.runner.jobs import Claim
-from posbench.runner.transport import Gone, Link, Message
+from posbench.plugin.execution import Claim, Observer, TaskIds, groups
+from posbench.runner.transport import Message, WorkerConnection, WorkerExited
 
-#: How often a job is given to another worker when its own has died, which may have been no fault of the job's.
+if TYPE_CHECKING:
+    from posbench.bench.engine import JobResult
+
+#: The id of a job and its result, or the error that ended it.
+Result: TypeAlias = "tuple[str, JobResult | PosbenchError]"
+
+#: The number of retries of a job whose worker died, perhaps through no fault of the job.
 RETRIES = 1
-#: Seconds that a worker has to make its plan where there is a time limit, if that is less.
-PLANNING = 60.0
-FOR_EVER = float("inf")
+#: Seconds that a worker has to make its plan, if the time limit of a job is less.
+PLANNING_SECONDS = 60.0
+NO_DEADLINE = float("inf")
 
-L = TypeVar("L", bound=Link)
+C = TypeVar("C", bound=WorkerConnection)
 
 
-class Crew(Protocol[L]):
-    """Where workers come from."""
+class WorkerLauncher(Protocol[C]):
+    """Starts workers."""
 
-    def hire(self) -> L:
-        """Start a worker."""
+    def start_worker(self) -> C:
+        """Start a worker and return the connection to it."""
         ...
 
-    def wait(self, links: Sequence[L], seconds: float | None) -> Collection[L]:
-        """Those of some workers that have something to say, or have ended, as soon as there are any."""
+    def wait(self, workers: Sequence[C], seconds: float | None) -> Collection[C]:
+        """Return the workers that have sent a message or have ended, once there are any or the time is up."""
         ...
 
     def close(self) -> None:
-        """Told when all of them are gone."""
+        """Release what the workers shared; called after all of them have ended."""
         ...
 
 
 @dataclass(frozen=True)
-class Workers:
-    """Runs tasks in processes of their own.
+class WorkerPool:
+    """Computes tasks on workers.
 
-    Jobs that share features go to one worker, one after the other. A worker that dies is replaced, and the job that it
-    had in hand is given to another once. One that takes too long is ended, and its job has failed.
+    Jobs that share features go to one worker, one after the other. If a worker dies, another one gets its unfinished
+    jobs; a job whose workers died twice has failed. A worker that exceeds the time limit is killed, and its job has
+    failed.
 
     Attributes:
-        crew: where workers come from.
-        count: how many there are at once.
+        launcher: starts the workers.
+        count: the largest number of workers at once.
         time_limit: seconds that a job may take, or None.
     """
 
-    crew: Crew[Any]
+    launcher: WorkerLauncher[Any]
     count: int
     time_limit: float | None = None
 
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
-        """As `Pool.results`.
+    def results(self, tasks: Sequence[TaskIds], observer: Observer, claim: Claim) -> Generator[Result]:
+        """Compute tasks as `Pool.results` does.
 
         Raises:
             UsageError, ComponentError, MissingError: if a worker cannot make the plan.
-            PosbenchError: if workers die or take too long before they have.
+            PosbenchError: if workers die or take too long before they have made it.
         """
-        shift = _Shift(self, observer, claim, deque(deque(group) for group in groups(tasks)))
+        schedule = _Schedule(self, observer, claim, deque(deque(group) for group in groups(tasks)))
         try:
-            while shift.goes_on():
-                yield from shift.heard()
+            while schedule.assign():
+                yield from schedule.wait()
         finally:
-            for slot in shift.slots:
-                slot.link.end(force=bool(slot.tasks))
-            self.crew.close()
+            for worker in schedule.workers:
+                worker.connection.close(force=bool(worker.tasks))
+            self.launcher.close()
 
 
 @dataclass
-class _Slot:
-    """A worker, the tasks that it was given and has not finished, and by when it must say that it is done."""
+class _Worker:
+    """A worker, its unfinished tasks, and the time by which it must finish the first of them."""
 
-    link: Link
-    tasks: deque[Task] = field(default_factory=deque)
+    connection: WorkerConnection
+    tasks: deque[TaskIds] = field(default_factory=deque)
     ready: bool = False
-    deadline: float = FOR_EVER
+    deadline: float = NO_DEADLINE
 
 
 @dataclass
-class _Shift:
-    """What `Workers.results` keeps."""
+class _Schedule:
+    """The state of one call of `WorkerPool.results`."""
 
-    workers: Workers
+    pool: WorkerPool
     observer: Observer
     claim: Claim
-    waiting: deque[deque[Task]]
-    slots: list[_Slot] = field(default_factory=list)
+    waiting: deque[deque[TaskIds]]
+    workers: list[_Worker] = field(default_factory=list)
     deaths: Counter[str] = field(default_factory=Counter)
-    false_starts: int = 0
+    failed_starts: int = 0
 
-    def goes_on(self) -> bool:
-        """Hand out what can be; whether there is anything to wait for."""
-        idle = [slot for slot in self.slots if not slot.tasks]
-        while self.waiting and (idle or len(self.slots) < self.workers.count):
+    def assign(self) -> bool:
+        """Give waiting groups to idle or new workers; return True if any worker is busy."""
+        idle = [worker for worker in self.workers if not worker.tasks]
+        while self.waiting and (idle or len(self.workers) < self.pool.count):
             if not (group := self.claim(self.waiting.popleft())):
                 continue
             if not idle:
-                self.slots.append(_Slot(self.workers.crew.hire()))
-            slot = idle.pop() if idle else self.slots[-1]
-            slot.tasks = deque(group)
-            slot.link.send([task.ids for task in group])
-            if slot.ready:
-                self._allow(slot)
-        return any(slot.tasks for slot in self.slots)
+                self.workers.append(_Worker(self.pool.launcher.start_worker()))
+            worker = idle.pop() if idle else self.workers[-1]
+            worker.tasks = deque(group)
+            worker.connection.send(group)
+            if worker.ready:
+                self._start_timer(worker)
+        return any(worker.tasks for worker in self.workers)
 
-    def heard(self) -> Iterator[tuple[Task, JobResult]]:
-        """Wait until a worker says something, dies or is late, and see to it."""
-        busy = [slot for slot in self.slots if slot.tasks]
-        first = min(slot.deadline for slot in busy)
-        patience = None if first == FOR_EVER else max(0.0, first - monotonic())
-        speaking = self.workers.crew.wait([slot.link for slot in busy], patience)
-        for slot in busy:
-            if slot.link in speaking:
+    def wait(self) -> Iterator[Result]:
+        """Wait until a worker sends a message, dies or exceeds its time; yield the results that follow."""
+        busy = [worker for worker in self.workers if worker.tasks]
+        deadline = min(worker.deadline for worker in busy)
+        timeout = None if deadline == NO_DEADLINE else max(0.0, deadline - monotonic())
+        launcher = self.pool.launcher
+        ready = launcher.wait([worker.connection for worker in busy], timeout)
+        for worker in busy:
+            if worker.connection in ready:
                 try:
-                    yield from self._told(slot, slot.link.receive())
-                except Gone as gone:
-                    yield from self._lost(slot, gone)
+                    yield from self._handle(worker, worker.connection.receive())
+                except WorkerExited as exited:
+                    yield from self._handle_exit(worker, exited)
                     continue
-            # What it has said in time may not have been heard yet, since results take time to store.
-            if slot.deadline <= monotonic() and not self.workers.crew.wait([slot.link], 0):
-                yield from self._late(slot)
+            # Storing results takes time: a message that was sent before the deadline may not have been read yet.
+            if worker.deadline <= monotonic() and not launcher.wait([worker.connection], 0):
+                yield from self._handle_timeout(worker)
 
-    def _allow(self, slot: _Slot, least: float = 0.0) -> None:
-        """From now on, the time limit counts."""
-        limit = self.workers.time_limit
-        slot.deadline = FOR_EVER if limit is None else monotonic() + max(limit, least)
+    def _start_timer(self, worker: _Worker, least: float = 0.0) -> None:
+        limit = self.pool.time_limit
+        worker.deadline = NO_DEADLINE if limit is None else monotonic() + max(limit, least)
 
-    def _told(self, slot: _Slot, message: Message) -> Iterator[tuple[Task, JobResult]]:
-        kind, *rest = message
-        task = slot.tasks[0]
-        if kind == "hired":
-            self._allow(slot, PLANNING)
-        elif kind == "ready":
-            slot.ready, self.false_starts = True, 0
-            self._allow(slot)
-        elif kind == "started":
-            self.observer.started(task.job)
-            self._allow(slot)
-        elif kind == "saw":
-            self.observer.saw(task.job, *rest)
-        elif kind == "refused":
-            raise rest[0]
-        elif kind == "done":
-            slot.tasks.popleft()
-            slot.deadline = FOR_EVER
-            if slot.tasks:
-                self._allow(slot)
-            yield task, rest[0]
+    def _handle(self, worker: _Worker, message: Message) -> Iterator[Result]:
+        job_id = worker.tasks[0].job_id
+        if message.kind == "planning":
+            self._start_timer(worker, PLANNING_SECONDS)
+        elif message.kind == "ready":
+            worker.ready, self.failed_starts = True, 0
+            self._start_timer(worker)
+        elif message.kind == "started":
+            self.observer.started(job_id)
+            self._start_timer(worker)
+        elif message.kind == "progress":
+            self.observer.progress(job_id, message.value)
+        elif message.kind == "error":
+            raise message.value
+        elif message.kind == "result":
+            worker.tasks.popleft()
+            worker.deadline = NO_DEADLINE
+            if worker.tasks:
+                self._start_timer(worker)
+            yield job_id, message.value
 
-    def _lost(self, slot: _Slot, gone: Gone) -> Iterator[tuple[Task, JobResult]]:
-        """A worker has ended: its job goes to another, or has failed."""
-        job = slot.tasks[0].job.id
-        if slot.ready:
-            self.deaths[job] += 1
-            reason = f"its process died {self.deaths[job]} times ({gone}){slot.link.visiting}"
-            yield from self._dismissed(slot, reason if self.deaths[job] > RETRIES else None)
+    def _handle_exit(self, worker: _Worker, exited: WorkerExited) -> Iterator[Result]:
+        """Retry the job of a worker that died, or fail it."""
+        if not worker.ready:
+            self._handle_failed_start(worker, str(exited))
+            return
+        job_id = worker.tasks[0].job_id
+        self.deaths[job_id] += 1
+        if self.deaths[job_id] > RETRIES:
+            reason = f"its process died {self.deaths[job_id]} times ({exited}){worker.connection.component}"
+            yield self._fail(worker, reason)
         else:
-            yield from self._not_started(slot, f"{gone}")
+            self._stop(worker)
 
-    def _late(self, slot: _Slot) -> Iterator[tuple[Task, JobResult]]:
-        limit = self.workers.time_limit or 0.0
-        if slot.ready:
-            reason = f"it took longer than --time-limit {limit:g} s, and was ended{slot.link.visiting}"
-            yield from self._dismissed(slot, reason)
+    def _handle_timeout(self, worker: _Worker) -> Iterator[Result]:
+        """Fail the job of a worker that exceeded its time."""
+        limit = self.pool.time_limit or 0.0
+        if worker.ready:
+            reason = f"it took longer than --time-limit {limit:g} s, and was ended{worker.connection.component}"
+            yield self._fail(worker, reason)
         else:
-            yield from self._not_started(slot, f"their plan takes longer than {max(limit, PLANNING):g} s")
+            self._handle_failed_start(worker, f"their plan takes longer than {max(limit, PLANNING_SECONDS):g} s")
 
-    def _not_started(self, slot: _Slot, how: str) -> Iterator[tuple[Task, JobResult]]:
-        """A worker has no plan: another may, unless that has happened before."""
-        self.false_starts += 1
-        if self.false_starts > RETRIES:
+    def _handle_failed_start(self, worker: _Worker, reason: str) -> None:
+        """Replace a worker that ended before it had a plan; at the second in a row, end the run."""
+        self.failed_starts += 1
+        if self.failed_starts > RETRIES:
             raise PosbenchError(
-                f"workers do not start ({how}{slot.link.visiting}): posbench and its plugins must work in a process of "
-                "their own, and on a cluster be installed on every node"
+                f"workers do not start ({reason}{worker.connection.component}): posbench and its plugins must work in "
+                "a process of their own, and on a cluster be installed on every node"
             )
-        yield from self._dismissed(slot, None)
+        self._stop(worker)
 
-    def _dismissed(self, slot: _Slot, reason: str | None) -> Iterator[tuple[Task, JobResult]]:
-        """End a worker; if there is a reason, its first task has failed. The others wait for another worker."""
-        self.slots.remove(slot)
-        slot.link.end(force=True)
-        if reason:
-            task = slot.tasks.popleft()
-            yield task, failed_result(task, PosbenchError(reason))
-        if slot.tasks:
-            self.waiting.appendleft(slot.tasks)
+    def _fail(self, worker: _Worker, reason: str) -> Result:
+        """Kill a worker and return the failure of its current task."""
+        task = worker.tasks.popleft()
+        self._stop(worker)
+        return task.job_id, PosbenchError(reason)
+
+    def _stop(self, worker: _Worker) -> None:
+        """Kill a worker; its tasks wait for another one."""
+        self.workers.remove(worker)
+        worker.connection.close(force=True)
+        if worker.tasks:
+            self.waiting.appendleft(worker.tasks)

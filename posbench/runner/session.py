@@ -1,215 +1,216 @@
-"""One run, from a selection to its results: `run`, which the command line and `posbench.run` both call.
+"""One run, from a configuration to its results; the command line and `posbench.run` share it.
 
 Imports no torch until something is computed.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property, partial
 
 from posbench.bench.config import LOCAL, RunConfig
-from posbench.bench.plan import Job, Plan, Task
-from posbench.bench.records import MeasurementRecord
-from posbench.bench.resolve import resolve_config
+from posbench.bench.plan import Plan, Task
+from posbench.bench.resolve import ResolvedRun, resolve_config
 from posbench.core.errors import Interrupted, UsageError
+from posbench.core.malloc import request_huge_pages
 from posbench.core.processes import stdout_to_stderr
 from posbench.plugin.components import Executor
+from posbench.plugin.execution import RunOptions
 from posbench.plugin.registry import Registry
 from posbench.report.literature import published
 from posbench.report.rows import job_row, rows
+from posbench.runner.observers import RunListener
 from posbench.runner.results import Results, Spent
+from posbench.runner.transport import WorkerConfig
 from posbench.store.locks import remove_stale_locks
 from posbench.store.store import Store
 
-if TYPE_CHECKING:
-    from posbench.bench.engine import JobResult, Observer
 
+def run(config: RunConfig, registry: Registry, listener: RunListener) -> Results:
+    """Plan a run, compute what the store lacks, and return all of its results.
 
-class RunListener(Protocol):
-    """Who is told how a run goes on."""
-
-    def warned(self, warning: str) -> None:
-        """Told before anything is computed."""
-        ...
-
-    def attend(self, jobs: Sequence[Job]) -> AbstractContextManager[Observer]:
-        """These jobs are about to be computed; what it gives is told of each, until it is left."""
-        ...
-
-    def heard(self, results: Results) -> None:
-        """Told at the end, if anything was computed."""
-        ...
-
-
-class SilentListener:
-    """An audience, and an observer, that hears nothing."""
-
-    def warned(self, warning: str) -> None: ...
-
-    @contextmanager
-    def attend(self, jobs: Sequence[Job]) -> Iterator[SilentListener]:
-        yield self
-
-    def heard(self, results: Results) -> None: ...
-
-    def started(self, job: Job) -> None: ...
-
-    def saw(self, job: Job, images: int) -> None: ...
-
-    def finished(self, job: Job, result: JobResult) -> None: ...
-
-
-def run(config: RunConfig, registry: Registry, audience: RunListener, *, keeps: object = None) -> Results:
-    """Plan what was selected, compute what the store lacks, and return all of it; a dry run stops at the plan.
-
-    It prints nothing: who calls it makes a selection of options before, and shows results after.
+    A dry run stops at the plan. Prints nothing: the caller shows the results, and the listener what happens before.
 
     Args:
-        selection: what was asked for.
-        registry: where its names are looked up.
-        audience: who is told how it goes on.
-        keeps: is kept as long as the results are.
+        config: the configuration.
+        registry: the components, looked up by the names in the configuration.
+        listener: receives the events of the run.
 
     Raises:
-        UsageError, ComponentError, MissingError: for what the user has to mend, before anything is computed.
-        Interrupted: if the user stops it; what had finished is stored.
+        UsageError, ComponentError, MissingError: for what the user has to correct, before anything is computed.
+        Interrupted: if the user stops the run; jobs that had finished are stored.
     """
-    registry.get(Executor, config.executor)  # one that is unknown is told before anything is looked up
-    others = (config.jobs or 1) > 1 or config.time_limit is not None or config.executor != LOCAL
-    if registry.given and others:
-        raise UsageError(
-            f"{registry.given[0].title} is known to this process alone, and jobs, time_limit and executor take others: "
-            "leave them out, or offer it by a plugin"
-        )
-    beside = published(config.published) if config.published else None
-    with stdout_to_stderr(), redirect_stdout(sys.stderr):
-        resolved = resolve_config(config, registry, download=not config.dry_run)
-        config = resolved.config
-        plan = resolved.plan().shard(*config.part())
-    results = Results(plan, (), resolved.device, config.store, left_out=resolved.left_out, _keeps=keeps)
-    if not plan.cells:
+    return Session(config, registry, listener).run()
+
+
+class Session:
+    """The stages of one run: plan, compute, collect. Takes the arguments of `run`.
+
+    Raises:
+        UsageError: if there is no such executor or table of a paper, or if components that were made in this process
+            are to be used in others.
+    """
+
+    def __init__(self, config: RunConfig, registry: Registry, listener: RunListener) -> None:
+        self._executor = registry.get(Executor, config.executor)
+        other_processes = (config.jobs or 1) > 1 or config.time_limit is not None or config.executor != LOCAL
+        if registry.added and other_processes:
+            raise UsageError(
+                f"{registry.added[0].title} is known to this process alone, and jobs, time_limit and executor take "
+                "others: leave them out, or offer it by a plugin"
+            )
+        self._published = published(config.published) if config.published else None
+        self._requested = config
+        self._registry = registry
+        self._listener = listener
+
+    @cached_property
+    def resolved(self) -> ResolvedRun:
+        """The components, weights and images that the configuration names."""
+        with stdout_to_stderr():
+            return resolve_config(self._requested, self._registry, download=not self._requested.dry_run)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The jobs and cells of the run, or of its shard."""
+        with stdout_to_stderr():
+            return self.resolved.plan().shard(*self.resolved.config.part())
+
+    def run(self) -> Results:
+        """Plan, compute and collect. Raises as the function `run` does."""
+        resolved, plan = self.resolved, self.plan
+        results = Results(plan, (), resolved.device, self._requested.store, left_out=resolved.left_out)
+        if not plan.cells:
+            return results
+        warnings = [*(f"left out: {reason}" for reason in resolved.left_out), *resolved.warnings]
+        self._warn(warnings)
+        if self._requested.dry_run:
+            return replace(results, tasks=self._tasks_of_dry_run(), warnings=tuple(warnings))
+        with Store(self._requested.store) as store:
+            last_run = store.last_run()
+            tasks = self._remaining_tasks(store)
+            unreadable = list(_unreadable_images(tasks))
+            self._warn(unreadable)
+            spent = None
+            if tasks:
+                spent = self.compute(tasks, store, last_run)
+            else:
+                remove_stale_locks(store.path, {job.id for job, _ in plan.jobs()}.__contains__)
+            results = replace(
+                results, tasks=tasks, warnings=(*warnings, *unreadable), spent=spent, published=self._published
+            )
+            results = self.collect(results, store)
+        if spent:
+            self._listener.finished(results)
         return results
-    results = replace(results, warnings=(*(f"left out: {why}" for why in resolved.left_out), *resolved.warnings))
-    for warning in results.warnings:
-        audience.warned(warning)
-    if config.dry_run:
-        return replace(results, tasks=_planned(plan, config))
-    with Store(config.store) as store:
-        since = store.last_run()
-        tasks = _left(plan, store, force=config.force)
-        unreadable = tuple(_unreadable(tasks))
-        for warning in unreadable:
-            audience.warned(warning)
-        spent = None
-        if tasks:
-            spent = _compute(tasks, plan, store, config, resolved.device, audience, since, registry)
-        else:
-            remove_stale_locks(store.path, {job.id for job, _ in plan.jobs()}.__contains__)
-        results = replace(
-            results,
-            tasks=tasks,
-            rows=rows(store.records(cell.id for cell in plan.cells)),
-            job_rows=[job_row(reading) for reading in _readings(plan, store)],
-            warnings=(*results.warnings, *unreadable),
-            spent=spent,
-            published=beside,
-        )
-    if spent:
-        audience.heard(results)
-    return results
 
+    def compute(self, tasks: Sequence[Task], store: Store, last_run: int) -> Spent:
+        """Compute tasks of the plan and store the results.
 
-def _readings(plan: Plan, store: Store) -> list[MeasurementRecord]:
-    """What the store has of what the plan measures of whole networks."""
-    planned = {job.id for job, _ in plan.jobs()}
-    measures = {(metric.name, metric.version) for metric in plan.measures}
-    return [
-        one
-        for one in store.readings()
-        if one.job_id in planned and (one.reading.metric, one.reading.version) in measures
-    ]
+        Args:
+            tasks: the tasks that the store lacked after its run `last_run`.
+            store: the store.
+            last_run: the number of the store's last run when the tasks were chosen.
 
+        Raises:
+            Interrupted: if the user stops it.
+        """
+        request_huge_pages()  # before the imports below, which take torch
+        from posbench.runner.jobs import CheckedPool, JobRunner
+        from posbench.runner.local import worker_pool
 
-def _planned(plan: Plan, config: RunConfig) -> tuple[Task, ...]:
-    """What a run would do; asks the store, if there is one, what is already done."""
-    if not config.store.exists():
-        return tuple(plan.tasks())
-    with Store(config.store, must_exist=True) as store:
-        return _left(plan, store, force=config.force)
-
-
-def _left(plan: Plan, store: Store, *, force: bool) -> tuple[Task, ...]:
-    return tuple(plan.tasks() if force else plan.tasks(store.finished(plan.metrics), store.measured()))
-
-
-def _compute(
-    tasks: Sequence[Task],
-    plan: Plan,
-    store: Store,
-    config: RunConfig,
-    device: str,
-    audience: RunListener,
-    since: int,
-    registry: Registry,
-) -> Spent:
-    """Compute and store these tasks.
-
-    Raises:
-        Interrupted: if the user stops it.
-    """
-    from posbench.runner import jobs as executors
-    from posbench.runner.local import local_workers
-
-    executor = registry.get(Executor, config.executor)
-    # Other processes do not have what was given to this one; and elsewhere, no job can take this one down.
-    apart = config.executor == LOCAL and not registry.given
-    started, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
-    try:
-        with (
-            stdout_to_stderr(),
-            redirect_stdout(sys.stderr),
-            audience.attend([task.job for task in tasks]) as observer,
-            closing(
-                executors.run(
-                    tasks,
+        config, options = self.resolved.config, self._run_options()
+        # Components that were made in this process cannot be isolated: other processes do not have them.
+        isolate = config.executor == LOCAL and not self._registry.added
+        start, seconds, states = time.perf_counter(), Counter[str](), Counter[str]()
+        try:
+            with stdout_to_stderr(), self._listener.watching([task.job for task in tasks]) as observer:
+                runner = JobRunner(
                     store,
-                    executors.Started.by(executor, config, plan, device),
+                    CheckedPool.start(self._executor, options),
+                    observer,
+                    isolated_pool=worker_pool(options, 1) if isolate else None,
+                    remaining=partial(store.remaining, since=last_run, metrics=self.plan.metrics, forced=config.force),
+                    time_limit=config.time_limit,
                     fail_fast=config.fail_fast,
-                    observer=observer,
-                    metrics=plan.metrics,
-                    since=since,
-                    forced=config.force,
-                    apart=local_workers(config, 1) if apart else None,
-                    limit=config.time_limit,
                 )
-            ) as results,
-        ):
-            for _, result in results:
-                seconds.update(result.seconds)
-                states[result.status] += 1
-    except KeyboardInterrupt:
-        # The store knows: an interruption may fall between storing a job and counting it.
-        stored = len(store.jobs_after(since) & {task.job.id for task in tasks})
-        raise Interrupted(
-            f"interrupted after {stored} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
-            "and the same command goes on from there"
-        ) from None
-    stopped = config.fail_fast and states["failed"] > 0
-    return Spent(states, seconds, time.perf_counter() - started, stopped)
+                with closing(runner.run(tasks)) as results:
+                    for _, result in results:
+                        seconds.update(result.seconds)
+                        states[result.status] += 1
+        except KeyboardInterrupt:
+            # Ask the store: the interruption may fall between storing a job and counting it.
+            stored = len(store.jobs_after(last_run) & {task.job.id for task in tasks})
+            raise Interrupted(
+                f"interrupted after {stored} of {len(tasks)} jobs; they are stored in {str(store.path)!r}, "
+                "and the same command goes on from there"
+            ) from None
+        stopped = config.fail_fast and states["failed"] > 0
+        return Spent(states, seconds, time.perf_counter() - start, stopped)
+
+    def collect(self, results: Results, store: Store) -> Results:
+        """Add the rows of the plan's cells and jobs from the store."""
+        jobs = (job.id for job, _ in self.plan.jobs())
+        return replace(
+            results,
+            rows=rows(store.records(cell.id for cell in self.plan.cells)),
+            job_rows=[job_row(record) for record in store.measurements(jobs, self.plan.measures)],
+        )
+
+    def _run_options(self) -> RunOptions:
+        """Return the options of the executor.
+
+        The workers' configuration holds the resolved device and precision, since other machines may resolve them
+        differently, and no options of a cluster.
+        """
+        config, device = self.resolved.config, self.resolved.device
+        worker_config = replace(
+            config,
+            device=device,
+            precision=self.resolved.plan_inputs.precision,
+            executor=LOCAL,
+            cpus_per_job=None,
+            gpus_per_job=None,
+            ray_address=None,
+        )
+        return RunOptions(
+            config=WorkerConfig(worker_config, (self.plan, device)),
+            device=device,
+            jobs=config.jobs,
+            time_limit=config.time_limit,
+            cpus_per_job=config.cpus_per_job,
+            gpus_per_job=config.gpus_per_job,
+            ray_address=config.ray_address,
+        )
+
+    def _tasks_of_dry_run(self) -> tuple[Task, ...]:
+        """Return the tasks that a run would compute, without creating a store."""
+        if not self._requested.store.exists():
+            return tuple(self.plan.tasks())
+        with Store(self._requested.store, must_exist=True) as store:
+            return self._remaining_tasks(store)
+
+    def _remaining_tasks(self, store: Store) -> tuple[Task, ...]:
+        """Return the tasks that the store lacks, or all of them with `force`."""
+        if self._requested.force:
+            return tuple(self.plan.tasks())
+        return tuple(self.plan.tasks(store.finished(self.plan.metrics), store.measured()))
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._listener.warning(warning)
 
 
-def _unreadable(tasks: Sequence[Task]) -> Iterator[str]:
-    """A warning for each source of images some of which cannot be read."""
+def _unreadable_images(tasks: Sequence[Task]) -> Iterator[str]:
+    """Yield a warning for each source of images with files that cannot be read."""
     from posbench.data.photographs import readable_photographs
 
     roles = (role for task in tasks for role in (task.job.train, task.job.test))
     sources = {role.images.label or role.images.name: role.images for role in roles}
     for label, images in sources.items():
-        if bad := readable_photographs(images).left_out:
-            yield f"{len(bad)} images of {label} cannot be read and are left out: {', '.join(bad)}"
+        if names := readable_photographs(images).left_out:
+            yield f"{len(names)} images of {label} cannot be read and are left out: {', '.join(names)}"

@@ -1,4 +1,7 @@
-"""Worker processes, and how who asks hears of them. Imports no torch: the processes do."""
+"""Worker processes and the pipes to them.
+
+Imports no torch: only the worker processes do.
+"""
 
 from __future__ import annotations
 
@@ -8,138 +11,178 @@ import pickle
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from posbench.bench.plan import TaskIds
+from posbench.bench.resolve import resolve_config
 from posbench.core.errors import PosbenchError
-from posbench.core.malloc import keep_freed_memory
+from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.core.processes import end_with_parent, exit_description
+from posbench.plugin.execution import TaskIds
+from posbench.plugin.registry import load_registry
 from posbench.plugin.sandbox import STATUS_BYTES, report_component_on
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from posbench.bench.config import RunConfig
+    from posbench.bench.plan import Plan
 
-#: Seconds that a worker has to go by itself before it is ended.
-GRACE = 5.0
-
-#: What a worker says, and with it:
-#: `hired` (it begins to make the plan), `ready` (it has), `refused` (it cannot: an error that ends the run); of each
-#: task `started`, `saw` (how many images) and `done` (its result); `alive`, where it says nothing.
-Message = tuple[Any, ...]
+#: Seconds that a worker has to exit by itself before it is killed.
+EXIT_SECONDS = 5.0
 
 
-class Gone(Exception):  # noqa: N818  it is no error of anyone's
-    """A worker has ended; says how."""
+@dataclass(frozen=True)
+class WorkerConfig:
+    """The configuration from which a worker makes the plan: the `config` of `RunOptions`.
 
-
-class Link(Protocol):
-    """A worker, wherever it is.
+    In the process that planned the run it holds that plan, too. A pickled copy does not: the process that loads it
+    plans again with the components, weights and images that it has.
 
     Attributes:
-        visiting: the component that it runs or ran last, ` in padding 'edge' of …`, or nothing.
+        run_config: the configuration, with the device and the precision resolved.
+        planned: the plan and the device (`cpu` or `cuda`), or None.
     """
 
-    @property
-    def visiting(self) -> str: ...
+    run_config: RunConfig
+    planned: tuple[Plan, str] | None = field(default=None, compare=False, repr=False)
 
-    def send(self, asked: Sequence[TaskIds]) -> None:
-        """Have it compute tasks that share features. If it has ended, that is heard when it is asked for a message."""
+    def __reduce__(self) -> tuple[type[WorkerConfig], tuple[RunConfig]]:
+        return WorkerConfig, (self.run_config,)
+
+    def plan(self) -> tuple[Plan, str]:
+        """Return the plan and the device.
+
+        Raises:
+            UsageError, ComponentError, MissingError: if something that the configuration names is missing here.
+        """
+        if self.planned:
+            return self.planned
+        resolved = resolve_config(self.run_config, load_registry(), download=False)
+        return resolved.plan(), resolved.device
+
+
+class Message(NamedTuple):
+    """A message from a worker.
+
+    Attributes:
+        kind: `planning` and `ready` before its first task; of each task `started`, `progress` and `result`; `error`
+            ends the run; `idle` says nothing.
+        value: the number of images for `progress`, the JobResult for `result`, the PosbenchError for `error`.
+    """
+
+    kind: Literal["planning", "ready", "started", "progress", "result", "error", "idle"]
+    value: Any = None
+
+
+class WorkerExited(Exception):  # noqa: N818  the scheduler decides whether it is an error
+    """A worker process has ended; the message says how."""
+
+
+class WorkerConnection(Protocol):
+    """A connection to a worker, wherever it runs."""
+
+    @property
+    def component(self) -> str:
+        """The component that the worker runs or ran last, such as ` in padding 'edge' of …`, or an empty string."""
+        ...
+
+    def send(self, tasks: Sequence[TaskIds]) -> None:
+        """Send tasks that share features. If the worker has exited, `receive` raises."""
         ...
 
     def receive(self) -> Message:
-        """What it says next.
+        """Return the worker's next message.
 
         Raises:
-            Gone: if it has ended.
+            WorkerExited: if it has ended.
         """
         ...
 
-    def end(self, *, force: bool) -> None:
-        """See it off, at once or as soon as it goes by itself."""
+    def close(self, *, force: bool) -> None:
+        """End the worker: kill it at once with `force`, else let it exit by itself."""
         ...
 
 
-class LocalLink:
-    """A worker process of this machine.
+class WorkerProcess:
+    """A worker process on this machine.
 
     Args:
-        selection: what the plan is made from there.
-        threads: of the processor, for torch.
+        config: the `config` of `RunOptions`.
+        threads: the number of threads that torch uses there.
     """
 
-    def __init__(self, config: RunConfig, threads: int) -> None:
+    def __init__(self, config: object, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, worker_end = context.Pipe()
         self._board = context.RawArray("c", STATUS_BYTES)
-        self._process = context.Process(target=_work, args=(theirs, self._board, config, threads), daemon=True)
+        arguments = (worker_end, self._board, config, threads)
+        self._process = context.Process(target=_run_worker, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
+        worker_end.close()
 
     @property
-    def visiting(self) -> str:
+    def component(self) -> str:
         title = self._board.value.decode(errors="replace")
         return f" in {title}" if title else ""
 
-    def send(self, asked: Sequence[TaskIds]) -> None:
+    def send(self, tasks: Sequence[TaskIds]) -> None:
         with suppress(OSError):
-            self.connection.send(asked)
+            self.connection.send(tasks)
 
-    def raw(self) -> bytes:
-        """What it says next, pickled. Raises as `receive` does."""
+    def receive_bytes(self) -> bytes:
+        """Return the worker's next message, pickled. Raises as `receive` does."""
         try:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
-            self.end(force=False)
-            raise Gone(exit_description(self._process)) from None
+            self.close(force=False)
+            raise WorkerExited(exit_description(self._process)) from None
 
     def receive(self) -> Message:
-        message: Message = pickle.loads(self.raw())  # noqa: S301  from a process that this one started
+        message: Message = pickle.loads(self.receive_bytes())  # noqa: S301  from a process that this one started
         return message
 
-    def end(self, *, force: bool) -> None:
+    def close(self, *, force: bool) -> None:
         self.connection.close()
         if not force:
-            self._process.join(GRACE)
+            self._process.join(EXIT_SECONDS)
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
 
 
-class _Teller:
-    """Tells the process that asked how a job goes on."""
+class _PipeObserver:
+    """Sends the progress of jobs through a pipe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def started(self, job: Any) -> None:
-        self._connection.send(("started",))
+    def started(self, job_id: str) -> None:
+        self._connection.send(Message("started"))
 
-    def saw(self, job: Any, images: int) -> None:
-        self._connection.send(("saw", images))
-
-    def finished(self, job: Any, result: object) -> None: ...
+    def progress(self, job_id: str, images: int) -> None:
+        self._connection.send(Message("progress", images))
 
 
-def _work(connection: Connection, board: Any, config: RunConfig, threads: int) -> None:
-    """The life of a worker: groups of tasks come in, what becomes of each goes out."""
+def _run_worker(connection: Connection, board: Any, config: object, threads: int) -> None:
+    """Compute the tasks that come through the pipe and send the results back, until the pipe closes."""
     end_with_parent()
+    request_huge_pages()
     keep_freed_memory()
     report_component_on(board)
-    # Standard output is for tables: what a plugin prints goes elsewhere.
+    # Standard output is for tables: what plugins print goes to standard error.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         from posbench.runner.worker import Worker
 
-        connection.send(("hired",))
-        worker, teller = Worker(config, threads), _Teller(connection)
-        connection.send(("ready",))
+        connection.send(Message("planning"))
+        worker, observer = Worker(config, threads), _PipeObserver(connection)
+        connection.send(Message("ready"))
         while True:
-            asked: list[TaskIds] = connection.recv()
-            for result in worker.results(asked, teller):
-                connection.send(("done", result))
+            tasks: list[TaskIds] = connection.recv()
+            for _, result in worker.results(tasks, observer):
+                connection.send(Message("result", result))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # whoever asked is gone
+        return  # the parent has ended or closed the pipe
     except PosbenchError as error:
-        connection.send(("refused", error))
+        connection.send(Message("error", error))

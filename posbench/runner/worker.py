@@ -1,70 +1,87 @@
-"""Computes tasks in another process or on another machine than the one that planned them.
-
-A worker is told what to do by ids. It makes the plan again from the same selection, and so has the components, weights
-and images that the ids stand for, or finds that it has not.
-"""
+"""Computation of tasks that are given by their ids, in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Sequence
 
-from posbench.bench.engine import Engine, JobResult, Observer
-from posbench.bench.plan import Task, TaskIds
-from posbench.bench.resolve import resolve_config
+import torch
+
+from posbench.bench.engine import Engine, JobResult
+from posbench.bench.plan import Plan, Task
+from posbench.core.device import configure_torch
 from posbench.core.errors import PosbenchError
-from posbench.plugin.registry import load_registry
+from posbench.plugin.execution import Claim, Observer, TaskIds
+from posbench.runner.observers import JobObserver
+from posbench.runner.transport import WorkerConfig
 
-if TYPE_CHECKING:
-    from posbench.bench.config import RunConfig
+_SILENT = JobObserver()
 
 
-class Worker:
-    """Computes tasks that it is told by their ids.
+class InProcessPool:
+    """Computes tasks of a plan in this process, one after the other.
 
     Args:
-        selection: what the plan was made from.
-        threads: of the processor, for torch; by default as many as torch takes.
-
-    Raises:
-        UsageError, ComponentError, MissingError: as planning does, if what the selection names is not here.
+        plan: the plan of the tasks.
+        device: `cpu` or `cuda`.
     """
 
-    def __init__(self, config: RunConfig, threads: int | None = None) -> None:
-        import torch
+    def __init__(self, plan: Plan, device: str) -> None:
+        self._plan = plan
+        self._device = device
+        self._engine = Engine(device)
+        self._jobs = {cell.job.id: cell.job for cell in plan.cells}
+        self._cells = {cell.id: cell for cell in plan.cells}
+        self._measures = {(metric.name, metric.version): metric for metric in plan.measures}
 
-        if threads is not None:
-            torch.set_num_threads(max(1, threads))
-        resolved = resolve_config(config, load_registry(), download=False)
-        self._plan = resolved.plan()
-        self._engine = Engine(resolved.device)
-        self._jobs = {cell.job.id: cell.job for cell in self._plan.cells}
-        self._cells = {cell.id: cell for cell in self._plan.cells}
-        self._measures = {(metric.name, metric.version): metric for metric in self._plan.measures}
-
-    def results(self, asked: Sequence[TaskIds], observer: Observer) -> Iterator[JobResult]:
-        """What becomes of each task, in order; what a job does wrong is in its result.
+    def results(
+        self, tasks: Sequence[TaskIds], observer: Observer = _SILENT, claim: Claim = list
+    ) -> Generator[tuple[str, JobResult]]:
+        """Yield the id and the result of each job, in order. The result says if the job failed.
 
         Args:
-            asked: `Task.ids` of tasks that share features (see `posbench.groups`), so that these are computed once.
-            observer: is told as each begins, and how it goes on.
+            tasks: the tasks to compute. Features, images and networks that they share are computed once.
+            observer: receives the progress of jobs.
+            claim: called with each task right before it begins, as a list; returns the tasks to compute in its place.
 
         Raises:
-            PosbenchError: if one is not in the plan.
-            UsageError, MissingError: for input that the user has to mend, which ends the run.
+            PosbenchError: if a task is not in the plan.
+            UsageError, MissingError: for input that the user has to correct.
         """
-        tasks = [self._task(ids) for ids in asked]
-        self._engine.expect([task.job for task in tasks])
-        for task in tasks:
-            observer.started(task.job)
-            yield self._engine.compute(task, self._plan.metrics, observer)
+        configure_torch(self._device)
+        self._engine.expect([self._task(ids).job for ids in tasks])
+        for ids in tasks:
+            for task in map(self._task, claim([ids])):
+                job_id = task.job.id
+                observer.started(job_id)
+                yield job_id, self._engine.compute(task, self._plan.metrics, observer)
 
     def _task(self, ids: TaskIds) -> Task:
-        job, cells, measures = ids
-        if job not in self._jobs:
+        if ids.job_id not in self._jobs:
             raise PosbenchError(
-                f"a worker does not find job {job[:12]} in the plan: files, plugins or versions there are others than "
-                "where the run began"
+                f"a worker does not find job {ids.job_id[:12]} in the plan: files, plugins or versions there are "
+                "others than where the run began"
             )
-        found = tuple(self._cells[one] for one in cells)
-        return Task(self._jobs[job], found, tuple(self._measures[one] for one in measures))
+        cells = tuple(self._cells[cell_id] for cell_id in ids.cell_ids)
+        return Task(self._jobs[ids.job_id], cells, tuple(self._measures[metric] for metric in ids.metrics))
+
+
+class Worker(InProcessPool):
+    """Computes tasks of a run, in the process that began it or in another one, on this machine or elsewhere.
+
+    In another process it makes the plan again, with the components, weights and images that are there.
+
+    Args:
+        config: the `config` of `posbench.RunOptions`.
+        threads: the number of threads that torch uses; by default torch decides.
+
+    Raises:
+        TypeError: if the argument is no `config` of `posbench.RunOptions`.
+        UsageError, ComponentError, MissingError: if something that the configuration names is missing here.
+    """
+
+    def __init__(self, config: object, threads: int | None = None) -> None:
+        if not isinstance(config, WorkerConfig):
+            raise TypeError(f"a worker takes the config of posbench.RunOptions, not a {type(config).__name__}")
+        if threads is not None:
+            torch.set_num_threads(max(1, threads))
+        super().__init__(*config.plan())

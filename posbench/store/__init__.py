@@ -1,0 +1,4 @@
+"""Results on disk: the SQLite store, its validation, locks and merging, and published folders.
+
+Computes and displays nothing.
+"""

@@ -1,50 +1,80 @@
-"""Results as a folder to commit and share: tables for people, cells for posbench, a file that vouches for both."""
+"""Published folders: tables for people, cells for posbench, and a provenance file with the hashes of both."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from posbench.bench.field_types import Digest
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, JobRun, Measurement, MeasurementRecord, Outcome, Score
 from posbench.core.errors import UsageError
-from posbench.core.files import regular_file, write_whole
-from posbench.store import validation as validation
+from posbench.core.files import read_regular_file, write_atomically
+from posbench.store.validation import CELL_RECORD, JOB_RUN, MEASUREMENT_RECORD, parse_json, validated
 
 FORMAT = 1
 TABLE, MEASURES, MARKDOWN, CELLS = "leaderboard.csv", "measures.csv", "leaderboard.md", "cells.json"
 _PROVENANCE = "provenance-"
-#: No published file is larger, in bytes; what is, is not read.
+#: The size limit of a published file, in bytes; a larger one is not read.
 LARGEST = 2**28
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-_HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What a published folder holds: all that a store does, but for maps and pictures."""
+    """The contents of a published folder: those of a store without its maps and pictures."""
 
     runs: Sequence[JobRun]
     records: Sequence[CellRecord]
-    readings: Sequence[MeasurementRecord]
+    measurements: Sequence[MeasurementRecord]
 
     def results(self) -> set[tuple[str, ...]]:
-        """What it has results of: each score, each reading, and what cannot exist; a failure is no result."""
-        scores = {(one.cell_id, score.metric, score.version) for one in self.records for score in one.outcome.scores}
-        skipped = {(one.cell_id,) for one in self.records if one.outcome.status == "skipped"}
-        readings = ((one.job_id, one.reading) for one in self.readings if one.reading.status != "failed")
-        return scores | skipped | {(job, one.metric, one.version, one.tap) for job, one in readings}
+        """Return the key of each result: a score, a measurement, or a cell that cannot exist, but no failure."""
+        scores = {(record.cell_id, s.metric, s.version) for record in self.records for s in record.outcome.scores}
+        skipped = {(record.cell_id,) for record in self.records if record.outcome.status == "skipped"}
+        measured = {_key(record) for record in self.measurements if record.measurement.status != "failed"}
+        return scores | skipped | measured
+
+
+def _key(record: MeasurementRecord) -> tuple[str, ...]:
+    measurement = record.measurement
+    return record.job_id, measurement.metric, measurement.version, measurement.tap
+
+
+class _Manifest(TypedDict):
+    """A provenance file: the SHA-256 of each published file by its name. More is there for people."""
+
+    format: int
+    files: dict[Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Digest]
+
+
+@with_config({"extra": "allow"})
+class _Cell(TypedDict):
+    scores: list[dict[str, Any]]
+
+
+class _Cells(TypedDict):
+    """The contents of `cells.json`; each entry has the fields of its records."""
+
+    runs: list[dict[str, Any]]
+    cells: list[_Cell]
+    measures: list[dict[str, Any]]
+
+
+_MANIFEST, _CELLS = TypeAdapter(_Manifest), TypeAdapter(_Cells)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Path:
-    """Write files and what vouches for them; of what is there, only what was published before is replaced.
+    """Write files and their provenance; of what is there, only what was published before is replaced.
 
-    What vouches is written first and what vouched before is removed last, so that what was begun can be done again.
+    The new provenance is written first and the old one removed last, so that an interrupted publication can be
+    repeated.
 
     Args:
         force: replace results that are not among these, such as those of another store.
@@ -57,8 +87,8 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is a file: name a folder")
-    before = _vouched(folder)
-    known = {(name, digest) for one in before.values() for name, digest in one["files"].items()}
+    before = _manifests(folder)
+    known = {(name, digest) for manifest in before.values() for name, digest in manifest["files"].items()}
     for name in files:
         path = folder / name
         if (path.exists() or path.is_symlink()) and (name, _digest(path)) not in known:
@@ -66,78 +96,88 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
                 f"{str(path)!r} was not written by publish, or has been edited since: "
                 "move it away, or name another folder"
             )
-    cells = folder / CELLS
-    if cells.exists() and not force:
-        try:
-            there = _published(cells.read_bytes(), cells).results()
-        except UsageError as error:
-            raise UsageError(
-                f"{str(cells)!r} cannot be read ({error.__cause__!r}): "
-                "name another folder, or give --force to replace what is there"
-            ) from error
-        lost = there - _published(files[CELLS], cells).results()
-        if lost:
-            raise UsageError(
-                f"{str(folder)!r} holds {len(lost)} results that this store does not: "
-                "name another folder, or give --force to replace them"
-            )
+    if not force:
+        _check_nothing_is_lost(folder, files[CELLS])
     provenance = _provenance(files)
-    vouching = folder / f"{_PROVENANCE}{sha256(provenance).hexdigest()}.json"
+    manifest_path = folder / f"{_PROVENANCE}{sha256(provenance).hexdigest()}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name another folder") from error
-    write_whole(vouching, provenance)
+    write_atomically(manifest_path, provenance)
     for name, content in files.items():
-        write_whole(folder / name, content)
-    for name, digest in known - {(name, sha256(content).hexdigest()) for name, content in files.items()}:
-        # What was published then and is no longer, such as a report.
+        write_atomically(folder / name, content)
+    for name, digest in known:
+        # It was published before and is no longer, such as a report.
         if name not in files and _digest(folder / name) == digest:
             (folder / name).unlink()
-    for path in before.keys() - {vouching}:
+    for path in before.keys() - {manifest_path}:
         path.unlink()
-    return vouching
+    return manifest_path
+
+
+def _check_nothing_is_lost(folder: Path, content: bytes) -> None:
+    """Check that new cells hold all results that a folder does.
+
+    Raises:
+        UsageError: if they do not, or the folder's cells cannot be read.
+    """
+    cells = folder / CELLS
+    if not cells.exists():
+        return
+    try:
+        before = _parse(cells.read_bytes(), cells).results()
+    except UsageError as error:
+        raise UsageError(
+            f"{str(cells)!r} cannot be read ({error.__cause__!r}): "
+            "name another folder, or give --force to replace what is there"
+        ) from error
+    if lost := before - _parse(content, cells).results():
+        raise UsageError(
+            f"{str(folder)!r} holds {len(lost)} results that this store does not: "
+            "name another folder, or give --force to replace them"
+        )
 
 
 def read(path: Path) -> Publication:
-    """What a published folder holds; a file of it stands for the folder.
+    """Return the contents of a published folder; a file in it counts as the folder.
 
     Raises:
         UsageError: if it is none, or a file of it has been edited.
     """
     folder = path if path.is_dir() else path.parent
-    found = vouched_for(folder)
-    if CELLS not in found:
+    files = verified_files(folder)
+    if CELLS not in files:
         raise UsageError(f"{str(folder)!r} is no published folder: `posbench publish` writes one")
-    return _published(found[CELLS], folder / CELLS)
+    return _parse(files[CELLS], folder / CELLS)
 
 
-def _published(content: bytes, path: Path) -> Publication:
-    """What a file of cells holds; the path is for messages."""
+def _parse(content: bytes, path: Path) -> Publication:
+    """Return the contents of a file of cells; the path is for messages."""
     try:
-        return _from_json(json.loads(content, parse_constant=_no_number))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        return _from_json(parse_json(content))
+    except ValueError as error:
         raise UsageError(f"{str(path)!r} does not hold cells ({error!r}): publish them again") from error
 
 
 def is_published(path: Path) -> bool:
-    """Whether a path is a published folder, or a table in one."""
+    """Return whether a path is a published folder, or a table in one."""
     if path.is_dir():
         return bool(list(path.glob(f"{_PROVENANCE}*.json")))
-    return any(path.name in one["files"] for one in _vouched(path.parent).values())
+    return any(path.name in manifest["files"] for manifest in _manifests(path.parent).values())
 
 
-def vouched_for(folder: Path) -> dict[str, bytes]:
-    """The files of a published folder, by name, as they were when they were published.
+def verified_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a published folder, by name, if they are as they were published.
 
     Raises:
-        UsageError: naming the one that has changed.
+        UsageError: naming one that has changed.
     """
-    every = _vouched(folder)
-    if not every:
+    manifests = _manifests(folder)
+    if not manifests:
         raise UsageError(f"{str(folder)!r} is no published folder: `posbench publish` writes one")
     wrong = ""
-    for manifest in every.values():
+    for manifest in manifests.values():
         changed = [name for name, digest in manifest["files"].items() if _digest(folder / name) != digest]
         if not changed:
             return {name: (folder / name).read_bytes() for name in manifest["files"]}
@@ -149,137 +189,152 @@ def vouched_for(folder: Path) -> dict[str, bytes]:
 
 
 def _provenance(files: Mapping[str, bytes]) -> bytes:
-    """What the files are and what they were made with; no time, so that equal files have equal provenance."""
-    cells = json.loads(files[CELLS])
-    made_with = {canonical({k: v for k, v in run["provenance"].items() if k != "seconds"}) for run in cells["runs"]}
-    identities = [one["identity"] for one in (*cells["cells"], *cells["measures"])]
+    """Return the provenance of files. It holds no time, so that equal files have equal provenance."""
+    published = json.loads(files[CELLS])
+    results = [*published["cells"], *published["measures"]]
+    identities = [result["identity"] for result in results]
+    made_with = {canonical({k: v for k, v in run["provenance"].items() if k != "seconds"}) for run in published["runs"]}
     return canonical(
         {
             "format": FORMAT,
             "files": {name: sha256(content).hexdigest() for name, content in files.items()},
-            "cells": len(cells["cells"]),
-            "posbench": sorted({one["posbench_version"] for one in (*cells["cells"], *cells["measures"])}),
-            "weights": {one["weights"]["label"]: one["weights"]["sha256"] for one in identities},
-            "images": {one[role]["label"]: one[role]["sha256"] for one in identities for role in _ROLES},
+            "cells": len(published["cells"]),
+            "posbench": sorted({result["posbench_version"] for result in results}),
+            "weights": {identity["weights"]["label"]: identity["weights"]["sha256"] for identity in identities},
+            "images": {
+                identity[role]["label"]: identity[role]["sha256"]
+                for identity in identities
+                for role in ("images", "test_images")
+            },
             "made_with": [json.loads(text) for text in sorted(made_with)],
         }
     ).encode()
 
 
-_ROLES = ("images", "test_images")
+def _manifests(folder: Path) -> dict[Path, _Manifest]:
+    """Return the provenance files in a folder.
 
-
-def _vouched(folder: Path) -> dict[Path, Any]:
-    """The provenance files in a folder that are called by their own hash, with what they say."""
-    found = {}
+    Raises:
+        UsageError: if one is not named by its own hash, or is not of the current format.
+    """
+    manifests = {}
     for path in sorted(folder.glob(f"{_PROVENANCE}*.json")):
         if not path.is_file() or path.name != f"{_PROVENANCE}{_digest(path)}.json":
             raise UsageError(f"{str(path)!r} has been edited, it is not what its name says: restore it")
         try:
-            said = json.loads(path.read_bytes())
-            files = said["files"]
-            plain = all(_NAME.fullmatch(name) and _HASH.fullmatch(digest) for name, digest in files.items())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            plain = False
-        if not plain or said.get("format") != FORMAT:
-            raise UsageError(f"{str(path)!r} is not of a form that this posbench reads: publish the store again")
-        found[path] = said
-    return found
+            manifest = validated(_MANIFEST, parse_json(path.read_bytes()))
+            if manifest["format"] != FORMAT:
+                raise ValueError(f"format {manifest['format']}")
+        except ValueError as error:
+            raise UsageError(
+                f"{str(path)!r} is not of a form that this posbench reads: publish the store again"
+            ) from error
+        manifests[path] = manifest
+    return manifests
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file; empty if it is none, cannot be read, or is larger than anything that is published."""
+    """Return the SHA-256 of a file; empty if it is none, cannot be read, or is too large to be a published one."""
     try:
-        return sha256(regular_file(path, LARGEST)).hexdigest()
+        return sha256(read_regular_file(path, LARGEST)).hexdigest()
     except OSError:
         return ""
 
 
 def canonical(value: object) -> str:
+    """Return the JSON text of a value, with sorted keys."""
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-def _fields(kind: Any, *without: str) -> list[str]:
-    return [one.name for one in fields(kind) if one.name not in without]
+def _field_names(kind: Any, *without: str) -> list[str]:
+    return [field.name for field in fields(kind) if field.name not in without]
 
 
-_OF_SCORE = _fields(Score)
-_OF_READING = _fields(Measurement, "picture", "columns")
-_OF_OUTCOME = _fields(Outcome, "identity", "mean_map", "scores", "examples")
-_MADE = ("created", "posbench_version")
+_RUN = _field_names(JobRun)
+_SCORE = _field_names(Score)
+_OUTCOME = _field_names(Outcome, "mean_map", "scores", "examples")
+_MEASUREMENT = _field_names(Measurement, "picture", "columns")
+_RECORD = ("created", "posbench_version")
 
 
 def to_json(published: Publication) -> dict[str, Any]:
-    def made(one: CellRecord | MeasurementRecord) -> dict[str, Any]:
-        return {"run": one.run_id} | _named(one, _MADE)
+    """Return the contents of `cells.json`."""
+
+    def of_record(record: CellRecord | MeasurementRecord) -> dict[str, Any]:
+        return {"run": record.run_id} | _as_dict(record, _RECORD)
 
     return {
         "format": FORMAT,
         "runs": [vars(run) for run in published.runs],
         "cells": [
-            made(one)
-            | {"identity": one.outcome.identity}
-            | {name: getattr(one.outcome, name) for name in _OF_OUTCOME}
-            | {"scores": [_named(score, _OF_SCORE) for score in one.outcome.scores]}
-            for one in published.records
+            of_record(record)
+            | _as_dict(record.outcome, _OUTCOME)
+            | {"scores": [_as_dict(score, _SCORE) for score in record.outcome.scores]}
+            for record in published.records
         ],
         "measures": [
-            made(one) | {"identity": one.identity} | _named(one.reading, _OF_READING) for one in published.readings
+            of_record(record) | {"identity": record.identity} | _as_dict(record.measurement, _MEASUREMENT)
+            for record in published.measurements
         ],
     }
 
 
-def _named(one: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: dict(value) if isinstance(value := getattr(one, name), Mapping) else value for name in names}
+def _as_dict(record: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: dict(value) if isinstance(value := getattr(record, name), Mapping) else value for name in names}
 
 
-def _from_json(said: Any) -> Publication:
-    """The inverse of `to_json`; ids are computed again, from what they identify.
+def _from_json(content: Any) -> Publication:
+    """Return what `to_json` was given; ids are computed again, from the identities.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: if it is not of that form.
+        ValueError: if the content is not of that form.
     """
-    if said["format"] != FORMAT:
-        raise ValueError(f"format {said['format']!r}")
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise ValueError(f"format {content.get('format')!r:.40}")
+    entries = validated(_CELLS, content)
     published = Publication(
-        [validation.run(JobRun(**_picked(one, _fields(JobRun)))) for one in said["runs"]],
-        [_cell(one) for one in said["cells"]],
-        [_reading(one) for one in said["measures"]],
+        [validated(JOB_RUN, _picked(run, _RUN)) for run in entries["runs"]],
+        [_cell(entry) for entry in entries["cells"]],
+        [_measurement(entry) for entry in entries["measures"]],
     )
-    known: list[list[object]] = [
+    keys: list[list[object]] = [
         [run.run_id for run in published.runs],
-        [one.cell_id for one in published.records],
-        [(one.job_id, one.reading.metric, one.reading.version, one.reading.tap) for one in published.readings],
+        [record.cell_id for record in published.records],
+        [_key(record) for record in published.measurements],
     ]
-    if any(len(set(ids)) < len(ids) for ids in known):
+    if any(len(set(each)) < len(each) for each in keys):
         raise ValueError("something twice")
     if lost := without_run(published):
         raise ValueError(f"no run {lost[0]}")
     return published
 
 
-def _cell(one: Any) -> CellRecord:
-    scores = [Score(**_picked(score, _OF_SCORE)) for score in one["scores"]]
-    outcome = Outcome(validation.anything(one["identity"]), scores=scores, **_picked(one, _OF_OUTCOME))
-    return validation.record(CellRecord(identify(outcome.identity), one["run"], outcome, **_picked(one, _MADE)))
+def _cell(entry: _Cell) -> CellRecord:
+    outcome = _picked(entry, _OUTCOME) | {"scores": [_picked(score, _SCORE) for score in entry["scores"]]}
+    return validated(CELL_RECORD, _record(entry, "cell_id") | {"outcome": outcome})
 
 
-def _reading(one: Any) -> MeasurementRecord:
-    identity, reading = validation.anything(one["identity"]), Measurement(**_picked(one, _OF_READING))
-    return validation.job_record(
-        MeasurementRecord(identify(identity), identity, one["run"], reading, **_picked(one, _MADE))
-    )
+def _measurement(entry: dict[str, Any]) -> MeasurementRecord:
+    return validated(MEASUREMENT_RECORD, _record(entry, "job_id") | {"measurement": _picked(entry, _MEASUREMENT)})
 
 
-def _picked(one: Any, names: Sequence[str]) -> dict[str, Any]:
-    return {name: one[name] for name in names}
+def _record(entry: Mapping[str, Any], id_name: str) -> dict[str, Any]:
+    picked = _picked(entry, ("run", "identity", *_RECORD))
+    return picked | {"run_id": picked["run"], id_name: identify(picked["identity"])}
+
+
+def _picked(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return some fields of an object.
+
+    Raises:
+        ValueError: if it lacks one.
+    """
+    if missing := [name for name in names if name not in entry]:
+        raise ValueError(f"{missing[0]}: missing")
+    return {name: entry[name] for name in names}
 
 
 def without_run(published: Publication) -> list[int]:
-    """The runs that results are said to be of, but that are not there."""
-    of = {one.run_id for one in published.records} | {one.run_id for one in published.readings}
-    return sorted(of - {run.run_id for run in published.runs})
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+    """Return the numbers of runs that results refer to, but that are not there."""
+    used = {record.run_id for record in published.records} | {record.run_id for record in published.measurements}
+    return sorted(used - {run.run_id for run in published.runs})

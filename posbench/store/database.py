@@ -1,4 +1,4 @@
-"""The SQLite file of a store: made, checked, brought up to date and written to in transactions, or refused."""
+"""The SQLite file of a store: its schema and migrations, checks, transactions and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Database:
 
     Args:
         path: the file; created unless `must_exist`.
-        must_exist: it is only read, and stays as it is: one of an older schema is brought up to date in memory.
+        must_exist: the file is only read, and stays as it is; one of an older schema is migrated in memory.
 
     Raises:
         UsageError: if it cannot be opened or written, is no store, is damaged, or was written by a newer posbench.
@@ -29,12 +29,12 @@ class Database:
         self._in_memory = False
         if must_exist and not path.is_file():
             raise UsageError(f"there is no store at {str(path)!r}: `posbench run` makes one, or name it with --store")
-        with self._explained():
+        with self._reporting_errors():
             # An absolute path, as SQLite would take `:memory:` for no file at all.
             self._connection = _connect(path.absolute())
             try:
                 # A rollback journal, not a write-ahead log: one file, safe on network disks and against a lost reset.
-                # It is said in the file, which is not ours to change where it is only read.
+                # The mode is stored in the file, which must not change where it is only read.
                 if not must_exist:
                     self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._prepare(must_exist=must_exist)
@@ -52,23 +52,23 @@ class Database:
 
     def _prepare(self, *, must_exist: bool) -> None:
         """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
-        # What a view or a trigger would do is not for whoever made the file to say.
-        if found := self._connection.execute(
+        # Views and triggers would run code of whoever made the file.
+        if code := self._connection.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
         ).fetchone():
             raise UsageError(
-                f"{str(self.path)!r} holds {str(found[0])[:40]!r}, which is no table: posbench made no such store; "
+                f"{str(self.path)!r} holds {str(code[0])[:40]!r}, which is no table: posbench made no such store; "
                 "name another with --store"
             )
         version = self._version()
         if version == SCHEMA_VERSION:
             return  # so that a store can be read where nothing can be written
         if must_exist and version:
-            self._leave_the_file()
+            self._copy_to_memory()
         elif must_exist:
             raise self._no_store()
         with self._transaction():
-            version = self._version()  # as another process may have seen to it meanwhile
+            version = self._version()  # another process may have done it meanwhile
             if not version:
                 if self._one("SELECT count(*) FROM sqlite_master"):
                     raise self._no_store()
@@ -87,7 +87,7 @@ class Database:
         return UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
 
     def _version(self) -> int:
-        """The schema that the file has, or 0 if it is none of ours.
+        """Return the version of the file's schema, or 0 if posbench did not make it.
 
         Raises:
             UsageError: if it is newer than what can be read.
@@ -97,8 +97,8 @@ class Database:
             raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
         return version if version in (*MIGRATIONS, SCHEMA_VERSION) else 0
 
-    def _leave_the_file(self) -> None:
-        """Go on with a copy in memory: reading changes nobody's file, and works where nothing can be written."""
+    def _copy_to_memory(self) -> None:
+        """Use a copy in memory from now on: the file stays as it is, and may be read-only."""
         memory = _connect(":memory:")
         with closing(self._connection) as file:
             self._connection = memory
@@ -106,34 +106,34 @@ class Database:
         self._in_memory = True
 
     def file(self, folder: Path) -> Path:
-        """A file of today's schema that holds what this one does: its own, or a copy in a folder."""
+        """Return a file of the current schema with the same contents: this one, or a copy in a folder."""
         if not self._in_memory:
             return self.path
-        with self._explained(), closing(sqlite3.connect(path := folder / self.path.name)) as copy:
+        with self._reporting_errors(), closing(sqlite3.connect(path := folder / self.path.name)) as copy:
             self._connection.backup(copy)
         return path
 
     def check(self) -> None:
-        """Read all of the file, and hold its indices against its tables.
+        """Read all of the file, and compare its indices with its tables.
 
         Raises:
             UsageError: if it is damaged.
         """
-        with self._explained():
+        with self._reporting_errors():
             problems = [str(problem) for (problem,) in self._connection.execute("PRAGMA integrity_check(1)").fetchall()]
             if problems != ["ok"]:
-                # What SQLite says may go over several lines, of which the last is the particular one.
+                # SQLite's message may have several lines, of which the last is the specific one.
                 raise sqlite3.DatabaseError(f"malformed: {problems[0].splitlines()[-1]}")
             if lost := self._connection.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError(f"malformed: {lost[0]} of which there are no {lost[2]}")
 
     def _one(self, statement: str, *values: object) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         return self._connection.execute(statement, values).fetchone()[0]
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what SQLite raises about the file into one line that names the fix."""
+    def _reporting_errors(self) -> Iterator[None]:
+        """Turn errors of SQLite into UsageErrors of one line that names the fix."""
         try:
             yield
         except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
@@ -152,9 +152,9 @@ class Database:
             ) from error
 
     @contextmanager
-    def _vetted(self) -> Iterator[None]:
-        """What is stored and cannot be is damage."""
-        with self._explained():
+    def _reporting_damage(self) -> Iterator[None]:
+        """Report errors of SQLite, and report data that is not valid as damage of the file."""
+        with self._reporting_errors():
             try:
                 yield
             except (ValueError, TypeError) as error:
@@ -162,8 +162,8 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
-        with self._explained():
+        """Commit everything or nothing; the write lock is taken at once, so that it cannot be lost half-way."""
+        with self._reporting_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield

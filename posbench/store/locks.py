@@ -1,9 +1,9 @@
-"""Which jobs a run has in hand, where several runs share one store.
+"""Locks on jobs, so that runs that share a store do not compute the same job.
 
-Beside the store lies a file, `STORE-claims`, while anything is computed for it. To claim a job is to lock one byte of
-that file, at a place far beyond its end that the job's id gives. The system lets go of a process's locks however it
-ends, so a claim never outlives its run. What the file holds are the ids of jobs begun and ended, a line each: a job
-that was begun, is not locked and has not ended was in hand when its process died.
+Beside the store lies a file, `STORE-claims`, while a run computes anything. A job is locked by a lock on one byte of
+that file, far beyond its end, at a place that follows from the job's id. The operating system releases the locks of a
+process however it ends, so a lock never outlives its run. The file lists the ids of jobs that were begun and ended,
+one on each line: a job that was begun, is not locked and has not ended was being computed when its process died.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from posbench.core.errors import UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows has other locks; there a job that two runs have in hand at once is computed twice
+except ImportError:  # Windows has other locks; there, a job that two runs compute at the same time is computed twice
     fcntl = None  # type: ignore[assignment]
 
-#: Jobs are locked from here on, each at a byte of its own; the last one says that somebody uses the file.
+#: The bytes that lock jobs begin here; the last one is locked by every run that uses the file.
 FIRST, LAST = 2**60, 2**62
 BEGUN, ENDED = "+", "-"
 _LINE = re.compile(r"([+-])([0-9a-f]{64})\n")
 
 
 class JobLocks:
-    """The claims of one run; use it as a context manager, which lets go of them all.
+    """The locks that one run holds; use it as a context manager, which releases them all.
 
-    A process has one of them a store at a time: these locks do not keep a process from itself, and closing the file
-    once is to lose them all.
+    A process may have one of them a store at a time: these locks do not exclude their own process, and closing the
+    file once releases them all.
 
     Args:
         store: the store's file.
@@ -49,30 +49,31 @@ class JobLocks:
         self.path = _beside(store)
         self._held: set[str] = set()
         try:
-            self._file = self._opened()
+            self._file = self._open_file()
         except OSError as error:
             raise UsageError(
                 f"{str(self.path)!r}, which tells other runs what this one has in hand, cannot be written "
                 f"({error.strerror}): check the folder, its rights and the disk, or name another store with --store"
             ) from error
 
-    def _opened(self) -> int:
+    def _open_file(self) -> int:
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            # The last run before this one may be removing the file, or have done so since it was opened.
-            if self._locked(file, LAST, shared=True) and self._is_there(file):
+            # The last run before this one may be removing the file, or have removed it since it was opened.
+            if self._lock(file, LAST, shared=True) and self._is_current(file):
                 return file
             os.close(file)
 
-    def _is_there(self, file: int) -> bool:
+    def _is_current(self, file: int) -> bool:
+        """Return whether an open file is still the one at the path."""
         try:
             return os.path.samestat(os.fstat(file), self.path.stat())
         except FileNotFoundError:
             return False
 
     @staticmethod
-    def _locked(file: int, place: int, *, shared: bool = False) -> bool:
-        """Lock a byte, if nobody else has; a lock that is held is changed to the kind asked for."""
+    def _lock(file: int, place: int, *, shared: bool = False) -> bool:
+        """Lock a byte unless another process has; a lock that is already held changes to the given kind."""
         if fcntl is None:
             return True
         try:
@@ -81,56 +82,60 @@ class JobLocks:
             return False
         return True
 
-    def take(self, job: str) -> bool:
-        """Claim a job by its id; whether it is this run's now."""
+    def _unlock(self, job: str) -> None:
+        if fcntl is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(job))
+
+    def acquire(self, job: str) -> bool:
+        """Lock a job by its id; return whether this run holds the lock now."""
         if job not in self._held:
-            if not self._locked(self._file, _place(job)):
+            if not self._lock(self._file, _place(job)):
                 return False
             self._held.add(job)
             self._write(BEGUN, job)
         return True
 
-    def drop(self, job: str) -> None:
-        """Let go of a job that was taken: it is stored, or abandoned cleanly."""
+    def release(self, job: str) -> None:
+        """Unlock a job: it is stored, or this run does not compute it after all."""
         if job in self._held:
             self._write(ENDED, job)
             self._held.remove(job)
-            if fcntl is not None:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(job))
+            self._unlock(job)
 
-    def free(self, jobs: Iterable[str]) -> bool:
-        """Whether any of these jobs could be taken now."""
+    def any_free(self, jobs: Iterable[str]) -> bool:
+        """Return whether `acquire` would succeed for one of these jobs."""
         if fcntl is None:
             return True
         for job in jobs:
             if job in self._held:
                 return True
-            if self._locked(self._file, _place(job)):
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(job))
+            if self._lock(self._file, _place(job)):
+                self._unlock(job)
                 return True
         return False
 
     def unfinished(self) -> set[str]:
-        """The ids of jobs that are in some run's hand, or were when its process died."""
-        # Not by its name: to close a file is to lose all of the process's locks on it, however else it is open.
+        """Return the ids of jobs that a run computes, or was computing when its process died."""
+        # Not by the file's name: closing it anywhere would release all of the process's locks on it.
         text = os.pread(self._file, os.fstat(self._file).st_size, 0).decode(errors="replace")
         marks = {job: mark for mark, job in _LINE.findall(text)}
         return {job for job, mark in marks.items() if mark == BEGUN}
 
     def mark_stored(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
-        """Note as ended, but for some, the jobs of dead processes that are stored: they died right after it, as a rule.
+        """Mark stored jobs of dead processes as ended: most likely, the processes died after storing them.
 
         Args:
-            stored: whether a job's results are in the store, by its id.
+            stored: tells whether a job's results are in the store, by its id.
+            but: the ids of jobs to leave as they are.
         """
         for job in self.unfinished() - but:
-            if stored(job) and self.take(job):
-                self.drop(job)
+            if stored(job) and self.acquire(job):
+                self.release(job)
 
     def _write(self, mark: str, job: str) -> None:
         try:
             line = f"{mark}{job}\n".encode()
-            # On a disk that fills up, the beginning may still fit.
+            # On a disk that is almost full, the beginning may still fit.
             if (written := os.write(self._file, line)) < len(line):
                 os.write(self._file, line[written:])
         except OSError as error:
@@ -148,32 +153,32 @@ class JobLocks:
     ) -> None:
         try:
             for job in list(self._held):
-                self.drop(job)
-            # Whoever is the last one leaves nothing behind, unless there is a death to tell of.
-            if self._locked(self._file, LAST) and not self.unfinished():
+                self.release(job)
+            # The last run removes the file, unless it lists jobs of a process that died.
+            if self._lock(self._file, LAST) and not self.unfinished():
                 self.path.unlink(missing_ok=True)
         except (OSError, UsageError):
             if error is None:
-                raise  # what has gone wrong before is what the user should hear
+                raise  # otherwise, the user should read of the first error
         finally:
             self._open.discard(self.path)
             os.close(self._file)
 
 
 def remove_stale_locks(store: Path, stored: Callable[[str], bool]) -> None:
-    """Remove what runs that were killed have left beside a store, if it has all that they had in hand.
+    """Remove the file that killed runs have left beside a store, if all of their jobs are stored.
 
-    It stays where others use it and where a job in hand was lost. Where it cannot be removed it stays as well: who asks
-    has nothing to compute, and what is left does no harm.
+    The file stays if another run uses it, or if a job that was begun is not stored. It also stays if it cannot be
+    removed: the caller has nothing to compute, and the file does no harm.
 
     Args:
         store: the store's file.
-        stored: whether a job's results are in the store, by its id.
+        stored: tells whether a job's results are in the store, by its id.
     """
     path = _beside(store)
     if path.exists() and path not in JobLocks._open:
-        with suppress(OSError, UsageError), JobLocks(store) as claims:
-            claims.mark_stored(stored)
+        with suppress(OSError, UsageError), JobLocks(store) as locks:
+            locks.mark_stored(stored)
 
 
 def _beside(store: Path) -> Path:
@@ -182,5 +187,5 @@ def _beside(store: Path) -> Path:
 
 
 def _place(job: str) -> int:
-    """The byte that stands for a job: two of a hundred thousand share one with a probability of 10⁻⁸."""
+    """Return the byte that locks a job: of a hundred thousand jobs, two share one with a probability of 10⁻⁸."""
     return FIRST + int(job[:15], 16)

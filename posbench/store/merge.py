@@ -1,4 +1,4 @@
-"""Several stores, or what was published of them, into one: of the shards of a run, of machines, of colleagues."""
+"""Merge stores and published folders: the shards of a run, results of several machines or colleagues."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from posbench.store.store import Store
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge made.
+    """The result of a merge.
 
     Attributes:
-        cells: that the new store holds.
-        alike: how often a cell was found in a further store, and was the same there.
-        mended: how often it had failed in one of the two alone.
+        cells: the number of cells in the new store.
+        duplicates: how often a further store had a cell that was already there, with the same result.
+        repaired: how often a cell had failed in one of two stores alone.
     """
 
     cells: int
-    alike: int = 0
-    mended: int = 0
+    duplicates: int = 0
+    repaired: int = 0
 
 
 def merge(stores: Sequence[Path], output: Path) -> Merged:
-    """Write one store that holds what several hold; it takes its name once it is whole.
+    """Write one store with the contents of several; it gets its name once it is complete.
 
     Args:
-        stores: stores and published folders; a file of a published folder stands for the folder.
+        stores: stores and published folders; a file of a published folder counts as the folder.
 
     Raises:
         UsageError: if a store cannot be read, two hold different results for one cell, or the output exists.
@@ -41,35 +41,39 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
     folder = output.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}: make it first")
-    alike = mended = 0
+    duplicates = repaired = 0
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".posbench-") as unfinished:
-            made = Path(unfinished) / "merged.db"
-            with Store(made) as new:
+            merged = Path(unfinished) / "merged.db"
+            with Store(merged) as new:
                 for number, path in enumerate(stores):
-                    aside = Path(unfinished, str(number))
-                    aside.mkdir()
-                    both, failed = _absorbed(path, new, aside)
-                    alike, mended = alike + both - failed, mended + failed
+                    scratch = Path(unfinished, str(number))
+                    scratch.mkdir()
+                    both, failed = _merge_into(new, path, scratch)
+                    duplicates, repaired = duplicates + both - failed, repaired + failed
                 cells = new.count()
-            made.rename(output)
+            merged.rename(output)
     except OSError as error:
         raise UsageError(f"{str(output)!r} cannot be written ({error.strerror}): name another with --output") from error
-    return Merged(cells, alike, mended)
+    return Merged(cells, duplicates, repaired)
 
 
-def _absorbed(path: Path, new: Store, aside: Path) -> tuple[int, int]:
-    """What `Store.merge_from` says of a store or a published folder; makes files in a folder if it must."""
+def _merge_into(new: Store, path: Path, scratch: Path) -> tuple[int, int]:
+    """Merge a store or a published folder into a store; return what `Store.merge_from` does.
+
+    Args:
+        scratch: a folder for temporary files.
+    """
     if is_published(path):
         published = read(path)
-        with Store(aside / "published.db") as store:
-            store.restore(published.runs, published.records, published.readings)
-        return new.merge_from(aside / "published.db")
+        with Store(scratch / "published.db") as store:
+            store.restore(published.runs, published.records, published.measurements)
+        return new.merge_from(scratch / "published.db")
     if path.suffix.lower() == ".csv" or path.is_dir():
         raise UsageError(
             f"{str(path)!r} does not say what its cells are made of: give the store, or the published folder"
         )
     with Store(path, must_exist=True) as store:
         store.check()
-        store.vet()
-        return new.merge_from(store.file(aside))
+        store.validate()
+        return new.merge_from(store.file(scratch))

@@ -1,4 +1,4 @@
-"""The tables of a store: how they are made, how those of older stores become them, and how two stores become one."""
+"""SQL of a store: its tables, the migrations of older ones, and the statements that merge two stores."""
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x706F7362  # "posb"
@@ -7,7 +7,7 @@ CREATE TABLE measures (
     job_id TEXT NOT NULL,            -- SHA-256 of identity
     metric TEXT NOT NULL,
     version TEXT NOT NULL,
-    tap TEXT NOT NULL,               -- 'all', or the number of one from 1
+    tap TEXT NOT NULL,               -- 'all', or the number of a tap from 1
     run_id INTEGER NOT NULL REFERENCES runs,
     identity TEXT NOT NULL,          -- of the job, canonical JSON
     status TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
@@ -80,27 +80,27 @@ CREATE TABLE scores (
     _THUMBNAILS,
     _EXAMPLES,
 )
-#: How an older store becomes the next version: the statements by the version that it has.
+#: The statements that migrate an older store to the next version, by the version that it has.
 MIGRATIONS = {1: ("ALTER TABLE cells ADD COLUMN reach REAL", _MEASURES), 2: (_THUMBNAILS, _EXAMPLES)}
-#: Each result that two stores do not agree on, in words; what only one of them says (a reach, a map) is no conflict.
+#: Each result that differs between two stores, in words. A value that only one has (a reach, a map) is no conflict.
 CONFLICTS = """
 WITH pairs AS (SELECT substr(cell_id, 1, 12) AS id, ours.*, theirs.status AS their_status, theirs.reach AS their_reach,
-        theirs.degenerate AS their_degenerate, apart(ours.mean_map, theirs.mean_map) AS apart
+        theirs.degenerate AS their_degenerate, map_distance(ours.mean_map, theirs.mean_map) AS distance
     FROM cells AS ours JOIN other.cells AS theirs USING (cell_id))
 SELECT printf('cell %s is %s there and %s here', id, their_status, status) FROM pairs
 WHERE status != their_status AND 'failed' NOT IN (status, their_status)
 UNION ALL
 SELECT printf('%s of cell %.12s is %.6g there and %.6g here', metric, cell_id, theirs.value, ours.value)
 FROM scores AS ours JOIN other.scores AS theirs USING (cell_id, metric, version)
-WHERE abs(ours.value - theirs.value) > :most
+WHERE abs(ours.value - theirs.value) > :tolerance
 UNION ALL
 SELECT printf('the reach of cell %s is %.6g there and %.6g here', id, their_reach, reach) FROM pairs
-WHERE abs(reach - their_reach) > :most * max(1, reach)
+WHERE abs(reach - their_reach) > :tolerance * max(1, reach)
 UNION ALL
 SELECT printf('the share of degenerate maps of cell %s is %.6g there and %.6g here', id, their_degenerate, degenerate)
-FROM pairs WHERE abs(degenerate - their_degenerate) > :most
+FROM pairs WHERE abs(degenerate - their_degenerate) > :tolerance
 UNION ALL
-SELECT printf('the mean map of cell %s differs by %.6g', id, apart) FROM pairs WHERE apart > :most
+SELECT printf('the mean map of cell %s differs by %.6g', id, distance) FROM pairs WHERE distance > :tolerance
 UNION ALL
 SELECT printf('%s of job %.12s is %s there and %s here', metric, job_id, theirs.status, ours.status)
 FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version)
@@ -108,15 +108,15 @@ WHERE ours.status != theirs.status AND 'failed' NOT IN (ours.status, theirs.stat
 UNION ALL
 SELECT printf('%s of job %.12s, tap %s is %.6g there and %.6g here', metric, job_id, tap, theirs.value, ours.value)
 FROM measures AS ours JOIN other.measures AS theirs USING (job_id, metric, version, tap)
-WHERE abs(ours.value - theirs.value) > :most * max(1, abs(ours.value))
+WHERE abs(ours.value - theirs.value) > :tolerance * max(1, abs(ours.value))
 """
-#: How many cells both hold, and of how many one holds only a failure.
-SHARED = """
+#: The number of cells that both hold, and of those that failed in one of them alone.
+COUNT_SHARED = """
 SELECT count(*), coalesce(sum((ours.status = 'failed') != (theirs.status = 'failed')), 0)
 FROM cells AS ours JOIN other.cells AS theirs USING (cell_id)
 """
-#: Runs are numbered on; then what is better there goes here, and then all that is not here yet comes.
-ABSORB = (
+#: Runs are numbered on; then results replace failures, and then all that is missing here is added.
+MERGE = (
     """
 CREATE TEMP TABLE shift AS SELECT coalesce(max(run_id), 0) AS runs FROM main.runs
 """,

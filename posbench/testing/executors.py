@@ -1,4 +1,4 @@
-"""Whether an executor keeps its contract."""
+"""Contract check of executors."""
 
 from __future__ import annotations
 
@@ -6,70 +6,68 @@ from collections.abc import Sequence
 
 from posbench.bench.config import RunConfig
 from posbench.bench.engine import JobResult
-from posbench.bench.plan import Job, Task
 from posbench.bench.resolve import resolve_config
 from posbench.plugin.components import Executor
+from posbench.plugin.execution import RunOptions, TaskIds
 from posbench.plugin.registry import load_registry
-from posbench.runner.jobs import Started
-from posbench.runner.local import Here
+from posbench.runner.jobs import CheckedPool
+from posbench.runner.observers import JobObserver
+from posbench.runner.transport import WorkerConfig
+from posbench.runner.worker import InProcessPool
 from posbench.testing.assertions import expect
 
-#: How far scores may be from those of this process: threads share out sums in another order.
-CLOSE = 1e-4
-
-
-class _Silent:
-    def started(self, job: Job) -> None: ...
-
-    def saw(self, job: Job, images: int) -> None: ...
-
-    def finished(self, job: Job, result: JobResult) -> None: ...
+#: The largest difference to the scores of this process: other numbers of threads add in another order.
+TOLERANCE = 1e-4
+CONFIG = RunConfig(
+    backbones=("none",),
+    images=("leaves", "noise", "black"),
+    targets=("H", "G"),
+    train_count=8,
+    test_count=4,
+    image_size=64,
+    precision="fp32",
+    device="cpu",
+)
 
 
 def check_executor(executor: Executor) -> None:
-    """Prove on three small jobs that an executor computes what it may, once, and gives the scores of this process.
+    """Check with three small jobs that an executor computes each claimed job once, with the scores of this process.
 
-    It is started twice: one job is refused it the first time, as if another process had it in hand; the second time,
-    its results are closed after the first, as when a user stops a run.
+    The executor is started twice. The first time, it may not claim one of the jobs, as if another run had locked it.
+    The second time, its results are closed after the first one, as when a user stops a run.
 
     Raises:
-        AssertionError: naming what was broken.
-        ComponentError: if it raises, or gives what is no result.
+        AssertionError: naming the broken part of the contract.
+        ComponentError: if the executor raises, or yields something else than results.
     """
     where = executor.name
-    config = RunConfig(
-        executor=executor.name,
-        backbones=("none",),
-        images=("leaves", "noise", "black"),
-        targets=("H", "G"),
-        train_count=8,
-        test_count=4,
-        image_size=64,
-        precision="fp32",
-    )
-    resolved = resolve_config(config, load_registry(), download=False)
-    plan = resolved.plan()
-    tasks = list(plan.tasks())
-    refused, *granted = (task.job.id for task in tasks)
-    expected = {task.job.id: result for task, result in Here(plan, "cpu").results(tasks, _Silent(), list)}
+    plan = resolve_config(CONFIG, load_registry(), download=False).plan()
+    tasks = [task.ids for task in plan.tasks()]
+    locked, *free = (task.job_id for task in tasks)
+    expected = dict(InProcessPool(plan, "cpu").results(tasks))
+    options = RunOptions(config=WorkerConfig(CONFIG), device="cpu")
 
-    def claim(group: Sequence[Task]) -> list[Task]:
-        return [task for task in group if task.job.id != refused]
+    def claim(group: Sequence[TaskIds]) -> list[TaskIds]:
+        return [task for task in group if task.job_id != locked]
 
-    pool = Started.by(executor, config, plan, resolved.device)
-    found = [(task.job.id, result) for task, result in pool.results(tasks, _Silent(), claim)]
-    expect(refused not in dict(found), where, "it computed a job that it was refused")
-    expect(
-        sorted(job for job, _ in found) == sorted(granted),
-        where,
-        "it did not compute each job once that it was granted",
-    )
-    for job, result in found:
-        for one, other in zip(result.outcomes, expected[job].outcomes, strict=True):
-            scores, others = ([score.value for score in outcome.scores] for outcome in (one, other))
-            expect(one.status == other.status, where, f"a cell is {one.status} ({one.reason}), not {other.status}")
-            close = len(scores) == len(others) and all(abs(a - b) <= CLOSE for a, b in zip(scores, others, strict=True))
-            expect(close, where, f"its scores are {scores}, those of this process {others}")
-    stopped = Started.by(executor, config, plan, resolved.device).results(tasks, _Silent(), list)
+    results = list(CheckedPool.start(executor, options).results(tasks, JobObserver(), claim))
+    job_ids = [job_id for job_id, _ in results]
+    expect(locked not in job_ids, where, "it computed a job that it could not claim")
+    expect(sorted(job_ids) == sorted(free), where, "it did not compute each claimed job once")
+    for job_id, result in results:
+        _compare(result, expected[job_id], where)
+    stopped = CheckedPool.start(executor, options).results(tasks, JobObserver(), list)
     next(stopped)
     stopped.close()
+
+
+def _compare(result: JobResult | Exception, expected: JobResult, where: str) -> None:
+    """Compare a job's statuses and scores with those of this process."""
+    if isinstance(result, Exception):
+        raise AssertionError(f"{where}: a job has no result: {result}") from result
+    for outcome, reference in zip(result.outcomes, expected.outcomes, strict=True):
+        status = f"a cell is {outcome.status} ({outcome.reason}), not {reference.status}"
+        expect(outcome.status == reference.status, where, status)
+        scores, own = ([score.value for score in cell.scores] for cell in (outcome, reference))
+        close = len(scores) == len(own) and all(abs(a - b) <= TOLERANCE for a, b in zip(scores, own, strict=True))
+        expect(close, where, f"its scores are {scores}, those of this process {own}")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from posbench.core.errors import Inapplicable
-from posbench.network.padding import apply
-from posbench.network.receptive_field import Following
+from posbench.network.padding import apply_padding
+from posbench.network.receptive_field import ReceptiveFieldTracer
 from posbench.plugin.components import Padding, Sides
 from posbench.plugin.sandbox import isolated_state
 from posbench.testing.assertions import expect
@@ -98,17 +98,17 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
     network = nn.Sequential(layer).requires_grad_(False)
 
     def answered(x: torch.Tensor) -> torch.Tensor:
-        with apply(padding, network):
+        with apply_padding(padding, network):
             return network(x)  # type: ignore[no-any-return]
 
     made = _check_function(_settled(answered) if padding.stochastic else answered, x, where)
-    with Following(network, size) as following:
-        native = network(following.mark(x.clone()))
-    view = following.view(native)
-    assert view is not None, "all of these layers are followed"  # noqa: S101  no claim about the strategy
+    with ReceptiveFieldTracer(network, size) as tracer:
+        native = network(tracer.mark(x.clone()))
+    field = tracer.receptive_field(native)
+    assert field is not None, "all of these layers are traced"  # noqa: S101  no claim about the strategy
     expect(made.shape == native.shape, where, f"the result is {tuple(made.shape)}, not {tuple(native.shape)}")
     expect(made.dtype == native.dtype, where, f"the result is {made.dtype}")
-    inner = (..., *view.free(size, native.shape))
+    inner = (..., *field.padding_free(size, native.shape))
     expect(torch.allclose(made[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed")
 
 

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from posbench.bench import controls, outcomes
+from posbench.bench import controls, scoring
 from posbench.bench.cache import JobCache, Stopwatch
 from posbench.bench.engine import JobResult
-from posbench.bench.plan import Job, Plan, PlanInputs, Source, make_plan
+from posbench.bench.plan import Plan, PlanInputs, Source, make_plan
 from posbench.bench.records import CellRecord
 from posbench.bench.targets import pattern
 from posbench.builtin import targets
@@ -33,8 +33,9 @@ from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training
 from posbench.report.rows import row
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.observers import JobObserver
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
 
 #: The images of every forward pass of the network below since the test began.
@@ -67,7 +68,7 @@ H, V, G = (
     for name, function in (("H", targets.horizontal), ("V", targets.vertical), ("G", targets.gaussian))
 )
 RIDGE = Readout(name="ridge", summary="", version="1", fit=ridge, grid=lambda side: side - 2)
-SPC = Metric(name="spc", summary="", version="1", score=metrics.spc)
+SPC = Metric(name="spc", summary="", version="1", score=metrics.spc, rank_correlation=True)
 MAE = Metric(name="mae", summary="", version="1", score=metrics.mae, higher_is_better=False)
 SPECKLE = Source(Images(name="speckle", summary="", version="1", draw=speckle))
 
@@ -99,18 +100,18 @@ def plan(**changes: Any) -> Plan:
 
 
 @dataclass
-class Log:
+class Log(JobObserver):
     """Who is told how a run goes on, and remembers."""
 
     events: list[tuple[str, object]] = field(default_factory=list)
 
-    def started(self, job: Job) -> None:
-        self.events.append(("started", job.id))
+    def started(self, job_id: str) -> None:
+        self.events.append(("started", job_id))
 
-    def saw(self, job: Job, images: int) -> None:
+    def progress(self, job_id: str, images: int) -> None:
         self.events.append(("saw", images))
 
-    def finished(self, job: Job, result: JobResult) -> None:
+    def finished(self, job_id: str, result: JobResult) -> None:
         self.events.append(("finished", result.status))
 
     @property
@@ -133,7 +134,7 @@ def go(wanted: Plan, store: Store, *, fail_fast: bool = False, log: Log | None =
     """Compute what the store lacks; the records of the whole plan."""
     tasks = wanted.tasks(store.finished(wanted.metrics), store.measured())
     observer = log or Log()
-    list(run(tasks, store, Here(wanted, "cpu"), fail_fast=fail_fast, observer=observer))
+    list(JobRunner(store, InProcessPool(wanted, "cpu"), observer, fail_fast=fail_fast).run(tasks))
     return store.records(cell.id for cell in wanted.cells)
 
 
@@ -623,7 +624,7 @@ def test_where_photographs_are_few_each_is_tested_by_a_readout_that_has_not_seen
     # What was tested has trained the other readout in the first job, and not in the second.
     for record, mutual in ((both, True), (other, False)):
         [score] = [score for score in record.outcome.scores if score.metric == "spc"]
-        assert (score.value, score.lo, score.hi) == interval(list(score.by_photograph.values()), mutual=mutual)
+        assert (score.value, score.lo, score.hi) == interval(list(score.by_photograph.values()), cross_fitted=mutual)
         assert row(record).mutual is mutual
 
 
@@ -653,15 +654,15 @@ def test_equal_test_images_are_drawn_for_by_cross_fitted_readouts(n_test: int, s
     found = go(replace(wanted, cells=tuple(cells)), store)
     assert [record.outcome.reason for record in found] == ["", ""]
     assert [record.outcome.n_test_photos for record in found] == [15, 1]
-    assert {one.reading.value for one in store.readings()} == {2.0, float(min(2, n_test))}
+    assert {one.measurement.value for one in store.measurements()} == {2.0, float(min(2, n_test))}
 
 
 def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -> None:
     """A network that writes its own position into its features, and one that cannot."""
     names = ["held-out-positions", "permuted", "smooth-random", "noise-features", "target-features"]
-    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    inputs = controls.ControlInputs(none=NET, null_images=SPECKLE, photographs=None, seeds=[0])
     least = plan(targets=[H], paddings=[ZERO, CIRCULAR], n_train=60, n_test=60)
-    wanted = controls.with_controls(least, controls.chosen(names), given)
+    wanted = controls.with_controls(least, controls.select_controls(names, load_registry()), inputs)
     records = go(wanted, store)
     assert sum(passes) <= 2 * (60 + 60) + 1
     found = {
@@ -681,7 +682,7 @@ def test_controls_in_a_job_share_its_pass_and_say_what_they_must(store: Store) -
 
 
 def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
-    given = controls.ControlContext(none=NET, leaves=SPECKLE, photos=None, seeds=[0])
+    inputs = controls.ControlInputs(none=NET, null_images=SPECKLE, photographs=None, seeds=[0])
     seen: list[Training] = []
 
     def spy(training: Training) -> Any:
@@ -689,7 +690,9 @@ def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
         return ridge(training)
 
     least = plan(targets=[G], readouts=[replace(RIDGE, fit=spy)], n_train=40, n_test=40)
-    records = go(controls.with_controls(least, controls.chosen(["held-out-size"]), given), store)
+    records = go(
+        controls.with_controls(least, controls.select_controls(["held-out-size"], load_registry()), inputs), store
+    )
     assert len(seen) == 1
     found = {record.outcome.identity.get("control", ""): record.outcome for record in records}
     sides = {name: len(outcome.mean_map or b"") // 4 for name, outcome in found.items()}
@@ -705,9 +708,9 @@ def test_a_larger_test_image_is_read_by_the_same_readout(store: Store) -> None:
 def test_turned_photographs_are_the_same_crops_upside_down(store: Store) -> None:
     photos = photographs(15)
     job = plan(sources=[(photos, photos)], targets=[H], n_test=20).cells[0].job
-    turned = replace(job, test=replace(job.test, turned=True))
+    turned = replace(job, test=replace(job.test, rotated=True))
     shared = JobCache("cpu", Stopwatch())
-    upright, other = (shared.windows(one, TEST) for one in (job, turned))
+    upright, other = (shared.crops(each, TEST) for each in (job, turned))
     assert upright.photographs == other.photographs
     assert np.array_equal(upright.pixels[:, ::-1, ::-1], other.pixels)
 
@@ -732,7 +735,7 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     log = Log()
     go(wanted, store, log=log)
     assert [state for what, state in log.events if what == "finished"] == ["failed"]
-    found = {(one.reading.metric, one.reading.tap): one.reading for one in store.readings()}
+    found = {(one.measurement.metric, one.measurement.tap): one.measurement for one in store.measurements()}
     together, tap = found["counting", "all"], found["counting", "1"]
     assert (together.value, together.lo is not None, together.columns) == (2.5, True, 3)
     assert np.frombuffer(together.picture or b"", "<f4").tolist() == [1.0] * 6
@@ -760,7 +763,7 @@ def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
 
     edge = Metric(name="edge", summary="", version="1", of_job=of_job)
     go(plan(metrics=[SPC, edge], sources=[(leaves, leaves)]), store)
-    border, within = (one.reading.value for one in store.readings())
+    border, within = (one.measurement.value for one in store.measurements())
     assert border is not None
     assert within is not None
     assert border > 100 * within
@@ -770,7 +773,7 @@ def test_scoring_some_images_at_a_time_changes_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = go(plan(score_at="image"), store)
-    monkeypatch.setattr(outcomes, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
+    monkeypatch.setattr(scoring, "MAP_CELLS", 4 * 64**2)  # of six images: four, then two
     with Store(tmp_path / "other.db") as other:
         parts = go(plan(score_at="image"), other)
     assert [one.outcome.scores for one in whole] == [one.outcome.scores for one in parts]

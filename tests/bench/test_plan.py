@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posbench.bench.plan import Cell, Job, Source, grid_side, identify, make_plan, parse_taps, passes, tap_numbers
+from posbench.bench.plan import Cell, Job, Source, grid_side, identify, make_plan, passes
+from posbench.bench.taps import parse_taps, tap_numbers
 from posbench.core.errors import UsageError
 from posbench.network.weights import NONE, Weights
 from posbench.plugin.components import Checkpoint, Images, Metric
+from posbench.plugin.control import Control
+from posbench.plugin.registry import load_registry
 from tests.factories import (
     FILE_HASH,
     NET,
@@ -153,7 +156,7 @@ def test_jobs_that_differ_in_their_test_images_follow_each_other() -> None:
         ("circular", "photos"),
         ("circular", "other"),
     ]
-    assert jobs[0].training == jobs[1].training != jobs[2].training
+    assert jobs[0].training_id == jobs[1].training_id != jobs[2].training_id
 
 
 def test_photographs_that_serve_both_roles_anywhere_are_halved_everywhere() -> None:
@@ -177,7 +180,7 @@ def test_where_photographs_are_few_readouts_are_cross_fitted() -> None:
     def shared(*sources: tuple[Source, Source]) -> list[tuple[bool, bool]]:
         jobs = [job for job, _ in plan(sources=list(sources), n_test=4).jobs()]
         assert not any(source.halved for job in jobs for source in (job.train, job.test))
-        return [(job.train.crossed, job.test.crossed) for job in jobs]
+        return [(job.train.cross_fitted, job.test.cross_fitted) for job in jobs]
 
     assert shared((few, few)) == [(True, False)]
     assert shared((few, drawn)) == [(False, False)]
@@ -205,9 +208,9 @@ def test_a_metric_of_the_job_is_measured_once_a_job_and_only_of_networks_as_they
     assert [(task.job, task.measures) for task in made.tasks(every)] == [(zero.job, (modes,)), (edge.job, (modes,))]
     (left,) = made.tasks(every, {(zero.job.id, "modes", "1"), (edge.job.id, "modes", "0")})
     assert (left.job, left.cells, left.measures) == (edge.job, (), (modes,))
-    other = replace(zero, job=replace(zero.job, n_train=9), control="rotated", control_of=zero.id)
-    null = replace(other, control="null")
-    for cell, count in ((other, 0), (null, 1)):
+    rotated, null = (load_registry().get(Control, name) for name in ("rotated", "null"))
+    other = replace(zero, job=replace(zero.job, n_train=9), control=rotated, control_of=zero.id)
+    for cell, count in ((other, 0), (replace(other, control=null), 1)):
         assert [len(task.measures) for task in replace(made, cells=(cell,)).tasks()] == [count]
 
 

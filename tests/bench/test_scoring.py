@@ -1,7 +1,8 @@
-"""Scores over photographs: means, intervals, flat predictions, and metrics that do not keep their promise."""
+"""Scores over photographs: means, intervals, flat predictions, scored regions, examples, and broken metrics."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from posbench.bench.plan import Cell, Job
 from posbench.bench.records import Score
-from posbench.bench.scoring import flatten_degenerate, interval, summarised, values
+from posbench.bench.scoring import (
+    EXAMPLES,
+    THUMBNAIL_SIDE,
+    examples,
+    flatten_degenerate,
+    scored_region,
+    summarised,
+    values,
+)
+from posbench.bench.targets import pattern
+from posbench.builtin import targets
 from posbench.builtin.metrics.scores import spc
 from posbench.core.errors import PosbenchError
-from posbench.plugin.components import Metric
+from posbench.core.statistics import interval
+from posbench.data.crops import Crops
+from posbench.plugin.components import Metric, Target
+from posbench.plugin.control import Check
+from posbench.plugin.resampling import resize
+from tests.factories import plan, readout
 
+H, G = (
+    pattern(Target(name="t", summary="", version="1", draw=draw)) for draw in (targets.horizontal, targets.gaussian)
+)
 TARGET = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
 
 
@@ -63,8 +83,8 @@ def test_the_interval_is_students(values: list[float]) -> None:
 def test_the_interval_covers_the_truth_as_often_as_it_says(photographs: int) -> None:
     rng = np.random.default_rng(0)
     hits = 0
-    for values in rng.normal(0.3, 0.2, (4000, photographs)):
-        _, lo, hi = interval(values.tolist())
+    for drawn in rng.normal(0.3, 0.2, (4000, photographs)):
+        _, lo, hi = interval(drawn.tolist())
         assert lo is not None
         assert hi is not None
         hits += lo <= 0.3 <= hi
@@ -138,3 +158,53 @@ def test_metrics_see_float64() -> None:
 
     flattened, _ = flatten_degenerate(torch.rand(2, 2, 2), TARGET.float())
     score(metric(typed), flattened, TARGET.float(), ["a", "b"])
+
+
+def checking(name: str = "check", job: Job | None = None, **changes: Any) -> Cell:
+    """A cell of 10 by 10 maps with the changes of a check."""
+    plain = plan(readouts=[replace(readout(), grid=lambda side: side - 2)], image_size=96).cells[0]
+    return replace(plain, job=job or plain.job, check=Check(name=name, **changes))
+
+
+def test_only_held_out_cells_are_scored() -> None:
+    maps = torch.arange(100.0).view(1, 10, 10).expand(3, -1, -1)
+    columns, target = scored_region(checking(held_out="columns"), maps, H)
+    assert torch.equal(columns, maps[:, :, 1::2])
+    assert torch.equal(target, resize(H, 10)[:, 1::2])
+    quadrant, target = scored_region(checking(held_out="quadrant"), maps, G)
+    assert torch.equal(quadrant, maps[:, 5:, 5:])
+    assert torch.equal(target, resize(G, 10)[5:, 5:])
+
+
+def test_a_larger_image_is_scored_at_its_border_or_at_its_pixels() -> None:
+    larger = replace(checking().job, test_size=128)  # a grid of 16, maps of 14
+    maps = torch.rand(2, 14, 14)
+    border, target = scored_region(checking(job=larger), maps, G)
+    assert torch.equal(border, maps)
+    assert torch.equal(target, resize(G, 14))
+    pixel, target = scored_region(checking(job=larger, crop=True), maps, G)
+    assert torch.equal(pixel, maps[:, :10, :10])
+    assert torch.equal(target, resize(G, 10))
+
+
+def test_the_first_image_of_each_of_the_first_photographs() -> None:
+    rng = np.random.default_rng(0)
+    names = ("b", "a", "b", "c", "d", "a")
+    pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+    predictions = torch.from_numpy(rng.normal(size=(6, 4, 4)).astype(np.float32))
+    kept = examples(Crops(pixels, names), predictions)
+    assert [example.photograph for example in kept] == ["b", "a", "c"]
+    assert len(kept) == EXAMPLES
+    for example, number in zip(kept, (0, 1, 3), strict=True):
+        assert example.thumbnail == pixels[number].tobytes()  # a small image is not enlarged
+        np.testing.assert_allclose(np.frombuffer(example.drawn, "<f2").reshape(4, 4), predictions[number], rtol=1e-3)
+
+
+def test_a_large_image_is_made_small_and_a_large_value_is_cut_off() -> None:
+    pixels = np.empty((1, 224, 224, 3), np.uint8)
+    pixels[:, :, :112], pixels[:, :, 112:] = (10, 20, 30), (200, 100, 0)
+    (example,) = examples(Crops(pixels, ("a",)), torch.tensor([[[1e9, -1e9], [0, 1]]]))
+    small = np.frombuffer(example.thumbnail, np.uint8).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+    assert small[5, 5].tolist() == [10, 20, 30]
+    assert small[5, -5].tolist() == [200, 100, 0]
+    assert np.frombuffer(example.drawn, "<f2").tolist() == [65504, -65504, 0, 1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posbench.builtin.metrics import modes
 from posbench.builtin.metrics.modes import PositionModes, fit_modes
-from posbench.builtin.readouts import ridge as readout
+from posbench.builtin.readouts import ridge
 from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.plugin.features import Features
 
@@ -101,7 +101,7 @@ def test_shares_of_all_modes_sum_to_what_is_read() -> None:
 
 
 def test_its_weights_are_the_linear_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train = made(0, 12)
     targets = torch.randn(2, GRID, GRID, generator=torch.Generator().manual_seed(0))
     fitted = fit_ridge(train, targets, kernel=1, penalty=1.0).weight
@@ -261,7 +261,7 @@ def test_nothing_but_constants_has_no_modes() -> None:
 def by_lattice(train: Features, stride: int, monkeypatch: pytest.MonkeyPatch) -> PositionModes:
     """Fitted from every `stride`-th cell of each image along either axis."""
     monkeypatch.setattr(modes, "SAMPLED_CELLS", len(train) * train.grid**2 / stride**2)
-    monkeypatch.setattr(modes, "SAMPLED_A_CHANNEL", 0)
+    monkeypatch.setattr(modes, "SAMPLED_PER_CHANNEL", 0)
     return fit_modes(train)
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from posbench.builtin.metrics.ppp import patterns
+from posbench.builtin.metrics.ppp import ppp_patterns
 from posbench.core.errors import Inapplicable
-from posbench.data.crops import cut
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
 from posbench.plugin.components import Backbone, Images, Padding
 from posbench.plugin.features import Features
 from posbench.plugin.registry import load_registry
+from tests.crops import train_test_crops
 
 NAMES = ["a", "b", "c"]
 
@@ -29,7 +29,7 @@ def test_a_pattern_by_hand() -> None:
     """True features of spread 1; padding adds 2 and 0 on average, with some noise on the second cell."""
     true = one_tap([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
     added = torch.tensor([[2.0, 1.0], [2.0, -1.0], [2.0, 0.0]])
-    (found,) = patterns(Features((true.taps[0] + added[:, None, :, None] * _spread(true),), 4), true, NAMES)
+    (found,) = ppp_patterns(Features((true.taps[0] + added[:, None, :, None] * _spread(true),), 4), true, NAMES)
     # In the second cell each photograph is held against the sign of the other two's sum: −1, 1, none.
     assert found.mae == pytest.approx({"a": (2 - 1) / 2, "b": (2 - 1) / 2, "c": 2 / 2})
     assert found.picture.tolist() == [pytest.approx([2.0, 0.0])]
@@ -44,7 +44,7 @@ def _spread(features: Features) -> torch.Tensor:
 def test_crops_of_one_photograph_are_averaged_first() -> None:
     true = one_tap([[1.0], [-1.0], [1.0], [-1.0]])
     padded = one_tap([[4.0], [0.0], [2.0], [0.0]])
-    (found,) = patterns(padded, true, ["a", "a", "b", "b"])
+    (found,) = ppp_patterns(padded, true, ["a", "a", "b", "b"])
     assert found.mae == pytest.approx({"a": 2.0, "b": 1.0})
 
 
@@ -52,8 +52,8 @@ def test_crops_of_one_photograph_are_averaged_first() -> None:
 def test_the_units_of_a_channel_do_not_matter(factor: float, shift: float) -> None:
     generator = torch.Generator().manual_seed(0)
     padded, true = (torch.randn(3, 2, 2, 2, generator=generator) for _ in range(2))
-    (first,) = patterns(Features((padded,), 4), Features((true,), 4), NAMES)
-    (second,) = patterns(Features((padded * factor + shift,), 4), Features((true * factor + shift,), 4), NAMES)
+    (first,) = ppp_patterns(Features((padded,), 4), Features((true,), 4), NAMES)
+    (second,) = ppp_patterns(Features((padded * factor + shift,), 4), Features((true * factor + shift,), 4), NAMES)
     assert second.mae == pytest.approx(first.mae, rel=1e-3, abs=1e-4)
     assert second.snr == pytest.approx(first.snr, rel=1e-3, abs=1e-4)
 
@@ -61,7 +61,7 @@ def test_the_units_of_a_channel_do_not_matter(factor: float, shift: float) -> No
 def test_noise_alone_is_no_pattern() -> None:
     generator = torch.Generator().manual_seed(1)
     true, added = (torch.randn(40, 7, 7, 16, generator=generator) for _ in range(2))
-    (found,) = patterns(Features((true + added,), 7), Features((true,), 7), [str(i) for i in range(40)])
+    (found,) = ppp_patterns(Features((true + added,), 7), Features((true,), 7), [str(i) for i in range(40)])
     assert abs(sum(found.mae.values()) / 40) < 0.02
     assert found.snr < 0.01
     assert found.picture.mean() > 0.1  # what the mean absolute value itself makes of noise
@@ -69,10 +69,10 @@ def test_noise_alone_is_no_pattern() -> None:
 
 def test_constant_channels_and_equal_features_say_nothing() -> None:
     features = Features((torch.ones(3, 2, 2, 2),), 2)
-    (found,) = patterns(features, features, NAMES)
+    (found,) = ppp_patterns(features, features, NAMES)
     assert (found.mae, found.snr) == (dict.fromkeys(NAMES, 0.0), 0.0)
     with pytest.raises(Inapplicable, match="there is one"):
-        patterns(features, features, ["a"] * 3)
+        ppp_patterns(features, features, ["a"] * 3)
 
 
 class Small(nn.Module):
@@ -92,12 +92,12 @@ def test_circular_padding_adds_nothing_on_a_torus_and_zeros_do() -> None:
     backbone = Backbone(name="small", summary="", version="1", build=Small, taps=1)
     network, registry = backbone.build().eval(), load_registry()
     leaves = registry.get(Images, "leaves")
-    _, test = cut(leaves, leaves, 1, 6, 64, pieces=True)
+    _, test = train_test_crops(leaves, leaves, 1, 6, 64, surrounded=True)
     of = {
         name: extract(ForwardPass(network, backbone, registry.get(Padding, name)), test, grid=32)
         for name in ("zero", "circular", "surround")
     }
-    (none,), (some,) = (patterns(of[name], of["surround"], test.photographs) for name in ("circular", "zero"))
+    (none,), (some,) = (ppp_patterns(of[name], of["surround"], test.photographs) for name in ("circular", "zero"))
     assert max(map(abs, none.mae.values())) < 1e-5
     assert none.picture.max() < 1e-5
     assert some.snr > 0.1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posbench.builtin.readouts import preconditioner
-from posbench.builtin.readouts.preconditioner import Preconditioner, leading
+from posbench.builtin.readouts.preconditioner import Preconditioner, leading_directions
 from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.builtin.readouts.standardize import standardise
 from posbench.plugin.features import Features
@@ -38,7 +38,7 @@ def test_leading_directions_are_those_of_the_singular_values() -> None:
     left, _ = np.linalg.qr(generator.normal(size=(60, 20)))
     right, _ = np.linalg.qr(generator.normal(size=(20, 20)))
     rows = left @ np.diag(2.0 ** -np.arange(20)) @ right.T
-    found = leading(torch.from_numpy(rows), 4).numpy()
+    found = leading_directions(torch.from_numpy(rows), 4).numpy()
     np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-10)
     # What is left beyond them is the fifth singular value, 1/16.
     assert np.linalg.norm(rows - rows @ found @ found.T, 2) == pytest.approx(1 / 16, rel=0.05)
@@ -72,8 +72,8 @@ def test_it_is_symmetric_and_positive_definite(
     seed: int, images: int, channels: list[int], kernel: int, padding: int, told_apart: int, penalty: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(preconditioner, "CONTENT", told_apart)
-        patched.setattr(preconditioner, "MEAN", told_apart)
+        patched.setattr(preconditioner, "RESIDUAL_DIRECTIONS", told_apart)
+        patched.setattr(preconditioner, "MEAN_DIRECTIONS", told_apart)
         given_features = features(seed, images, tuple(channels))
         found = standardise(given_features, centring=not padding)
         asked = torch.ones(2 * (7 + 2 * padding - kernel,), dtype=torch.bool)

@@ -17,14 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench.bench.targets import pattern
 from posbench.builtin.metrics.scores import spc
-from posbench.builtin.readouts import ridge as readout
-from posbench.builtin.readouts import standardize as standardising
+from posbench.builtin.readouts import ridge, standardize
 from posbench.builtin.readouts.aligned_conv import adjoint, by_tap, convolve
 from posbench.builtin.readouts.ridge import fit_ridge
 from posbench.builtin.readouts.standardize import standardise
-from posbench.core import offload as spill
+from posbench.core import offload
 from posbench.core.errors import PosbenchError
-from posbench.data.crops import cut
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -33,6 +31,7 @@ from posbench.plugin.components import Backbone, Images, Target
 from posbench.plugin.features import Features, allocate_taps
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
+from tests.crops import train_test_crops
 
 REGISTRY = load_registry()
 TARGETS = ["H", "V", "G", "HS", "VS"]
@@ -88,8 +87,8 @@ def by_sklearn(train: Features, test: Features, drawn: torch.Tensor, kernel: int
 
 def at_once(images: int, features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have features visited so many images at a time."""
-    monkeypatch.setattr(standardising, "AT_ONCE", images * sum(tap[0].numel() for tap in features.taps))
-    monkeypatch.setattr(standardising, "CELLS", 0)
+    monkeypatch.setattr(standardize, "CHUNK_VALUES", images * sum(tap[0].numel() for tap in features.taps))
+    monkeypatch.setattr(standardize, "CHUNK_CELLS", 0)
 
 
 @pytest.mark.parametrize(("kernel", "penalty"), [(3, 1.0), (3, 0.01), (1, 0.1), (5, 1.0)])
@@ -97,7 +96,7 @@ def at_once(images: int, features: Features, monkeypatch: pytest.MonkeyPatch) ->
 def test_converged_it_is_scikit_learns_ridge(
     kernel: int, penalty: float, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train, test, drawn = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8), targets(8 - kernel + 1)
     at_once(images, train, monkeypatch)
     got = fit_ridge(train, drawn, kernel=kernel, penalty=penalty).predict(test)
@@ -108,7 +107,7 @@ def test_converged_it_is_scikit_learns_ridge(
 
 
 def test_channels_far_from_zero_are_fitted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
 
     def far(features: Features) -> Features:
         return Features(tuple(tap + 1000 * tap.std(dim=(0, 1, 2)) for tap in features.taps), 8)
@@ -123,14 +122,14 @@ def test_means_and_deviations_are_those_of_float64_whatever_the_first_image_is()
     train = noise(0, 12, SHAPES, 8)
     for tap in train.taps:
         tap[1:] += 1000 * tap.std(dim=(0, 1, 2))
-    found, maps = standardise(train), aligned64(train)
-    np.testing.assert_allclose(found.scale, 1 / maps.std((0, 1, 2)), rtol=1e-5)
-    deviations = found.mean.aligned()[0].double().permute(1, 2, 0).numpy() - maps.mean(0)
+    standardised, maps = standardise(train), aligned64(train)
+    np.testing.assert_allclose(standardised.scale, 1 / maps.std((0, 1, 2)), rtol=1e-5)
+    deviations = standardised.mean_image.aligned()[0].double().permute(1, 2, 0).numpy() - maps.mean(0)
     assert np.abs(deviations / maps.std((0, 1, 2))).max() < 1e-5
 
 
 def test_bfloat16_features_are_fitted_up_to_its_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train, test = (
         Features(tuple(tap.bfloat16() for tap in features.taps), 8)
         for features in (noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8))
@@ -140,7 +139,7 @@ def test_bfloat16_features_are_fitted_up_to_its_rounding(monkeypatch: pytest.Mon
 
 
 def test_the_penalty_means_the_same_for_any_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train, test = noise(0, 10, SHAPES, 8), noise(1, 4, SHAPES, 8)
     thrice = Features(tuple(tap.repeat(3, 1, 1, 1) for tap in train.taps), 8)
     once, repeated = (fit_ridge(f, targets(6), kernel=3, penalty=1.0).predict(test) for f in (train, thrice))
@@ -156,7 +155,8 @@ def lite0() -> tuple[Features, Features]:
     network = build(record, weights[0])
     photos = REGISTRY.get(Images, "photos")
     train, test = (
-        extract(ForwardPass(network, record), windows, grid=28) for windows in cut(photos, photos, 48, 32, 224)
+        extract(ForwardPass(network, record), windows, grid=28)
+        for windows in train_test_crops(photos, photos, 48, 32, 224)
     )
     return train, test
 
@@ -166,14 +166,14 @@ def scores(predictions: torch.Tensor, drawn: torch.Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("penalty", "in_memory"), [(0.1, spill.IN_MEMORY), (0.5, spill.IN_MEMORY), (0.5, 0), (10.0, 0)]
+    ("penalty", "in_memory"), [(0.1, offload.IN_MEMORY), (0.5, offload.IN_MEMORY), (0.5, 0), (10.0, 0)]
 )
 def test_rounding_departures_costs_next_to_nothing_of_the_objective(
     penalty: float, in_memory: int, lite0: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, drawn = Features(tuple(tap.bfloat16() for tap in lite0[0].taps), 28), targets(26)
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-7)
-    monkeypatch.setattr(spill, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-7)
+    monkeypatch.setattr(offload, "IN_MEMORY", in_memory)
     deviation = torch.from_numpy(aligned64(train).reshape(-1, train.channels).std(0))
 
     def objective() -> torch.Tensor:
@@ -183,7 +183,7 @@ def test_rounding_departures_costs_next_to_nothing_of_the_objective(
         return errors + penalty * weight.square().sum(dim=(0, 1))
 
     rounded = objective()
-    monkeypatch.setattr(readout, "ROUNDABLE", float("inf"))
+    monkeypatch.setattr(ridge, "MIN_ROUNDED_PENALTY", float("inf"))
     least = objective()
     assert torch.equal(rounded, least) == (penalty < 0.5)
     assert bool(((rounded - least) / drawn.double().var(dim=(1, 2)) < 3e-5 / penalty).all())
@@ -193,7 +193,7 @@ def test_rounding_departures_costs_next_to_nothing_of_the_objective(
 def test_padded_it_is_scikit_learns_ridge_on_features_with_zeros_around(
     padding: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train, test, drawn = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8), targets(6 + 2 * padding)
     at_once(5, train, monkeypatch)
     got = fit_ridge(train, drawn, kernel=3, penalty=1.0, padding=padding).predict(test)
@@ -211,7 +211,7 @@ def test_it_stops_within_a_few_thousandths_of_the_converged_correlation(
     train, test = lite0
     drawn = targets(26)
     stopped = fit_ridge(train, drawn, kernel=3, penalty=1.0)
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     converged = fit_ridge(train, drawn, kernel=3, penalty=1.0)
     assert stopped.steps <= 12
     assert stopped.steps < converged.steps
@@ -231,14 +231,14 @@ def test_targets_fitted_together_are_as_each_alone(
         for i in range(5)
     ]
     assert together == pytest.approx(alone, abs=1e-4)
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     one, all_ = (fit_ridge(train, part, kernel=3, penalty=1.0).predict(test) for part in (drawn[2:3], drawn))
     torch.testing.assert_close(one[:, 0], all_[:, 2], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.3, -300.0, 1e4, -1e6])
 def test_constant_channels_drop_out(constant: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     train, test = noise(0, 12, SHAPES, 8), noise(1, 5, SHAPES, 8)
     wider = [
         Features((*(F.pad(tap, (1, 1), value=constant) for tap in f.taps), torch.full((len(f), 2, 2, 1), constant)), 8)
@@ -258,7 +258,7 @@ def test_nothing_but_constants_draws_the_mean() -> None:
 
 def test_a_channel_that_hardly_varies_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     # As a batch norm leaves one that training switched off: its bias, and a ten-thousandth of that in variation.
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-7)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-7)
 
     def more(features: Features, seed: int) -> Features:
         generator = torch.Generator().manual_seed(seed)
@@ -300,7 +300,7 @@ def test_targets_among_the_features_are_drawn() -> None:
 
 
 def test_without_convergence_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "MOST_STEPS", 2)
+    monkeypatch.setattr(ridge, "MAX_STEPS", 2)
     with pytest.raises(PosbenchError, match="not converged within 2 steps"):
         fit_ridge(noise(0, 12, SHAPES, 8), targets(6), kernel=3, penalty=1.0)
 
@@ -399,7 +399,7 @@ def test_the_fit_does_not_depend_on_how_features_are_batched(images: int, monkey
     whole = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
     at_once(images, train, monkeypatch)
     # The preconditioner's sample differs, the solution does not.
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     split = fit_ridge(train, targets(6), kernel=3, penalty=1.0)
     torch.testing.assert_close(whole.predict(test), split.predict(test), rtol=0, atol=2e-2)
 

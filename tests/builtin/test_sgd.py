@@ -173,15 +173,15 @@ def test_as_in_the_text_there_is_no_bound_and_the_rate_is_lowered_until_the_loss
 def test_a_readout_that_ends_worse_than_a_constant_says_so() -> None:
     targets = training().targets(training().image_size).double()
     fitted = fit_sgd(training())
-    assert fitted.constant.tolist() == pytest.approx(targets.var((1, 2), correction=0).tolist(), rel=1e-5)
-    worse = replace(fitted, losses=torch.stack([fitted.constant * factor for factor in (9, 1.01)]))
-    better = replace(fitted, losses=torch.stack([fitted.constant * factor for factor in (9, 0.99)]))
+    assert fitted.constant_losses.tolist() == pytest.approx(targets.var((1, 2), correction=0).tolist(), rel=1e-5)
+    worse = replace(fitted, losses=torch.stack([fitted.constant_losses * factor for factor in (9, 1.01)]))
+    better = replace(fitted, losses=torch.stack([fitted.constant_losses * factor for factor in (9, 0.99)]))
     assert better.remarks == ["", "", ""]
     assert all(remark.startswith("after 15 epochs at learning rate 0.1 the readout errs") for remark in worse.remarks)
 
 
 def test_a_loss_that_never_falls_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sgd, "LOWERED", 1)
+    monkeypatch.setattr(sgd, "MAX_RATE_REDUCTIONS", 1)
     loud = Features(tuple(1e6 * tap for tap in features(0).taps), GRID)
     with pytest.raises(PosbenchError, match=r"does not fall at any learning rate from 0.1 to 1e-02"):
         fit_sgd(training(features=loud), bounded=False)

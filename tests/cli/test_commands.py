@@ -23,35 +23,13 @@ from PIL import Image
 
 from posbench import __version__
 from posbench.store.store import Store
+from tests.command_line import RUN, SMALL, assert_message, flat, rows
 from tests.conftest import TINY, Ran
 from tests.factories import plan, scored, target
 
 Posbench = Callable[..., Ran]
 Install = Callable[..., None]
 Row = dict[str, str]
-
-SIZES = ("--image-size", "64", "--train-count", "12", "--test-count", "6", "--precision", "fp32", "--device", "cpu")
-SMALL = ("--images", "leaves", "--targets", "H,V", *SIZES)
-RUN = ("run", "--backbones", "tiny", "--paddings", "zero,circular", *SMALL)
-
-
-def flat(text: str) -> str:
-    """A table's text without its breaking of lines."""
-    return " ".join(text.split())
-
-
-def rows(text: str) -> list[Row]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def assert_message(ran: Ran, code: int, *pieces: str) -> None:
-    """One line on standard error that holds these pieces, nothing on standard output, and this exit code."""
-    assert ran.err.startswith("posbench: "), ran.err
-    assert ran.err.count("\n") == 1, ran.err
-    assert ran.out == ""
-    assert ran.code == code
-    for piece in pieces:
-        assert piece in ran.err
 
 
 @pytest.mark.usefixtures("tiny")
@@ -227,7 +205,7 @@ class TestRun:
     @pytest.mark.parametrize(
         ("arguments", "pieces"),
         [
-            (("run", "--image-size", "abc"), ("--image-size", "integer")),
+            (("run", "--image-size", "abc"), ("--image-size: expected a whole number, not 'abc'",)),
             (("run", "--nosuch"), ("--nosuch",)),
             (("run", "--score-at", "pixel"), ("--score-at 'pixel': choose grid or image",)),
             (("show",), ("Missing argument",)),
@@ -455,49 +433,6 @@ class TestRun:
         ran = posbench(*RUN, "--backbones", "patient")
         assert ran.code == 130
         assert "Traceback" not in ran.err
-
-
-def in_process(arguments: tuple[str, ...], check: str) -> subprocess.CompletedProcess[str]:
-    """A command in a Python of its own, and then a statement there."""
-    code = (
-        "import sys\nfrom posbench.cli import main\n"
-        f"sys.argv = ['posbench', *{arguments!r}]\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        f"{check}\n"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment, timeout=120
-    )
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("--version",),
-        ("list",),
-        ("list", "backbones"),
-        ("plugins",),
-        ("run", "--help"),
-        ("run", "--dry-run"),
-        ("run", "--dry-run", "--backbones", "vgg16,resnet50", "--paddings", "zero,circular"),
-    ],
-)
-def test_no_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    heavy = {"torch", "timm", "scipy", "pandas", "sklearn", "skimage"}
-    ran = in_process(arguments, f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)")
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout
-
-
-def test_a_run_without_a_network_of_timm_does_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = in_process(
-        ("run", "--backbones", "none", *SMALL), "assert 'torch' in sys.modules and 'timm' not in sys.modules"
-    )
-    assert ran.returncode == 0, ran.stderr
 
 
 def test_untrained_networks_are_announced_once(posbench: Posbench) -> None:

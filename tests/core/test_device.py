@@ -1,4 +1,4 @@
-"""What a machine computes with, against torch's own answers."""
+"""Devices and precisions of this machine, against torch's own answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from posbench.core import device as machine
-from posbench.core.device import cpu_has_bf16, gpu_generation, resolve_device, resolve_precision
+from posbench.core import device
+from posbench.core.device import configure_torch, cpu_has_bf16, gpu_generation, resolve_device, resolve_precision
 from posbench.core.errors import MissingError, UsageError
 
 
@@ -31,19 +31,19 @@ def test_the_processor_is_always_there() -> None:
 
 
 def test_cuda_without_a_device_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpu_generation", lambda: None)
+    monkeypatch.setattr(device, "gpu_generation", lambda: None)
     assert resolve_device("auto") == "cpu"
     with pytest.raises(MissingError, match="no CUDA device is usable here: give --device cpu"):
         resolve_device("cuda")
 
 
 def test_a_device_that_torch_was_not_built_for_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpu_generation", lambda: 9)
-    monkeypatch.setattr(machine, "version", lambda package: "2.12.0+cpu")
+    monkeypatch.setattr(device, "gpu_generation", lambda: 9)
+    monkeypatch.setattr(device, "version", lambda package: "2.12.0+cpu")
     assert resolve_device("auto") == "cpu"
     with pytest.raises(MissingError):
         resolve_device("cuda")
-    monkeypatch.setattr(machine, "version", lambda package: "2.12.0")
+    monkeypatch.setattr(device, "version", lambda package: "2.12.0")
     assert (resolve_device("auto"), resolve_device("cuda"), resolve_device("cpu")) == ("cuda", "cuda", "cpu")
 
 
@@ -54,7 +54,7 @@ def test_no_such_device(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "generation", "processor", "expected"),
+    ("precision", "where", "generation", "processor", "expected"),
     [
         ("fp32", "cuda", 9, True, "fp32"),
         ("bf16", "cpu", None, False, "bf16"),
@@ -65,11 +65,16 @@ def test_no_such_device(name: str) -> None:
     ],
 )
 def test_automatic_precision_is_what_the_device_has(
-    asked: str, device: str, generation: int | None, processor: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    precision: str,
+    where: str,
+    generation: int | None,
+    processor: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(machine, "gpu_generation", lambda: generation)
-    monkeypatch.setattr(machine, "cpu_has_bf16", lambda: processor)
-    assert resolve_precision(asked, device) == expected
+    monkeypatch.setattr(device, "gpu_generation", lambda: generation)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: processor)
+    assert resolve_precision(precision, where) == expected
 
 
 def test_no_such_precision() -> None:
@@ -83,3 +88,11 @@ def test_asking_the_machine_imports_no_torch() -> None:
         "resolve_precision('auto', resolve_device('auto')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_convolutions_on_a_gpu_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    configure_torch("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    configure_torch("cuda")
+    assert not torch.backends.cudnn.allow_tf32

@@ -1,4 +1,4 @@
-"""A folder is known by what its files hold."""
+"""Folders and files identified by their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freed memory stays with processes that compute jobs, until another network comes."""
+"""Freed memory stays with processes that compute jobs, until the next network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from posbench.bench import cache as sharing
-from posbench.core.malloc import NAMES
+from posbench.bench import cache
+from posbench.core.malloc import VARIABLES
 from posbench.network import build as networks
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
-from tests.cli.test_commands import SMALL, rows
+from tests.command_line import SMALL, rows
 from tests.conftest import Ran
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
 
-#: Whether a block of 100 MB stays in memory when it is freed.
+#: A function that returns True if a block of 100 MB stays in memory when it is freed.
 STAYS = """
 import resource
 from pathlib import Path
@@ -53,24 +53,24 @@ def posbench_metrics():
 
 @pytest.fixture(autouse=True)
 def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, "GLIBC_TUNABLES"):
+    for name in (*VARIABLES, "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
 
 
-def said(code: str, **environment: str) -> list[str]:
-    """What code prints that can ask whether freed memory stays."""
+def output(code: str, **environment: str) -> list[str]:
+    """Run code that may call `stays` and all of `posbench.core.malloc`; return the words that it prints."""
     command = [sys.executable, "-c", "from posbench.core.malloc import *\n" + STAYS + code]
     env = os.environ | environment
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.split()
 
 
 def test_what_is_freed_stays_once_it_is_to() -> None:
-    assert said("print(stays()); keep_freed_memory(); print(stays())") == ["False", "True"]
+    assert output("print(stays()); keep_freed_memory(); print(stays())") == ["False", "True"]
 
 
 def test_it_is_given_back_when_asked_for() -> None:
-    code = "keep_freed_memory(); stays(); before = resident(); give_back(); print(resident() < before - 9 * 10**7)"
-    assert said(code) == ["True"]
+    code = "keep_freed_memory(); stays(); before = resident(); release_freed_memory()"
+    assert output(f"{code}; print(resident() < before - 9 * 10**7)") == ["True"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_it_is_given_back_when_asked_for() -> None:
     [{"MALLOC_MMAP_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}],
 )
 def test_who_chose_otherwise_is_left_alone(chosen: dict[str, str]) -> None:
-    assert said("keep_freed_memory(); print(stays())", **chosen) == ["False"]
+    assert output("keep_freed_memory(); print(stays())", **chosen) == ["False"]
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,26 @@ def test_the_command_and_workers_keep_it(
     install("posbench-stays", METRIC)
     command = [sys.executable, "-c", f"from posbench.cli import {entry}; {entry}()", "run", *SMALL, "--quiet"]
     command += ["--backbones", tiny, "--paddings", "zero,circular", "--metrics", "stays", "--csv", "-", *more]
-    found = rows(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert {float(row["stays"]) for row in found} == {kept}
+    cells = rows(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert {float(row["stays"]) for row in cells} == {kept}
 
 
 def test_it_is_given_back_between_networks(
     tiny: str, posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[weakref.ref[nn.Module]] = []
-    gone: list[bool] = []
+    deleted: list[bool] = []
 
     def build(backbone: Backbone, weights: Weights) -> nn.Module:
         network = networks.build(backbone, weights)
         built.append(weakref.ref(network))
         return network
 
-    monkeypatch.setattr(sharing, "build", build)
-    monkeypatch.setattr(sharing, "give_back", lambda: gone.append(all(one() is None for one in built)))
+    def release() -> None:
+        deleted.append(all(network() is None for network in built))
+
+    monkeypatch.setattr(cache, "build", build)
+    monkeypatch.setattr(cache, "release_freed_memory", release)
     both = ("--weights", "random", "--seeds", "0,1")
     assert posbench("run", "--backbones", tiny, "--paddings", "zero,circular", *SMALL, *both).code == 0
-    assert gone == [True, True]
+    assert deleted == [True, True]

@@ -1,4 +1,4 @@
-"""Large features lie on disk, and nothing but where they lie changes."""
+"""Large features on disk: nothing else about them changes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import torch
 from torch import nn
 
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.core import offload as spill
+from posbench.core import offload
 from posbench.core.errors import UsageError
 from posbench.core.malloc import keep_freed_memory
 from posbench.core.offload import empty
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone
 from posbench.plugin.features import Features
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
-from tests.bench.test_engine import Log, plan
+from tests.bench.test_engine import plan
 
 CPU = torch.device("cpu")
 
@@ -35,15 +35,15 @@ CPU = torch.device("cpu")
 def test_a_tensor_on_disk_is_like_any_other(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(spill, "IN_MEMORY", 100)
+    monkeypatch.setattr(offload, "IN_MEMORY", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     values = torch.randn(3, 5, 7).to(dtype)
-    room = empty((3, 5, 7), dtype, CPU)
-    room.copy_(values)
-    assert torch.equal(room, values)
-    room[1] += 1
-    assert torch.equal(room[1], values[1] + 1)
-    # Nothing is left to clean up, not even now.
+    mapped = empty((3, 5, 7), dtype, CPU)
+    mapped.copy_(values)
+    assert torch.equal(mapped, values)
+    mapped[1] += 1
+    assert torch.equal(mapped[1], values[1] + 1)
+    # The file has no name, even while it is in use.
     assert not list(tmp_path.iterdir())
 
 
@@ -56,7 +56,7 @@ def test_a_full_disk_is_one_line_before_anything_is_written(monkeypatch: pytest.
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(spill, "IN_MEMORY", 100)
+    monkeypatch.setattr(offload, "IN_MEMORY", 100)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UsageError, match=r"no room for 4\.0 GB .*No space left.*set TMPDIR"):
         empty((1000, 1000, 1000), torch.float32, CPU)
@@ -66,16 +66,16 @@ def test_images_chosen_from_features_on_disk_are_those(monkeypatch: pytest.Monke
     features = Features((torch.randn(6, 4, 4, 3), torch.randn(6, 2, 2, 5)), 4)
     targets = torch.rand(2, 2, 2)
     expected = features.of_images([4, 0, 1])
-    monkeypatch.setattr(spill, "IN_MEMORY", 0)
-    found = features.of_images([4, 0, 1])
-    for one, other in zip(found.taps, expected.taps, strict=True):
-        assert torch.equal(one, other)
-    first, second = (fit_ridge(of, targets, kernel=3, penalty=1.0).predict(features) for of in (found, expected))
+    monkeypatch.setattr(offload, "IN_MEMORY", 0)
+    on_disk = features.of_images([4, 0, 1])
+    for tap, expected_tap in zip(on_disk.taps, expected.taps, strict=True):
+        assert torch.equal(tap, expected_tap)
+    first, second = (fit_ridge(own, targets, kernel=3, penalty=1.0).predict(features) for own in (on_disk, expected))
     assert torch.equal(first, second)
 
 
 class Wide(nn.Module):
-    """One tap of so many channels that 5 000 images of it take 655 MB."""
+    """A network with one tap of 512 channels: 5 000 images of it take 655 MB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,18 +86,18 @@ class Wide(nn.Module):
 
 
 def five_thousand_images(path: str, in_memory: int, room: int) -> None:
-    """A whole run in a process whose memory may not grow by more than `room` bytes; exits with 0 if it suffices."""
+    """Run a job in this process, whose memory may not grow by more than `room` bytes; exit with 0 if that suffices."""
     keep_freed_memory()
     torch.set_num_threads(2)
-    torch.linalg.eigh(torch.rand(64, 64) @ torch.rand(64, 64).T)  # threads take memory of their own
-    spill.IN_MEMORY = in_memory
+    torch.linalg.eigh(torch.rand(64, 64) @ torch.rand(64, 64).T)  # start the threads, which take memory of their own
+    offload.IN_MEMORY = in_memory
     [used] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
     limit = int(used.split()[1]) * 1024 + room
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     backbone = Backbone(name="wide", summary="", version="1", build=Wide, taps=1)
-    wanted = plan(networks=[(backbone, [Weights("random:0", seed=0)])], n_train=5000, n_test=64)
+    wide = plan(networks=[(backbone, [Weights("random:0", seed=0)])], n_train=5000, n_test=64)
     with Store(Path(path)) as store:
-        [(_, result)] = run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log())
+        [(_, result)] = JobRunner(store, InProcessPool(wide, "cpu")).run(wide.tasks())
     sys.exit(result.failures[0] if result.failures else 0)
 
 
@@ -110,5 +110,5 @@ def test_memory_does_not_grow_with_the_number_of_images(spilled: bool, tmp_path:
     )
     process.start()
     process.join()
-    # Without a disk the same room does not do, so the limit is a real one.
+    # In memory alone the same room does not suffice, so the limit is a real one.
     assert (process.exitcode == 0) == spilled

@@ -1,11 +1,11 @@
-"""What stands for what in ASCII."""
+"""ASCII replacements, escapes and Unicode support."""
 
 from __future__ import annotations
 
 import pytest
 
 from posbench.core.errors import one_line
-from posbench.core.text import ascii_form, has_unicode, printable, replaced
+from posbench.core.text import ascii_form, has_unicode, printable, replace_unprintable
 from posbench.store.validation import cleaned
 
 
@@ -30,8 +30,8 @@ def test_what_a_terminal_would_obey_becomes_its_escape() -> None:
 
 def test_one_rule_says_what_that_is() -> None:
     odd = "a\x1bb\x9bc\udcffd\u202ee\x07"
-    assert cleaned(odd) == one_line(ValueError(odd)) + " " == replaced(odd, lambda _: " ") == "a b c d e "
-    assert printable(odd) == replaced(odd, printable) == "a\\x1bb\\x9bc\\udcffd\\u202ee\\x07"
+    assert cleaned(odd) == one_line(ValueError(odd)) + " " == replace_unprintable(odd, lambda _: " ") == "a b c d e "
+    assert printable(odd) == replace_unprintable(odd, printable) == "a\\x1bb\\x9bc\\udcffd\\u202ee\\x07"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Windows: which photograph serves which role, and where the crops lie."""
+"""Crops: the split by photograph, and the place and scale of each crop."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posbench.core.errors import ComponentError, UsageError
-from posbench.data.crops import MARGIN, TEST, TRAIN, centre, crop, cut, folds, split_photographs, windows
+from posbench.data.crops import MARGIN, TEST, TRAIN, centre_crop, folds, load_crops, random_crop, split_photographs
 from posbench.data.folder import folder_images
 from posbench.plugin.components import Images
 from posbench.plugin.registry import load_registry
+from tests.crops import train_test_crops
 
 
 def fill(folder: Path, count: int, first: int = 0, side: int = 24) -> Images:
-    """A folder of photographs, each of one grey value of its own."""
+    """Make a folder of photographs, each of one grey value of its own."""
     folder.mkdir(exist_ok=True)
     for value in range(first, first + count):
         Image.new("L", (side, side), 10 + value).save(folder / f"{value}.png")
@@ -30,7 +31,7 @@ def fill(folder: Path, count: int, first: int = 0, side: int = 24) -> Images:
 
 
 def values(pixels: NDArray[np.uint8]) -> list[int]:
-    """The grey value of each window of `fill`'s photographs."""
+    """Return the grey value of each crop of `fill`'s photographs."""
     assert (pixels == pixels[:, :1, :1, :1]).all()
     return [int(value) for value in pixels[:, 0, 0, 0]]
 
@@ -46,7 +47,7 @@ def drawn(name: str = "static", **more: Any) -> Images:
 @pytest.mark.parametrize(("photographs", "n_train", "n_test"), [(2, 1, 1), (3, 8, 8), (10, 30, 12), (11, 2, 3)])
 def test_one_source_is_split_by_photograph(photographs: int, n_train: int, n_test: int, tmp_path: Path) -> None:
     source = fill(tmp_path / "p", photographs)
-    train, test = cut(source, source, n_train, n_test, 16)
+    train, test = train_test_crops(source, source, n_train, n_test, 16)
     assert train.pixels.shape == (n_train, 16, 16, 3)
     assert test.pixels.shape == (n_test, 16, 16, 3)
     assert not set(train.photographs) & set(test.photographs)
@@ -58,18 +59,18 @@ def test_one_source_is_split_by_photograph(photographs: int, n_train: int, n_tes
 
 def test_the_names_tell_which_photograph_each_window_is_of(tmp_path: Path) -> None:
     source = fill(tmp_path / "p", 5)
-    for one in cut(source, source, 9, 4, 16):
-        assert len(one) == len(one.pixels)
-        for name, value in zip(one.photographs, values(one.pixels), strict=True):
+    for crops in train_test_crops(source, source, 9, 4, 16):
+        assert len(crops) == len(crops.pixels)
+        for name, value in zip(crops.photographs, values(crops.pixels), strict=True):
             assert name.partition("@")[0] == str(value - 10)
             assert len(name.partition("@")[2]) == 8
 
 
 def test_photographs_take_turns(tmp_path: Path) -> None:
     source = fill(tmp_path / "p", 6)
-    train, _ = cut(source, source, 7, 3, 16)
+    train, _ = train_test_crops(source, source, 7, 3, 16)
     first, third, second = dict.fromkeys(train.photographs)
-    # Dealt as 1 2 3 1 2 3 1; every other photograph's images stand together.
+    # Assigned as 1 2 3 1 2 3 1; every other photograph's images stand together.
     assert train.photographs == (first, third, first, third, first, second, second)
 
 
@@ -79,14 +80,14 @@ def test_a_photograph_twice_under_two_names_is_one(tmp_path: Path) -> None:
     for i, copy in enumerate(copies):
         copy.write_bytes((tmp_path / "p" / f"{i}.png").read_bytes())
     source = folder_images(tmp_path / "p")
-    train, test = cut(source, source, 8, 8, 16)
+    train, test = train_test_crops(source, source, 8, 8, 16)
     assert len(set(values(train.pixels)) | set(values(test.pixels))) == 4
     assert not set(values(train.pixels)) & set(values(test.pixels))
 
 
 def test_a_photograph_in_both_sources_serves_training_alone(tmp_path: Path) -> None:
     first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 4, first=2)
-    train, test = cut(first, second, 6, 6, 16)
+    train, test = train_test_crops(first, second, 6, 6, 16)
     assert set(values(train.pixels)) == {10, 11, 12}
     assert set(values(test.pixels)) == {13, 14, 15}
 
@@ -96,10 +97,8 @@ def test_a_photograph_in_both_sources_serves_training_alone(tmp_path: Path) -> N
 )
 def test_the_images_of_a_fold_stand_together(photographs: int, n_train: int, n_test: int, tmp_path: Path) -> None:
     source = fill(tmp_path / "p", photographs)
-    dealt, _ = split_photographs(source, source, n_test, crossed=True)
-    train, test = (
-        windows(source, dealt, role, count, 16, pieces=False) for role, count in ((TRAIN, n_train), (TEST, n_test))
-    )
+    shared, _ = split_photographs(source, source, n_test, cross_fitted=True)
+    train, test = (load_crops(source, shared, role, count, 16) for role, count in ((TRAIN, n_train), (TEST, n_test)))
     of_train, of_test = folds(train, test)
     assert of_train.tolist() == sorted(of_train)
     if n_train >= photographs:
@@ -109,17 +108,17 @@ def test_the_images_of_a_fold_stand_together(photographs: int, n_train: int, n_t
         ]
         assert shares == [-(-photographs // 2), photographs // 2]
     # Names go with their pixels, and photographs take turns.
-    for one in (train, test):
-        grey = dict(zip(one.photographs, values(one.pixels), strict=True))
-        assert [grey[name] for name in one.photographs] == values(one.pixels)
-        counts = Counter(one.photographs).values()
+    for crops in (train, test):
+        grey = dict(zip(crops.photographs, values(crops.pixels), strict=True))
+        assert [grey[name] for name in crops.photographs] == values(crops.pixels)
+        counts = Counter(crops.photographs).values()
         assert max(counts) - min(counts) <= 1
 
 
 def test_two_folders_with_the_same_photographs_leave_none(tmp_path: Path) -> None:
     first, second = fill(tmp_path / "a", 3), fill(tmp_path / "b", 2)
     with pytest.raises(UsageError, match="leave no photograph for testing that training does not use"):
-        cut(first, second, 6, 6, 16)
+        train_test_crops(first, second, 6, 6, 16)
 
 
 def test_one_photograph_cannot_serve_both_roles(tmp_path: Path) -> None:
@@ -127,11 +126,11 @@ def test_one_photograph_cannot_serve_both_roles(tmp_path: Path) -> None:
     (tmp_path / "a" / "copy.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     source = folder_images(tmp_path / "a")
     with pytest.raises(UsageError, match="give at least two different photographs"):
-        cut(source, source, 6, 6, 16)
+        train_test_crops(source, source, 6, 6, 16)
 
 
 def test_photographs_and_drawn_images_mix(tmp_path: Path) -> None:
-    train, test = cut(fill(tmp_path / "a", 1), drawn(), 2, 2, 16)
+    train, test = train_test_crops(fill(tmp_path / "a", 1), drawn(), 2, 2, 16)
     assert values(train.pixels) == [10, 10]
     assert test.photographs == ("static-test-0", "static-test-1")
 
@@ -144,7 +143,9 @@ def test_the_same_files_give_the_same_windows_whatever_they_are_called(tmp_path:
         image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
         image.save(tmp_path / "a" / f"{i}.png")
         (tmp_path / "b" / f"{9 - i}.png").write_bytes((tmp_path / "a" / f"{i}.png").read_bytes())
-    first, second = (cut(s, s, 9, 5, 16) for s in (folder_images(tmp_path / "a"), folder_images(tmp_path / "b")))
+    first, second = (
+        train_test_crops(s, s, 9, 5, 16) for s in (folder_images(tmp_path / "a"), folder_images(tmp_path / "b"))
+    )
     for ours, theirs in zip(first, second, strict=True):
         assert np.array_equal(ours.pixels, theirs.pixels)
         assert [name.partition("@")[2] for name in ours.photographs] == [
@@ -153,7 +154,7 @@ def test_the_same_files_give_the_same_windows_whatever_they_are_called(tmp_path:
 
 
 def test_drawn_images_are_their_own_photographs_and_seeded_by_role() -> None:
-    first, second = cut(drawn(), drawn(), 3, 4, 8), cut(drawn(), drawn(), 5, 2, 8)
+    first, second = train_test_crops(drawn(), drawn(), 3, 4, 8), train_test_crops(drawn(), drawn(), 5, 2, 8)
     train, test = first
     assert train.photographs == ("static-train-0", "static-train-1", "static-train-2")
     assert test.photographs == ("static-test-0", "static-test-1", "static-test-2", "static-test-3")
@@ -169,11 +170,11 @@ def test_drawn_images_are_their_own_photographs_and_seeded_by_role() -> None:
 def test_a_source_that_draws_something_else_is_named(image: NDArray[Any]) -> None:
     source = drawn("odd", draw=lambda rng, size: image)
     with pytest.raises(ComponentError, match=r"images 'odd': .*drew .*; expected uint8 \(8, 8, 3\)"):
-        cut(source, source, 1, 1, 8)
+        train_test_crops(source, source, 1, 1, 8)
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """A photograph whose red and green are the column and the row of each pixel."""
+    """Return a photograph whose red and green are the column and the row of each pixel."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.arange(width)
     pixels[..., 1] = np.arange(height)[:, None]
@@ -183,12 +184,12 @@ def ramp(width: int, height: int) -> Image.Image:
 SIZE, MARGIN_HERE = 28, MARGIN * 28 / 224  # 8 pixels
 
 
-def window(image: Image.Image, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
-    return crop(image, size, np.random.default_rng(seed))[0]
+def crop(image: Image.Image, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
+    return random_crop(image, size, np.random.default_rng(seed))[0]
 
 
-def where(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Left, top and side of a window of `ramp`: its pixels' centres lie half a pixel of the window within its edges."""
+def place_of(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Return left, top and side of a crop of `ramp`; pixel centres lie half a pixel of the crop within its edges."""
     spans = [(float(pixels[..., c].min()), float(pixels[..., c].max())) for c in (0, 1)]
     side = (spans[0][1] - spans[0][0]) * SIZE / (SIZE - 1)
     left, top = (low + 0.5 - side / SIZE / 2 for low, _ in spans)
@@ -197,8 +198,8 @@ def where(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
 
 def test_crops_keep_their_margin_at_every_scale() -> None:
     image = ramp(240, 160)
-    found = [where(window(image, seed)) for seed in range(300)]
-    left, top, side = np.array(found).T
+    places = [place_of(crop(image, seed)) for seed in range(300)]
+    left, top, side = np.array(places).T
     # Values are rounded to whole pixels, at either end.
     margin = MARGIN_HERE * side / SIZE
     assert (left >= margin - 1.5).all()
@@ -209,8 +210,8 @@ def test_crops_keep_their_margin_at_every_scale() -> None:
 
 def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
     image = ramp(240, 240)
-    found = [where(window(image, seed)) for seed in range(400)]
-    left, top, side = np.array(found).T
+    places = [place_of(crop(image, seed)) for seed in range(400)]
+    left, top, side = np.array(places).T
     # From its own pixels to the smallest scale that leaves 8 + 28 + 8: sides from 28 to 240·28/44.
     smallest, largest = np.log(SIZE), np.log(240 * SIZE / 44)
     logs = np.log(side)
@@ -230,20 +231,20 @@ def test_scales_are_log_uniform_and_places_reach_every_corner() -> None:
 
 def test_a_window_is_the_middle_of_what_surrounds_it() -> None:
     for seed in range(20):
-        pixels, surrounded = crop(ramp(240, 160), SIZE, np.random.default_rng(seed))
-        piece = surrounded()
-        assert piece.shape == (SIZE + 16, SIZE + 16, 3)
-        assert np.array_equal(centre(piece, SIZE, SIZE), pixels)
+        pixels, with_surroundings = random_crop(ramp(240, 160), SIZE, np.random.default_rng(seed))
+        larger = with_surroundings()
+        assert larger.shape == (SIZE + 16, SIZE + 16, 3)
+        assert np.array_equal(centre_crop(larger, SIZE, SIZE), pixels)
         # Columns and rows go on evenly from what surrounds the window into it, up to rounding: it is in its place.
         for channel, axis in ((0, 1), (1, 0)):
-            steps = np.diff(piece[..., channel].astype(int), axis=axis)
+            steps = np.diff(larger[..., channel].astype(int), axis=axis)
             assert steps.max() - steps.min() <= 2
 
 
 def test_a_photograph_just_large_enough_gives_its_centre() -> None:
     image = ramp(44, 44)
     for seed in range(5):
-        pixels = window(image, seed)
+        pixels = crop(image, seed)
         assert np.array_equal(pixels, np.asarray(image)[8:36, 8:36])
 
 
@@ -251,9 +252,9 @@ def test_a_photograph_too_small_for_the_margin_keeps_its_own_pixels_and_leaves_w
     image = ramp(38, 100)
     tops = set()
     for seed in range(40):
-        pixels = window(image, seed)
+        pixels = crop(image, seed)
         # Across, half of the ten spare pixels on either side; down, the margin of 8.
-        left, top, side = where(pixels)
+        left, top, side = place_of(pixels)
         assert left == pytest.approx(5, abs=0.6)
         assert side == pytest.approx(SIZE, abs=1.1)
         assert 8 - 1 <= top <= 100 - 8 - SIZE + 1
@@ -262,7 +263,7 @@ def test_a_photograph_too_small_for_the_margin_keeps_its_own_pixels_and_leaves_w
 
 
 def test_a_photograph_smaller_than_the_window_is_enlarged() -> None:
-    pixels = window(ramp(14, 14), 0)
+    pixels = crop(ramp(14, 14), 0)
     assert pixels.shape == (SIZE, SIZE, 3)
     assert np.array_equal(pixels, np.asarray(ramp(14, 14).resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
 
@@ -270,7 +271,7 @@ def test_a_photograph_smaller_than_the_window_is_enlarged() -> None:
 @settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64), st.integers(0, 2**32))
 def test_any_photograph_gives_a_window(width: int, height: int, size: int, seed: int) -> None:
-    pixels = window(Image.new("RGB", (width, height), (9, 8, 7)), seed, size)
+    pixels = crop(Image.new("RGB", (width, height), (9, 8, 7)), seed, size)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
     assert np.unique(pixels.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
@@ -281,23 +282,23 @@ def test_crops_of_one_photograph_differ(tmp_path: Path) -> None:
         pixels = np.random.default_rng(i).integers(0, 256, (96, 96, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     folder = folder_images(tmp_path)
-    train, _ = cut(folder, folder, 6, 1, 16)
-    assert len({window.tobytes() for window in train.pixels}) == 6
+    train, _ = train_test_crops(folder, folder, 6, 1, 16)
+    assert len({image.tobytes() for image in train.pixels}) == 6
 
 
 def test_equal_images_are_one_photograph() -> None:
     registry = load_registry()
-    train, test = cut(registry.get(Images, "black"), registry.get(Images, "noise"), 5, 4, 32)
+    train, test = train_test_crops(registry.get(Images, "black"), registry.get(Images, "noise"), 5, 4, 32)
     assert set(train.photographs) == {"black-train-0"}
     assert not train.pixels.any()
     assert len(set(test.photographs)) == 4
-    white, _ = cut(registry.get(Images, "white"), registry.get(Images, "black"), 1, 1, 32)
+    white, _ = train_test_crops(registry.get(Images, "white"), registry.get(Images, "black"), 1, 1, 32)
     assert (white.pixels == 255).all()
 
 
 def test_noise_is_independent_between_cells_and_channels() -> None:
     noise = load_registry().get(Images, "noise")
-    (images, _) = cut(noise, noise, 20, 1, 64)
+    (images, _) = train_test_crops(noise, noise, 20, 1, 64)
     values = images.pixels / 255
     # Clipping at two standard deviations moves the spread from .25 to .24.
     assert values.mean() == pytest.approx(0.5, abs=0.004)

@@ -1,7 +1,7 @@
-"""Every command that the README and the docs show, in a block or within a line, carried out.
+"""Run every command that the README and the docs show, in a block or within a line.
 
-Each is carried out as it stands, with what `SMALL` appends to it: the last of two options counts, so that networks are
-tiny and crops few and small. Only the README's two shell blocks are not: `.ci/run` carries them out, as they are.
+Each runs as printed, with the options that `SMALL` appends: the last of two equal options counts, so networks are tiny
+and crops are few and small. Only the README's two shell blocks are run elsewhere: `.ci/run` runs them unchanged.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import torch
 import typer
 from PIL import Image
 
-from posbench.cli.commands import app
+from posbench.cli.app import app
 from posbench.store.store import Store
 from tests.conftest import Ran
-from tests.plugin.test_hookspecs import HOOKS, example
+from tests.hook_examples import HOOKS, example
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
 PAGES = sorted([README, *TOP.glob("docs/*.md"), *TOP.glob("plugins/*/README.md"), *TOP.glob("benchmarks/**/*.md")])
-#: What is appended to commands that begin so.
+#: Options appended to commands, by how the command begins.
 SMALL = {
     "posbench run": "--backbones tiny,none --image-size 96 --train-count 8 --test-count 4",
     "pytest benchmarks": "--benchmark-disable",
@@ -47,7 +47,7 @@ SMALL = {
     "python benchmarks/padding_cost.py": "--backbones tiny --paddings circular --rounds 1 --images 2",
     "python benchmarks/position_modes.py": "--backbone tiny --counts 4,8",
 }
-#: Programs that a page may name; those that no function below carries out make a test fail.
+#: Programs that a page may name; a test fails for one that `Shell` has no method for.
 PROGRAM = r"(?:posbench|pip3?|python3?|pytest|git|ray|ruff|sbatch|uv)\s"
 FENCED = r"^```(?P<language>\w*)\n(?P<block>.*?)^```$"
 INLINE = rf"(?<!`)`(?P<inline>{PROGRAM}[^`]+)`"
@@ -59,14 +59,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def shown(page: Path) -> Iterator[list[str]]:
-    """The commands of a page as words, in order; what stands beside one, or after #, explains it."""
-    for found in re.finditer(f"{FENCED}|{INLINE}", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-        lines = (found["block"] or "").splitlines()
-        match found["language"]:
+    """Yield the commands of a page as words, in order, without comments after # or three blanks."""
+    for block in re.finditer(f"{FENCED}|{INLINE}", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        lines = (block["block"] or "").splitlines()
+        match block["language"]:
             case None:
-                yield shlex.split(found["inline"])
+                yield shlex.split(block["inline"])
             case "bash":
-                yield from called(found["block"])
+                yield from called(block["block"])
             case "sh" if page != README:
                 yield from map(words, lines)
             case "console":
@@ -80,59 +80,62 @@ def words(line: str) -> list[str]:
 
 
 def called(script: str) -> Iterator[list[str]]:
-    """The commands of a script, as a shell calls them in the first task of an array."""
-    told = 'posbench() { printf "%q " posbench "$@"; echo; }\n'
-    first = {"SLURM_ARRAY_TASK_ID": "1"}
-    ran = subprocess.run(["bash", "-euc", told + script], env=first, capture_output=True, text=True, check=True)
+    """Return the `posbench` commands of a shell script, as the first task of a Slurm array calls them."""
+    function = 'posbench() { printf "%q " posbench "$@"; echo; }\n'
+    environment = {"SLURM_ARRAY_TASK_ID": "1"}
+    command = ["bash", "-euc", function + script]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return map(shlex.split, ran.stdout.splitlines())
 
 
 def small(command: list[str]) -> list[str]:
-    """The words of a command, and what is appended to them."""
+    """Return the words of a command with the options of `SMALL` appended."""
     more = [text for start, text in SMALL.items() if command[: len(start.split())] == start.split()]
     return [*command, *shlex.split(" ".join(more))]
 
 
 class Shell:
-    """Carries out commands in a folder with images, options and results: each program is a method."""
+    """Run commands in a folder with images, a configuration and results: a method a program."""
 
-    #: Scripts that have been run, with their arguments: they leave nothing behind, so that once is enough.
+    #: Scripts that have run, with their arguments: they write no files, so once is enough.
     _done: ClassVar[set[tuple[str, ...]]] = set()
 
     def __init__(self, posbench: Callable[..., Ran], site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._posbench, self._site, self._monkeypatch = posbench, site, monkeypatch
         monkeypatch.syspath_prepend(str(site))
-        # Another page may have made and imported a plugin of this name.
+        # Another page may have created and imported a plugin of this name.
         monkeypatch.delitem(sys.modules, "my_padding", raising=False)
 
     def posbench(self, command: str, *arguments: str) -> None:
-        *arguments, into = arguments if arguments[-2:-1] == (">",) else (*arguments, "")
+        *arguments, redirect = arguments if arguments[-2:-1] == (">",) else (*arguments, "")
         if not arguments and any(parameter.required for parameter in COMMANDS[command].params):
-            arguments = ["--help"]  # it stands for what it does, with whatever arguments
+            arguments = ["--help"]  # the page names the command without its arguments
         if command == "show":
             with Store(Path("posbench.db"), must_exist=True) as store:
                 arguments = [next(iter(store.records())).cell_id if CELL.fullmatch(a) else a for a in arguments]
         ran = self._posbench(command, *(a for a in arguments if a != ">"))
         assert ran.code == 0, (command, arguments, ran.err)
         assert ran.out, (command, arguments)
-        if into:
-            Path(into).write_text(ran.out, encoding="utf-8")
+        if redirect:
+            Path(redirect).write_text(ran.out, encoding="utf-8")
 
     def pip(self, *arguments: str) -> None:
         assert arguments[0] == "install"
-        installed(arguments[-1], self._site)
+        install_source(arguments[-1], self._site)
 
     def python(self, *arguments: str) -> None:
-        """A script of the checkout, in this process."""
+        """Run a script or module of the checkout in this process."""
         if arguments in self._done:
             return
         name, *others = arguments[arguments[0] == "-m" :]
         self._monkeypatch.setattr(sys, "argv", [name, *others])
-        self._monkeypatch.delitem(sys.modules, "benchmarks.price", raising=False)  # which knows the plugins of its day
+        self._monkeypatch.delitem(
+            sys.modules, "benchmarks.price", raising=False
+        )  # it keeps the registry of its first import
         threads = torch.get_num_threads()
         try:
             if arguments[0] == "-m":
-                # In place of pytest's own: processes that it starts look functions up there.
+                # Replaces pytest's __main__: processes that the module starts look functions up there.
                 runpy.run_module(name, run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(TOP / name), run_name="__main__")
@@ -141,7 +144,7 @@ class Shell:
         self._done.add(arguments)
 
     def pytest(self, *arguments: str) -> None:
-        """On the checkout, in a process that finds what the page has installed."""
+        """Run pytest on the checkout, in a process that finds the packages that the page has installed."""
         path = os.pathsep.join([str(self._site), *filter(None, sys.path)])
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -156,18 +159,18 @@ class Shell:
         assert "skipped" not in ran.stdout.splitlines()[-1]
 
 
-#: What a page shows in place of the id of a cell of one's own.
+#: An id that a page shows; the reader's own cell has another one.
 CELL = re.compile(r"[0-9a-f]{4,}")
 COMMANDS = typer.main.get_group(app).commands
 
 
-def installed(source: str, site: Path) -> None:
-    """A distribution named in a page, with extras that it has, installed into a folder without what it needs."""
+def install_source(source: str, site: Path) -> None:
+    """Install a distribution from its source into `site`, without dependencies; its extras must exist."""
     name, _, extras = source.rstrip("]").partition("[")
-    path = TOP if name == "posbench" else TOP / name if (TOP / name).is_dir() else Path(name).resolve()
+    path = TOP if name == "position-bench" else TOP / name if (TOP / name).is_dir() else Path(name).resolve()
     project = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(filter(None, extras.split(","))) <= project.get("optional-dependencies", {}).keys(), source
-    # The posbench at work stays.
+    # The posbench under test is not replaced.
     target = site.with_name("aside") if path == TOP else site
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(target), str(path)], check=True)
@@ -214,6 +217,6 @@ def test_the_readmes_shell_blocks_are_carried_out_by_ci() -> None:
 
 
 def test_the_guide_shows_the_examples_that_the_hooks_have() -> None:
-    """Those in the hooks' docstrings are put to work by tests/test_hookspecs.py."""
+    """tests/plugin/test_hookspecs.py runs the examples."""
     guide = blocks(TOP / "docs" / "plugins.md", "python")
     assert [block.split() for block in sorted(guide)] == [example(hook).split() for hook in sorted(HOOKS, key=example)]

@@ -1,4 +1,4 @@
-"""docs/python.md: every example carried out, one after the other, and what it shows held against what it prints."""
+"""docs/python.md: its examples, run in order, print the output that the page shows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 HASH = re.compile(r"@[0-9a-f]{8}")
 NUMBER = re.compile(r"[-±]?\d+\.\d+")
-#: How far a printed score may be from one that another processor gives.
+#: Greatest difference of a score between processors.
 ROUNDING = 0.02
 
 
 def printed(code: str, namespace: dict[str, object]) -> str:
-    """What an example prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    """Run an example and return its output."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(code, str(PAGE), "exec"), namespace)  # noqa: S102  our own page
-    return said.getvalue()
+    return output.getvalue()
 
 
 def words(text: str) -> list[str]:
-    """All but the scores and the hashes, which are those of random numbers."""
+    """Return the words of a text, scores and hashes replaced: both follow from random numbers."""
     return NUMBER.sub("#", HASH.sub("@", text)).split()
 
 
@@ -41,8 +41,8 @@ def test_examples_print_what_the_page_shows(posbench: Callable[..., Ran]) -> Non
     assert len(examples) == 7
     namespace: dict[str, object] = {}
     for code, shown in examples:
-        said = printed(code, namespace)
-        assert words(said) == words(shown), code
-        assert numbers(said) == pytest.approx(numbers(shown), abs=ROUNDING), code
-        # What is printed is shown.
-        assert bool(said) == ("print(" in code)
+        output = printed(code, namespace)
+        assert words(output) == words(shown), code
+        assert numbers(output) == pytest.approx(numbers(shown), abs=ROUNDING), code
+        # The page shows all output.
+        assert bool(output) == ("print(" in code)

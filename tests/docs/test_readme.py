@@ -1,4 +1,4 @@
-"""The README's quoted output and code, against the real thing."""
+"""The README's output, configuration and commands, compared with real runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBER = re.compile(r"-?\d+\.\d\d")
 
 
 def fenced(language: str) -> list[str]:
-    """The code blocks of one language, in order."""
+    """Return the code blocks of one language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -27,18 +27,18 @@ def test_the_quoted_table_is_what_a_bare_run_prints(
     posbench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    # By itself it takes bfloat16 where the processor has it, which moves scores in the second digit.
+    # `auto` takes bfloat16 where the processor has it, which changes the second digit of scores.
     printed = posbench("run", "--precision", "fp32")
     assert printed.code == 0, printed.err
-    # Whether a score can be told from the best may hang on the last bits, too.
-    quoted, found = (
+    # The marks of significance may depend on the last bits, too.
+    quoted, actual = (
         [line.replace("≈", " ").rstrip() for line in text.strip().splitlines()]
         for text in (fenced("text")[0], printed.out)
     )
-    assert len(quoted) == len(found)
-    for ours, theirs in zip(quoted, found, strict=True):
+    assert len(quoted) == len(actual)
+    for ours, theirs in zip(quoted, actual, strict=True):
         assert NUMBER.sub("#", ours).split() == NUMBER.sub("#", theirs).split()
-        # Convolutions differ between processors in the last bits, and lines of nearly equal scores by that much.
+        # Convolutions differ between processors in the last bits, so nearly equal scores may change places.
         assert [float(n) for n in NUMBER.findall(theirs)] == pytest.approx(
             [float(n) for n in NUMBER.findall(ours)], abs=0.02
         )
@@ -54,7 +54,7 @@ def test_the_configuration_shown_is_accepted(posbench: Callable[..., Ran]) -> No
 def test_the_papers_tables_are_reproduced_by_the_commands_shown(
     posbench: Callable[..., Ran], tiny: str, tmp_path: Path
 ) -> None:
-    """Each command as it stands, but on a tiny network and few small crops."""
+    """Run each command on a tiny network and few small crops."""
     for i, name in enumerate(("DUTS-TR-Image", "PASCAL-S")):
         Path(name).mkdir()
         for j in range(3):

@@ -1,4 +1,4 @@
-"""The tutorial, typed word for word: what it shows is what is printed."""
+"""The tutorial: its commands print the output that it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ran
-from tests.docs.test_commands import installed
+from tests.docs.test_commands import install_source
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?e-\d+|-?\d+\.\d+")
@@ -19,7 +19,7 @@ OMITTED = "…"
 
 
 def typed() -> Iterator[tuple[list[str], list[str]]]:
-    """Each command of the page as words, and the lines shown below it."""
+    """Yield each command of the page as words, with the lines shown below it."""
     text = PAGE.read_text(encoding="utf-8")
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -28,11 +28,11 @@ def typed() -> Iterator[tuple[list[str], list[str]]]:
 
 
 def pieces(shown: list[str]) -> list[list[str]]:
-    """Lines that stand together, between those that are left out."""
-    found: list[list[str]] = [[]]
+    """Split shown lines at omissions."""
+    parts: list[list[str]] = [[]]
     for line in shown:
-        found.append([]) if line == OMITTED else found[-1].append(line)
-    return [piece for piece in found if piece]
+        parts.append([]) if line == OMITTED else parts[-1].append(line)
+    return [part for part in parts if part]
 
 
 def words(line: str) -> list[str]:
@@ -40,7 +40,7 @@ def words(line: str) -> list[str]:
 
 
 def agrees(shown: list[str], printed: list[str]) -> bool:
-    """Whether lines say the same, numbers within what processors make of them."""
+    """Return True if all words are equal, and all numbers up to differences between processors."""
     if [words(line) for line in shown] != [words(line) for line in printed]:
         return False
     ours, theirs = ([float(n) for line in lines for n in NUMBER.findall(line)] for lines in (shown, printed))
@@ -56,7 +56,7 @@ def test_it_is_as_it_says(posbench: Callable[..., Ran], tmp_path: Path, monkeypa
     assert len(commands) == 9
     for (program, *arguments), shown in commands:
         if program == "pip":
-            installed(arguments[-1], tmp_path / "installed")
+            install_source(arguments[-1], tmp_path / "installed")
             continue
         ran = posbench(*arguments)
         assert ran.code == 0, ran.err

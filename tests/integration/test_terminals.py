@@ -1,4 +1,4 @@
-"""What every command prints, in terminals of any width, without colour and without Unicode, and piped."""
+"""Output of every command in terminals of any width, without colour, without Unicode, and piped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
-from posbench.cli.commands import app
+from posbench.cli.commands import COMMANDS
 from posbench.core.text import ascii_form
 from posbench.report.wrapping import pieces
-from tests.cli.test_commands import SIZES, assert_message, rows
+from tests.command_line import SIZES, assert_message, rows
 from tests.conftest import TINY, Ran
 
 Posbench = Callable[..., Ran]
@@ -27,17 +27,15 @@ RUN = (
     *("--images", "leaves", "--targets", "H,V", "--metrics", "spc,mae,modes", "--controls", "permuted,none"),
     *SIZES,
 )
-#: What a broken word or number would show up in: scores with their intervals, hashes' starts, plain words.
+#: A score with its interval, which no line may break.
 SCORE = re.compile(r"-?\d+\.\d\d+ ±\d+\.\d\d+(?: ≈)?")
+#: Replaces the lines of tables by blanks.
 LINES = str.maketrans(dict.fromkeys("┏━┳┓┃┡╇┩│└┴┘├┼┤─|+", " "))
 
 
 def commands(cell: str) -> list[tuple[str, ...]]:
     """Every command, with what shows most of it."""
-    helps = [
-        (command.name or command.callback.__name__, "--help")  # type: ignore[union-attr]
-        for command in app.registered_commands
-    ]
+    helps = [(name, "--help") for name in COMMANDS]
     return [
         *helps,
         ("--help",),
@@ -59,19 +57,19 @@ def commands(cell: str) -> list[tuple[str, ...]]:
     ]
 
 
-def broken_up(text: str) -> Counter[str]:
-    """The pieces of a text, without the lines of tables."""
+def count_pieces(text: str) -> Counter[str]:
+    """Count the pieces into which the columns of tables may break a text."""
     return Counter(pieces(text.translate(LINES)))
 
 
 @pytest.fixture
 def cell(posbench: Posbench, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store with something of everything, and a cell of it."""
+    """Fill a store with every kind of result; return the start of the id of one cell."""
     install("posbench-tiny", TINY)
     ran = posbench(*RUN, "--csv", "-")
     assert ran.code == 0, ran.err
     # Others write to the disk, too, and the hub may answer now and not then.
-    monkeypatch.setattr("posbench.cli.doctor.hub_answers", lambda: False)
+    monkeypatch.setattr("posbench.cli.diagnose.hub_answers", lambda: False)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**33))
     return rows(ran.out)[0]["cell_id"][:12]
 
@@ -85,8 +83,8 @@ def test_no_command_prints_lines_too_wide_or_loses_a_word_or_a_number(
         whole = posbench(*command)
         assert whole.code == 0, (command, whole.err)
         scores = Counter(SCORE.findall(whole.out))
-        # A hash is longer than the narrowest terminal's columns, and broken where it must be.
-        words = {word for word in broken_up(whole.out) if cell_len(word) <= 40 and not set(word) & set("░▒▓█'")}
+        # A hash is longer than a column of the narrowest terminal, and may be broken.
+        words = {word for word in count_pieces(whole.out) if cell_len(word) <= 40 and not set(word) & set("░▒▓█'")}
         for width in (60, 80, 120, 200):
             monkeypatch.setenv("COLUMNS", str(width))
             shown = posbench(*command)
@@ -94,8 +92,8 @@ def test_no_command_prints_lines_too_wide_or_loses_a_word_or_a_number(
             assert max(map(cell_len, shown.out.splitlines())) <= width, (command, width)
             lost = scores - Counter(SCORE.findall(shown.out))
             assert not lost, (command, width, lost)
-            found = shown.out.translate(LINES)
-            assert [word for word in words if word not in found] == [], (command, width)
+            text = shown.out.translate(LINES)
+            assert [word for word in words if word not in text] == [], (command, width)
             assert "…" not in shown.out or "…" in whole.out
 
 
@@ -113,7 +111,7 @@ def test_what_programs_read_is_whole_and_the_same_in_any_terminal(
             shown.add(ran.out)
         assert len(shown) == 1, command
     markdown = posbench("leaderboard", "--markdown", "-").out
-    # Scores, their controls, verdicts, and networks as a whole.
+    # Tables of scores, controls, verdicts, and networks as a whole.
     assert [line for line in markdown.splitlines() if line.startswith("**")] == [
         "**spc on leaves**",
         "**spc on leaves, and its controls: tiny, untrained, random:0**",
@@ -155,7 +153,7 @@ def test_in_ascii_every_command_says_the_same(posbench: Posbench, cell: str, mon
 
 
 def in_process(arguments: tuple[str, ...], **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own, its output piped, with nothing of this one's about terminals."""
+    """Run a command in a new process with piped output, without this process's variables about terminals."""
     terminal = ("COLUMNS", "LANG", "NO_COLOR", "FORCE_COLOR", "TERM", "PYTHONIOENCODING", "PYTHONUTF8")
     kept = {key: value for key, value in os.environ.items() if key not in terminal and not key.startswith("LC_")}
     site = str(Path("../site").resolve())
@@ -176,7 +174,7 @@ def test_piped_lines_stay_whole(cell: str) -> None:
     [line] = [line for line in text.splitlines() if line.startswith("cell_id")]
     assert re.search("[0-9a-f]{64}", line)
     board = in_process(("leaderboard",), LANG="C.UTF-8").stdout.decode()
-    assert board.count("┏") == 4  # scores, their controls, verdicts, and networks as a whole; none is split
+    assert board.count("┏") == 4  # tables of scores, controls, verdicts, and networks as a whole; none is split
 
 
 @pytest.mark.long
@@ -192,7 +190,7 @@ def test_piped_lines_stay_whole(cell: str) -> None:
 def test_without_unicode_output_is_ascii(cell: str, environment: dict[str, str]) -> None:
     text = in_process(("show", cell), COLUMNS="80", **environment).stdout
     assert text.isascii()
-    assert b"\\u" not in text  # nothing without a form of its own
+    assert b"\\u" not in text  # every character has an ASCII form
     assert b"@@" in text
 
 

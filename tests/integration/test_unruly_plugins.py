@@ -1,4 +1,4 @@
-"""Whatever a plugin does, its own job fails with its name and its distribution's, and every other job finishes."""
+"""Plugins that misbehave: their own jobs fail and name them and their distribution; all other jobs finish."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from posbench.core.errors import ComponentError, Inapplicable
 from posbench.plugin.components import Metric, Padding
 from posbench.plugin.observation import Observation, Reading
 from posbench.plugin.sandbox import isolated_state, naming_errors
-from posbench.runner.jobs import run
-from posbench.runner.local import Here
+from posbench.runner.jobs import JobRunner
+from posbench.runner.worker import InProcessPool
 from posbench.store.store import Store
-from tests.bench.test_engine import Log, plan
-from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import assert_message as said
+from tests.bench.test_engine import plan
+from tests.command_line import SMALL, assert_message
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -202,8 +201,8 @@ def test_paddings(posbench: Posbench) -> None:
     names = "raises,exits,crops,halves,elsewhere,nothing,hollow,boundless,scribbles,doubles,narrow,noisy,zero"
     ran = posbench(*RUN, "--paddings", names, "--csv", "-")
     assert ran.code == 1, ran.err
-    found = {row["padding"]: row for row in rows(ran) if row["target"] == "H"}
-    said = {name: (row["status"], row["reason"]) for name, row in found.items()}
+    cells = {row["padding"]: row for row in rows(ran) if row["target"] == "H"}
+    results = {name: (row["status"], row["reason"]) for name, row in cells.items()}
     expected = {
         "raises": ": ValueError: out of order",
         "exits": ": SystemExit: 3",
@@ -218,15 +217,15 @@ def test_paddings(posbench: Posbench) -> None:
         "narrow": " returned torch.float32",
     }
     for name, reason in expected.items():
-        status, why = said[name]
+        status, why = results[name]
         assert status == "failed", name
         assert why.startswith(f"padding {name!r} {OF}"), why
         assert reason in why
-    # What does no harm once it is put right, does none; and what comes after it is as if it had not been.
-    assert said["zero"] == said["noisy"] == ("ok", "")
+    # Changes of global state are undone: they affect neither their own job nor later ones.
+    assert results["zero"] == results["noisy"] == ("ok", "")
     alone = rows(posbench(*RUN, "--store", "alone.db", "--csv", "-"))[0]
     for metric in ("spc", "mae", "r2"):
-        assert found["zero"][metric] == found["noisy"][metric] == alone[metric]
+        assert cells["zero"][metric] == cells["noisy"][metric] == alone[metric]
     with sqlite3.connect("posbench.db") as stored:
         assert dict(stored.execute("SELECT status, count(*) FROM cells GROUP BY status")) == {"failed": 22, "ok": 4}
 
@@ -235,24 +234,24 @@ def test_paddings(posbench: Posbench) -> None:
 def test_backbones_and_their_weights(posbench: Posbench) -> None:
     ran = posbench(*RUN, "--backbones", "raises,modest,number,broken,odd,tiny", "--csv", "-")
     assert ran.code == 1, ran.err
-    said = {row["backbone"]: (row["status"], row["reason"]) for row in rows(ran)}
-    assert said["tiny"] == ("ok", "")
-    assert said["raises"] == ("failed", f"backbone 'raises' {OF}: ValueError: out of order")
-    assert said["modest"][1].startswith(f"backbone 'modest' {OF} must return 4 feature maps")
-    assert said["number"][1].startswith(f"backbone 'number' {OF}: TypeError: build returned int")
-    assert said["broken"] == ("failed", f"backbone 'broken' {OF}: ValueError: out of order")
-    assert said["odd"][1].startswith(f"backbone 'odd' {OF}: TypeError: the reader of weights")
+    results = {row["backbone"]: (row["status"], row["reason"]) for row in rows(ran)}
+    assert results["tiny"] == ("ok", "")
+    assert results["raises"] == ("failed", f"backbone 'raises' {OF}: ValueError: out of order")
+    assert results["modest"][1].startswith(f"backbone 'modest' {OF} must return 4 feature maps")
+    assert results["number"][1].startswith(f"backbone 'number' {OF}: TypeError: build returned int")
+    assert results["broken"] == ("failed", f"backbone 'broken' {OF}: ValueError: out of order")
+    assert results["odd"][1].startswith(f"backbone 'odd' {OF}: TypeError: the reader of weights")
 
 
 @pytest.mark.usefixtures("_unruly")
 def test_targets_metrics_and_readouts(posbench: Posbench) -> None:
     ran = posbench(*RUN, "--targets", "H,raises,V", "--readouts", "raises,hollow,ridge", "--csv", "-")
     assert ran.code == 1, ran.err
-    said = {(row["readout"], row["target"]): row["reason"] for row in rows(ran)}
-    assert said["ridge", "H"] == said["ridge", "V"] == ""
-    assert said["ridge", "raises"] == f"target 'raises' {OF}: ValueError: out of order"
-    assert said["raises", "H"] == f"readout 'raises' {OF}: ValueError: out of order"
-    assert said["hollow", "H"] == f"readout 'hollow' {OF} predicts values that are not finite"
+    results = {(row["readout"], row["target"]): row["reason"] for row in rows(ran)}
+    assert results["ridge", "H"] == results["ridge", "V"] == ""
+    assert results["ridge", "raises"] == f"target 'raises' {OF}: ValueError: out of order"
+    assert results["raises", "H"] == f"readout 'raises' {OF}: ValueError: out of order"
+    assert results["hollow", "H"] == f"readout 'hollow' {OF} predicts values that are not finite"
     ran = posbench(*RUN, "--metrics", "raises,short,nan,text,meta,fine,spc", "--json")
     assert ran.code == 1
     reason, *_ = {row["reason"] for row in json.loads(ran.out)}
@@ -266,14 +265,14 @@ def test_targets_metrics_and_readouts(posbench: Posbench) -> None:
             "meta": " must return one finite score an image, 6 of them",
         }.items()
     )
-    # What the others found is kept.
+    # Scores of the other metrics are kept.
     assert all(row["spc"] is not None and row["fine"] is not None for row in json.loads(ran.out))
 
 
 @pytest.mark.usefixtures("_unruly")
 def test_features_that_a_readout_wrote_into_are_made_again_for_the_others(posbench: Posbench) -> None:
     alone = rows(posbench(*RUN, "--store", "alone.db", "--csv", "-"))
-    # Black test images share training features with these, and come after.
+    # A later job, on black test images, uses the same training features.
     both = rows(posbench(*RUN, "--readouts", "scribbles,ridge", "--test-images", "leaves,black", "--csv", "-"))
     fine = [row for row in both if row["readout"] == "ridge"]
     assert {row["status"] for row in fine} == {"ok"}
@@ -286,16 +285,11 @@ def test_features_that_a_readout_wrote_into_are_made_again_for_the_others(posben
 def test_images(posbench: Posbench) -> None:
     ran = posbench(*RUN, "--images", "raises,leaves", "--csv", "-")
     assert ran.code == 1
-    said = {row["images"]: row["reason"] for row in rows(ran)}
-    assert said == {"raises": f"images 'raises' {OF}: ValueError: out of order", "leaves": ""}
+    results = {row["images"]: row["reason"] for row in rows(ran)}
+    assert results == {"raises": f"images 'raises' {OF}: ValueError: out of order", "leaves": ""}
     # Without a list of photographs there is no plan.
     ran = posbench(*RUN, "--images", "lists")
-    told_line = f"images 'lists' {OF}: ValueError: out of order"
-    said_once(ran, told_line)
-
-
-def said_once(ran: Ran, line: str) -> None:
-    said(ran, 2, line)
+    assert_message(ran, 2, f"images 'lists' {OF}: ValueError: out of order")
 
 
 @pytest.mark.parametrize("name", ["../x", "=1+1", "<script>", "[red]", "a b", "", "-x", "x\n", "\x1b[31m"])
@@ -408,7 +402,7 @@ def posbench_paddings():
 @pytest.mark.usefixtures("_unruly")
 @pytest.mark.parametrize(("name", "reason"), [("raises", "ValueError: out of order"), ("number", "TypeError: build")])
 def test_an_audit_of_a_broken_backbone_is_one_line(name: str, reason: str, posbench: Posbench) -> None:
-    said(posbench("audit", name), 2, reason)
+    assert_message(posbench("audit", name), 2, reason)
 
 
 def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_path: Path) -> None:
@@ -419,18 +413,18 @@ def test_features_that_a_metric_wrote_into_are_made_again_for_the_others(tmp_pat
     def reads(observation: Observation) -> list[Reading]:
         return [Reading({}, value=float(observation.test.taps[0].abs().sum()))]
 
-    made = {
+    metrics = {
         name: Metric(name=name, summary="", version="1", of_job=function)
         for name, function in {"scribbles": scribbles, "reads": reads}.items()
     }
-    found = []
+    measurements = []
     for names in (["reads"], ["scribbles", "reads"]):
         with Store(tmp_path / f"{len(names)}.db") as store:
-            wanted = plan(metrics=[made[name] for name in names])
-            assert list(run(wanted.tasks(), store, Here(wanted, "cpu"), fail_fast=False, observer=Log()))
-            found.append({one.reading.metric: one.reading for one in store.readings()})
-    assert found[0]["reads"].value == found[1]["reads"].value
-    assert found[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
+            small_plan = plan(metrics=[metrics[name] for name in names])
+            assert list(JobRunner(store, InProcessPool(small_plan, "cpu")).run(small_plan.tasks()))
+            measurements.append({record.measurement.metric: record.measurement for record in store.measurements()})
+    assert measurements[0]["reads"].value == measurements[1]["reads"].value
+    assert measurements[1]["scribbles"].reason == "metric 'scribbles' wrote into the features that it was given"
 
 
 def test_states_are_as_before_and_begin_alike() -> None:
@@ -438,18 +432,18 @@ def test_states_are_as_before_and_begin_alike() -> None:
         return random.random(), np.random.rand(), float(torch.rand(1, dtype=torch.float64))  # noqa: NPY002, S311
 
     random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    wanted = draw(), draw()
+    expected = draw(), draw()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     first = draw()
     with isolated_state("a"):
-        one = draw()
+        inside = draw()
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
     with isolated_state("a"):
-        assert draw() == one
+        assert draw() == inside
     with isolated_state("b"):
-        assert draw() != one
-    assert (first, draw()) == wanted
+        assert draw() != inside
+    assert (first, draw()) == expected
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
 

@@ -1,4 +1,4 @@
-"""Files of weights that somebody else made, given to the command line: nothing in them is run, and each is told of."""
+"""Weights files from untrusted sources: no code in them is run, and each error is reported."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Malicious:
 
 
 def state() -> dict[str, torch.Tensor]:
-    """What fits the network `tiny`."""
+    """Return random tensors that fit the network `tiny`."""
     shapes = {"one": (8, 3, 3, 3), "two": (12, 8, 3, 3), "three": (16, 12, 3, 3)}
     weights = {f"{name}.weight": torch.randn(shape) / 3 for name, shape in shapes.items()}
     return weights | {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
 
 
 def header(text: bytes, length: int | None = None) -> bytes:
-    """A file of safetensors with this header, of which it says that it is so long."""
+    """Return a safetensors file of this header alone, with `length` as its stated length."""
     return struct.pack("<Q", len(text) if length is None else length) + text
 
 
@@ -54,7 +54,7 @@ def lacking(path: Path) -> None:
     save_file(tensors, path)
 
 
-def cut(path: Path) -> None:
+def truncated(path: Path) -> None:
     torch.save(state(), path)
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -71,7 +71,7 @@ UNREAD = "posbench: weights 'w.{suffix}' cannot be read ("
         ("pt", raw, UNREAD),
         ("pt", lambda path: path.touch(), UNREAD),
         ("pt", lambda path: path.write_bytes(b"no weights at all" * 9), UNREAD),
-        ("pt", cut, UNREAD),
+        ("pt", truncated, UNREAD),
         ("pt", lambda path: torch.save(torch.zeros(3), path), "posbench: weights 'w.pt' hold a Tensor, not named"),
         ("pt", lambda path: torch.save({"features.0.weight": torch.zeros(3)}, path), "and 3 more in one, three, two"),
         ("pt", lambda path: torch.save(state() | {"two.weight": torch.zeros(3)}, path), "two.weight\n"),
@@ -125,20 +125,20 @@ def test_a_file_that_changes_under_its_name_is_other_weights(
     for name in (tiny, "twin"):
         torch.save(state(), f"{name}.pt")
     files = ("--weights", "tiny=tiny.pt", "--weights", "twin=twin.pt")
-    # While a run goes on, it is noticed ...
+    # A change during a run is noticed ...
     ran = posbench("run", "--backbones", "tiny,twin", "--paddings", "rewrites", *files, *SMALL)
     assert ran.code == 1, ran
     assert "weights 'twin.pt' have changed since the run began: give it again" in ran.err
-    # ... and for the next one, these are others.
+    # ... and the next run treats the file as other weights.
     assert posbench("run", "--backbones", "tiny,twin", "--paddings", "zero", *files, *SMALL).code == 0
     with Store(Path("posbench.db")) as store:
-        done = [one.outcome for one in store.records() if one.outcome.status == "ok"]
-        found = [(one.identity["padding"]["name"], one.identity["weights"]) for one in done]
-    assert [name for name, _ in found] == ["rewrites", "zero", "zero"]
-    assert found[0][1] == found[1][1]
-    assert found[1][1]["sha256"] == hashlib.sha256(Path("tiny.pt").read_bytes()).hexdigest()
-    assert found[2][1]["sha256"] == hashlib.sha256(Path("twin.pt").read_bytes()).hexdigest()
-    assert found[1][1]["sha256"] != found[2][1]["sha256"]
+        outcomes = [record.outcome for record in store.records() if record.outcome.status == "ok"]
+        cells = [(outcome.identity["padding"]["name"], outcome.identity["weights"]) for outcome in outcomes]
+    assert [name for name, _ in cells] == ["rewrites", "zero", "zero"]
+    assert cells[0][1] == cells[1][1]
+    assert cells[1][1]["sha256"] == hashlib.sha256(Path("tiny.pt").read_bytes()).hexdigest()
+    assert cells[2][1]["sha256"] == hashlib.sha256(Path("twin.pt").read_bytes()).hexdigest()
+    assert cells[1][1]["sha256"] != cells[2][1]["sha256"]
 
 
 def test_a_name_that_a_terminal_would_obey_is_shown_as_text(tiny: str, posbench: Callable[..., Ran]) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from posbench import dead_leaves
 from posbench.core.errors import MissingError
-from posbench.network.build import build, needed, smallest_size
+from posbench.network.build import build, required_tensors, smallest_size
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Checkpoint
 from posbench.plugin.registry import load_registry
@@ -235,7 +235,7 @@ def test_a_plugin_reads_its_own_format(source: Small, tmp_path: Path) -> None:
 def test_what_the_taps_depend_on() -> None:
     tensors = set(Small().state_dict())
     beside = {"head.weight", "head.bias", "norm.num_batches_tracked", "last.num_batches_tracked"}
-    assert needed(Small().eval()) == tensors - beside
+    assert required_tensors(Small().eval()) == tensors - beside
 
 
 @pytest.mark.parametrize("spoil", ["absent", "of another shape"])
@@ -308,7 +308,7 @@ def test_statistics_of_a_normalisation_without_parameters_are_needed() -> None:
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [self.norm(self.conv(x))]
 
-    assert needed(Bare().eval()) == {"conv.weight", "conv.bias", "norm.running_mean", "norm.running_var"}
+    assert required_tensors(Bare().eval()) == {"conv.weight", "conv.bias", "norm.running_mean", "norm.running_var"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import nn
 
 from posbench.core.errors import PosbenchError
 from posbench.data.crops import Crops, Pixels
-from posbench.network import forward as passes
+from posbench.network import forward
 from posbench.network.build import build
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -54,7 +54,7 @@ def passed(network: nn.Module, pixels: Pixels, taps: int = 1, **options: Any) ->
 @pytest.mark.parametrize("padding", [None, "circular"])
 @torch.no_grad()
 def test_taps_are_those_of_a_plain_loop(padding: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(passes.BATCH, "cpu", 4)
+    monkeypatch.setitem(forward.BATCH, "cpu", 4)
     record, pixels = REGISTRY.get(Backbone, "resnet18"), some(10)
     network = build(record, Weights("random:0", seed=0))
     strategy = REGISTRY.get(Padding, padding) if padding else None
@@ -83,12 +83,12 @@ def test_every_image_passes_once(count: int) -> None:
     got = passed(network, some(count, 8), progress=seen.append)
     assert network.calls == seen
     assert sum(seen) == count == len(got)
-    assert len(seen) == -(-count // passes.BATCH["cpu"])
+    assert len(seen) == -(-count // forward.BATCH["cpu"])
 
 
 @pytest.mark.parametrize(("size", "batches"), [(112, [4, 1]), (224, [4, 1]), (316, [2, 2, 1]), (640, [1] * 5)])
 def test_of_larger_images_fewer_pass_at_once(size: int, batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(passes.BATCH, "cpu", 4)
+    monkeypatch.setitem(forward.BATCH, "cpu", 4)
     network = Taps(lambda x: [x])
     passed(network, some(5, size))
     assert network.calls == batches

@@ -19,7 +19,7 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
 from posbench.core.errors import Inapplicable, PosbenchError
-from posbench.network.padding import apply, padded_operations
+from posbench.network.padding import apply_padding, padded_operations
 from posbench.plugin.components import Backbone, Padding, Sides
 from posbench.plugin.registry import load_registry
 
@@ -83,7 +83,7 @@ def maps(seed: int, height: int, width: int, channels: int = 4) -> torch.Tensor:
 
 @torch.no_grad()
 def under(name: str, layer: nn.Module, x: torch.Tensor) -> Map:
-    with apply(strategy(name), layer):
+    with apply_padding(strategy(name), layer):
         return np.asarray(layer(x))
 
 
@@ -231,13 +231,13 @@ def test_zero_leaves_a_network_bit_identical(network: str) -> None:
     odd = network not in ("dla34", "hrnet_w18_small")  # which add maps of one size only if the image divides by 32
     built, x = build(network), torch.randn(2, 3, *((97, 130) if odd else (96, 128)))
     before = built(x)
-    with apply(strategy("zero"), built):
+    with apply_padding(strategy("zero"), built):
         named = built(x)
-    with apply(None, built):
+    with apply_padding(None, built):
         native = built(x)
     # Zeros put there by hand, before an operation without padding, must come to the same.
     by_hand = Padding(name="by-hand", summary="", version="1", pad=lambda x, sides: F.pad(x, sides))
-    with apply(by_hand, built):
+    with apply_padding(by_hand, built):
         replaced = built(x)
     for taps in (named, native, replaced):
         assert all(torch.equal(a, b) for a, b in zip(before, taps, strict=True))
@@ -248,7 +248,7 @@ def test_zero_leaves_a_network_bit_identical(network: str) -> None:
 def test_under_circular_padding_a_shifted_image_has_shifted_taps(network: str) -> None:
     # True of the whole network only if no padded operation escapes.
     built, x = build(network).double(), torch.randn(1, 3, 128, 128, dtype=torch.float64)
-    with apply(strategy("circular"), built):
+    with apply_padding(strategy("circular"), built):
         still, moved = built(x), built(x.roll((32, 64), (2, 3)))
     for a, b in zip(still, moved, strict=True):
         stride = 128 // a.shape[-1]
@@ -263,14 +263,14 @@ def test_blur_pooling_and_channel_attention_stay_as_they_are(name: str) -> None:
     x = torch.randn(2, 8, 12, 12)
     for layer in (BlurPool2d(8), EcaModule(8, kernel_size=3)):
         before = layer(x)
-        with apply(strategy(name), layer):
+        with apply_padding(strategy(name), layer):
             assert torch.equal(layer(x), before)
 
 
 @torch.no_grad()
 def test_pads_that_are_not_of_constants_around_a_map_stay_as_they_are() -> None:
     x = torch.randn(2, 4, 6, 6)
-    with apply(strategy("replicate"), nn.Identity()):
+    with apply_padding(strategy("replicate"), nn.Identity()):
         assert torch.equal(F.pad(x, (1, 1, 1, 1), mode="reflect"), torch.from_numpy(np.pad(x, _AROUND, mode="reflect")))
         # Channels added to a shortcut, and cells cut off.
         assert F.pad(x, (0, 0, 0, 0, 0, 2))[:, 4:].abs().sum() == 0
@@ -284,7 +284,7 @@ _AROUND = ((0, 0), (0, 0), (1, 1), (1, 1))
 def test_the_strategy_ends_with_its_context() -> None:
     layer, x = nn.Conv2d(3, 2, 3, padding=1), torch.ones(1, 3, 5, 5)
     before = layer(x)
-    with apply(strategy("circular"), layer):
+    with apply_padding(strategy("circular"), layer):
         assert not torch.equal(layer(x), before)
     assert torch.equal(layer(x), before)
 
@@ -293,7 +293,7 @@ def test_the_strategy_ends_with_its_context() -> None:
 @torch.no_grad()
 def test_mixed_precision_keeps_its_type(name: str) -> None:
     layer, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 2, 1)), torch.randn(1, 3, 8, 8)
-    with apply(strategy(name), layer):
+    with apply_padding(strategy(name), layer):
         full = layer(x)
         with torch.autocast("cpu", torch.bfloat16):
             half = layer(x)
@@ -366,7 +366,7 @@ def test_a_strategy_that_returns_another_map_is_named(pad: Any) -> None:
         pytest.raises(
             PosbenchError, match=r"padding 'wrong' returned .* at 0; expected torch.float32 \(1, 1, 7, 9\)"
         ) as e,
-        apply(wrong, network),
+        apply_padding(wrong, network),
     ):
         network(torch.zeros(1, 1, 5, 5))
     assert not isinstance(e.value, Inapplicable)
@@ -381,7 +381,7 @@ def test_sides_come_as_left_right_top_bottom() -> None:
 
     recording = Padding(name="recording", summary="", version="1", pad=pad)
     x = torch.zeros(1, 1, 9, 9)
-    with apply(recording, nn.Identity()):
+    with apply_padding(recording, nn.Identity()):
         F.conv2d(x, torch.zeros(1, 1, 3, 5), padding=(1, 2))
         F.conv2d(x, torch.zeros(1, 1, 2, 3), padding="same")
         F.pad(x, (1, 2, 3, 4))
@@ -400,7 +400,7 @@ def test_every_padded_convolution_of_a_timm_network_is_reached() -> None:
         seen.append(sides)
         return F.pad(x, sides)
 
-    with torch.no_grad(), apply(Padding(name="counting", summary="", version="1", pad=pad), network):
+    with torch.no_grad(), apply_padding(Padding(name="counting", summary="", version="1", pad=pad), network):
         network(torch.zeros(1, 3, 64, 64))
     assert len(seen) == len(sites) == 18
 
@@ -490,7 +490,7 @@ def test_partial_answers_every_padded_operation_of_a_network() -> None:
             answered.append(operation.kind)
             return operation.native()  # type: ignore[no-any-return]
 
-        with apply(Padding(name="counting", summary="", version="1", operate=operate), network):
+        with apply_padding(Padding(name="counting", summary="", version="1", operate=operate), network):
             network(x)
         assert len(answered) == len(padded_operations(network, x)) > 15
 
@@ -535,7 +535,7 @@ def test_partial_convolution_of_a_constant_map_has_no_border() -> None:
 @torch.no_grad()
 def test_partial_convolution_in_mixed_precision() -> None:
     layer, x = nn.Conv2d(3, 4, 3, padding=1), torch.randn(1, 3, 8, 8)
-    with apply(strategy("partial"), layer):
+    with apply_padding(strategy("partial"), layer):
         full = layer(x)
         with torch.autocast("cpu", torch.bfloat16):
             half = layer(x)

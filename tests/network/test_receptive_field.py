@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from posbench.core.errors import Inapplicable
-from posbench.network.receptive_field import Following, Span, View
+from posbench.network.receptive_field import ReceptiveField, ReceptiveFieldTracer, Span
 from posbench.plugin.components import Backbone
 from posbench.plugin.registry import load_registry
 
@@ -18,11 +18,13 @@ REGISTRY = load_registry()
 
 
 @torch.no_grad()
-def followed(network: nn.Module, size: int = 16, width: int | None = None) -> tuple[torch.Tensor, View | None]:
+def followed(
+    network: nn.Module, size: int = 16, width: int | None = None
+) -> tuple[torch.Tensor, ReceptiveField | None]:
     """What a network makes of an image, and what its cells see."""
-    with Following(network, size) as following:
-        made = network(following.mark(torch.randn(1, 3, size, width or size)))
-    return made, following.view(made)
+    with ReceptiveFieldTracer(network, size) as tracer:
+        made = network(tracer.mark(torch.randn(1, 3, size, width or size)))
+    return made, tracer.receptive_field(made)
 
 
 class Calls(nn.Module):
@@ -37,30 +39,30 @@ class Calls(nn.Module):
 
 def test_a_window_widens_what_is_seen() -> None:
     # A 7×7 convolution with stride 2 and three cells before: cell 0 is centred on pixel 0 and sees -3 … 3.
-    first = Span().slid(7, 2, 1, 3)
+    first = Span().after_window(7, 2, 1, 3)
     assert first == Span(2, -3, 3)
     # A 3×3 pooling with stride 2 then sees one cell, two pixels, more on either side.
-    second = first.slid(3, 2, 1, 1)
+    second = first.after_window(3, 2, 1, 1)
     assert second == Span(4, -5, 5)
     # A dilated 3×3 convolution reaches two cells of four pixels.
-    assert second.slid(3, 1, 2, 2) == Span(4, -13, 13)
+    assert second.after_window(3, 1, 2, 2) == Span(4, -13, 13)
 
 
 def test_free_cells_by_hand() -> None:
     # Of 8 cells on 16 pixels, cell j sees 2j-3 … 2j+3: cells 2 (1 … 7) to 6 (9 … 15) lie within.
-    assert Span(2, -3, 3).inside(16, 8) == slice(2, 7)
-    assert Span(2, -3, 3).needs() == 8  # cell 2 sees up to pixel 7
-    assert Span(4, 0, 6).inside(16, 4) == slice(0, 3)
-    assert Span(2, -30, 30).inside(16, 8) == slice(15, 15)
-    assert Span().inside(5, 5) == slice(0, 5)
+    assert Span(2, -3, 3).padding_free(16, 8) == slice(2, 7)
+    assert Span(2, -3, 3).min_image_size() == 8  # cell 2 sees up to pixel 7
+    assert Span(4, 0, 6).padding_free(16, 4) == slice(0, 3)
+    assert Span(2, -30, 30).padding_free(16, 8) == slice(15, 15)
+    assert Span().padding_free(5, 5) == slice(0, 5)
 
 
 def test_vgg16_keeps_two_cells_of_its_last_tap_as_the_paper_has_it() -> None:
     # Islam, Jia & Bruce, Table 4: without padding conv5_3 shrinks to 2×2.
     network = REGISTRY.get(Backbone, "vgg16").build().eval()
-    with torch.no_grad(), Following(network, 224) as following:
-        taps = network(following.mark(torch.zeros(1, 3, 224, 224)))
-    free = [view.free(224, tap.shape)[0] for tap in taps if (view := following.view(tap))]
+    with torch.no_grad(), ReceptiveFieldTracer(network, 224) as tracer:
+        taps = network(tracer.mark(torch.zeros(1, 3, 224, 224)))
+    free = [view.padding_free(224, tap.shape)[0] for tap in taps if (view := tracer.receptive_field(tap))]
     assert [part.stop - part.start for part in free] == [220, 106, 46, 16, 2]
 
 
@@ -103,7 +105,7 @@ def test_free_cells_are_those_that_no_padding_changes(layers: list[tuple[str, in
     image, view = followed(made, size)
     assert view is not None
     expected = torch.zeros_like(free[0, 0])
-    expected[view.free(size, image.shape)] = 1
+    expected[view.padding_free(size, image.shape)] = 1
     assert torch.equal(free[0, 0], expected)
 
 
@@ -156,10 +158,10 @@ def test_what_works_cell_by_cell_is_followed(function: object) -> None:
 )
 def test_what_mixes_cells_is_not_guessed_at(function: object) -> None:
     network = Calls(function)
-    with torch.no_grad(), Following(network, 9) as following:
-        made = network(following.mark(torch.randn(1, 3, 9, 7)))
-    assert following.view(made) is None
-    assert following.mixtures
+    with torch.no_grad(), ReceptiveFieldTracer(network, 9) as tracer:
+        made = network(tracer.mark(torch.randn(1, 3, 9, 7)))
+    assert tracer.receptive_field(made) is None
+    assert tracer.untraced
 
 
 def test_channels_written_into_a_map_are_followed() -> None:
@@ -179,14 +181,17 @@ def test_gates_read_the_free_cells_alone() -> None:
 
     network, x = Calls(gated), torch.randn(2, 3, 6, 6)
     with torch.no_grad():
-        with Following(network, 6, free_only=True) as following:
-            made = network(following.mark(x.clone()))
+        with ReceptiveFieldTracer(network, 6, padding_free_only=True) as tracer:
+            made = network(tracer.mark(x.clone()))
         expected = network.conv(x)[..., 1:5, 1:5].mean((2, 3))
     torch.testing.assert_close(made, expected)
-    assert [layer for layer, *_ in following.reductions] == [""]
+    assert [layer for layer, *_ in tracer.reductions] == [""]
 
 
 def test_pooling_to_more_than_one_cell_is_refused() -> None:
     network = Calls(lambda net, x: net.conv(x) * net.conv(x).mean(3, keepdim=True))
-    with pytest.raises(Inapplicable, match="to more than one cell"), Following(network, 6, free_only=True) as following:
-        network(following.mark(torch.randn(1, 3, 6, 6)))
+    with (
+        pytest.raises(Inapplicable, match="to more than one cell"),
+        ReceptiveFieldTracer(network, 6, padding_free_only=True) as tracer,
+    ):
+        network(tracer.mark(torch.randn(1, 3, 6, 6)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -12,23 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from posbench.data.crops import cut
-from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Executor, Images, Metric, Padding, Readout, Target
+from posbench.plugin.control import Control
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Observation
 from posbench.plugin.registry import Registry, load_registry
 from posbench.plugin.training import Training
-from posbench.testing import check_executor
+from posbench.testing import check_control, check_executor
 from tests.conftest import Ran
-
-HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("posbench_"))
-
-
-def example(hook: str) -> str:
-    """The code that a hook's docstring shows."""
-    [code] = re.findall(r"```python\n(.*?)```", inspect.getdoc(getattr(hookspecs, hook)) or "", re.DOTALL)
-    return textwrap.dedent(code)
+from tests.crops import train_test_crops
+from tests.hook_examples import HOOKS, example
 
 
 def backbones(registry: Registry) -> None:
@@ -74,7 +64,7 @@ def metrics(registry: Registry) -> None:
 
 def images(registry: Registry) -> None:
     static = registry.get(Images, "static")
-    train, test = cut(static, static, 2, 2, 16)
+    train, test = train_test_crops(static, static, 2, 2, 16)
     drawn = np.concatenate([train.pixels, test.pixels])
     assert drawn.shape == (4, 16, 16, 3)
     assert len(np.unique(drawn, axis=0)) == 4
@@ -92,6 +82,10 @@ def readouts(registry: Registry) -> None:
     assert set(drawn[:, 1].flatten().tolist()) == {23.5}
 
 
+def controls(registry: Registry) -> None:
+    check_control(registry.get(Control, "without-means"))
+
+
 def executors(registry: Registry) -> None:
     check_executor(registry.get(Executor, "one-by-one"))
 
@@ -104,6 +98,7 @@ WORKS: dict[str, Callable[[Registry], None]] = {
     "posbench_metrics": metrics,
     "posbench_images": images,
     "posbench_readouts": readouts,
+    "posbench_controls": controls,
     "posbench_executors": executors,
 }
 

@@ -209,19 +209,19 @@ def test_images_by_path(tmp_path: Path) -> None:
 def test_a_component_may_be_given_beside_those_of_plugins() -> None:
     registry = load_registry()
     mine = Padding(name="mine", summary="", version="1")
-    registry.give(mine)
-    registry.give(mine)
+    registry.add(mine)
+    registry.add(mine)
     assert registry.get(Padding, "mine") is mine
-    assert registry.given == [mine]
+    assert registry.added == [mine]
     known = registry.get(Padding, "zero")
-    registry.give(known)
-    assert registry.given == [mine]
+    registry.add(known)
+    assert registry.added == [mine]
 
 
 def test_a_given_component_needs_a_name_of_its_own() -> None:
     registry = load_registry()
     with pytest.raises(UsageError, match=r"padding 'zero' is not alone, position-bench .* offers one of this name"):
-        registry.give(Padding(name="zero", summary="", version="9"))
-    registry.give(Padding(name="mine", summary="", version="1"))
+        registry.add(Padding(name="zero", summary="", version="9"))
+    registry.add(Padding(name="mine", summary="", version="1"))
     with pytest.raises(UsageError, match="padding 'mine' is not alone, two were given"):
-        registry.give(Padding(name="mine", summary="", version="2"))
+        registry.add(Padding(name="mine", summary="", version="2"))

@@ -1,4 +1,4 @@
-"""Plugins that end their process, hang, or raise what is not theirs: the fault stays with them, all else is stored."""
+"""Plugins that end their process, hang, or raise posbench's errors: they fail alone, and all else is stored."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from posbench.core.errors import ComponentError, UsageError
+from posbench.core.errors import ComponentError, Inapplicable, UsageError
 from posbench.core.processes import interruptible
-from posbench.plugin import sandbox as guests
+from posbench.plugin import sandbox
 from posbench.plugin.components import Padding
-from posbench.plugin.sandbox import call_in_subprocess
-from posbench.runner import scheduler as scheduling
-from tests.cli.test_commands import SMALL
-from tests.cli.test_commands import assert_message as said
+from posbench.plugin.sandbox import call_in_subprocess, naming_errors, trusted_callback
+from tests.command_line import SMALL
+from tests.command_line import assert_message as said
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -166,10 +165,10 @@ def rows(ran: Ran) -> list[dict[str, str]]:
 
 
 def stored(by: str = "backbone") -> dict[str, tuple[str, str]]:
-    """The status and reason of each cell of the store, by what alone tells them apart."""
+    """Return the status and reason of each stored cell, by the name of its backbone or another component."""
     with sqlite3.connect("posbench.db") as store:
-        found = store.execute("SELECT json_extract(identity, ?), status, reason FROM cells", (f"$.{by}.name",))
-        return {name: (status, reason) for name, status, reason in found}
+        cells = store.execute("SELECT json_extract(identity, ?), status, reason FROM cells", (f"$.{by}.name",))
+        return {name: (status, reason) for name, status, reason in cells}
 
 
 @pytest.fixture
@@ -177,6 +176,7 @@ def _worse(tiny: str, install: Install) -> None:
     install("posbench-worse", WORSE)
 
 
+EDGE = Padding(name="edge", summary="", version="1", offered_by="posbench-edge 1.0")
 RUN = ("run", "--backbones", "tiny", "--paddings", "zero", *SMALL, "--targets", "H")
 
 
@@ -207,21 +207,21 @@ def test_whatever_a_padding_raises_is_its_own(posbench: Posbench) -> None:
 def test_wrong_devices_and_weights_that_do_not_fit_cost_their_own_jobs(posbench: Posbench) -> None:
     ran = posbench(*RUN, "--backbones", "f-meta,r-alien,tiny", "--targets", "H", "--csv", "-")
     assert ran.code == 1, ran.err
-    found = stored()
-    assert found["tiny"] == ("ok", "")
-    assert found["f-meta"] == (
+    cells = stored()
+    assert cells["tiny"] == ("ok", "")
+    assert cells["f-meta"] == (
         "failed",
         f"backbone 'f-meta' {OF} must return 3 feature maps [n, channels, height, width] on cpu",
     )
-    assert found["r-alien"][0] == "failed"
+    assert cells["r-alien"][0] == "failed"
     alien = f"backbone 'r-alien' {OF}: weights imagenet:r-alien do not fit backbone 'r-alien': they lack one.bias"
-    assert found["r-alien"][1].startswith(alien)
+    assert cells["r-alien"][1].startswith(alien)
     ran = posbench(*RUN, "--targets", "H,t-meta", "--csv", "-")
     assert ran.code == 1
-    found = stored("target")
-    assert found["H"][0] == "ok"
-    assert found["t-meta"][0] == "failed"
-    assert found["t-meta"][1].startswith(f"target 't-meta' {OF}")
+    cells = stored("target")
+    assert cells["H"][0] == "ok"
+    assert cells["t-meta"][0] == "failed"
+    assert cells["t-meta"][1].startswith(f"target 't-meta' {OF}")
 
 
 @pytest.mark.usefixtures("_worse")
@@ -251,25 +251,24 @@ def test_what_cannot_be_planned_is_left_out_and_the_rest_is_computed(posbench: P
     ]
     assert stored() == {"tiny": ("ok", "")}
     assert posbench(*RUN, *options, "--dry-run").code == 1
-    # Where nothing else is there, nothing is done.
+    # Without any other source, it is an error.
     said(posbench(*RUN, "--images", "i-exits"), 2, f"posbench: images 'i-exits' {OF}: its process died (exit 7)")
 
 
 def test_a_trial_is_ended_when_it_is_late() -> None:
-    guest = Padding(name="edge", summary="", version="1", offered_by="posbench-edge 1.0")
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(
         ComponentError, match=r"^padding 'edge' of posbench-edge 1\.0: it took longer than --time-limit"
     ):
-        call_in_subprocess(guest, lambda: time.sleep(60), 0.2)
-    assert time.monotonic() - began < 30
+        call_in_subprocess(EDGE, lambda: time.sleep(60), 0.2)
+    assert time.monotonic() - start < 30
 
     def fail() -> None:
         raise UsageError("no")
 
     with pytest.raises(UsageError, match=r"^no$"):
-        call_in_subprocess(guest, fail)
-    assert call_in_subprocess(guest, os.getpid) != os.getpid()
+        call_in_subprocess(EDGE, fail)
+    assert call_in_subprocess(EDGE, os.getpid) != os.getpid()
     assert (
         call_in_subprocess(Padding(name="zero", summary="", version="1", offered_by="position-bench 1.0"), os.getpid)
         == os.getpid()
@@ -277,27 +276,45 @@ def test_a_trial_is_ended_when_it_is_late() -> None:
 
 
 def test_one_interrupt_of_a_whole_terminal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However early a trial's process hears of it, that is not told to the one that started it."""
-    guest = Padding(name="edge", summary="", version="1", offered_by="posbench-edge 1.0")
-    end_with_parent = guests.end_with_parent
+    """A subprocess that gets the signal as it starts does not write to its parent's wakeup descriptor."""
+    end_with_parent = sandbox.end_with_parent
 
-    def hears_at_once() -> None:
+    def signalled_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
         end_with_parent()
 
-    monkeypatch.setattr(guests, "end_with_parent", hears_at_once)
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs, interruptible():
-        before = signal.set_wakeup_fd(theirs.fileno())
+    monkeypatch.setattr(sandbox, "end_with_parent", signalled_at_once)
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    with receiver, sender, interruptible():
+        before = signal.set_wakeup_fd(sender.fileno())
         try:
-            assert call_in_subprocess(guest, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])) == set()
+            assert call_in_subprocess(EDGE, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])) == set()
         finally:
             signal.set_wakeup_fd(before)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
         with pytest.raises(BlockingIOError):
-            ours.recv(1)
+            receiver.recv(1)
+
+
+def test_an_error_names_the_innermost_component() -> None:
+    inner = Padding(name="inner", summary="", version="1", offered_by="posbench-inner 2.0")
+    with (
+        pytest.raises(ComponentError, match=r"^padding 'inner' of posbench-inner 2\.0: OSError: gone$"),
+        naming_errors(EDGE),
+        naming_errors(inner),
+    ):
+        raise OSError("gone")
+    with pytest.raises(Inapplicable, match=r"^too small$"), naming_errors(EDGE), naming_errors(inner):
+        raise Inapplicable("too small")
+
+
+def test_only_errors_that_posbench_attributed_pass_unchanged() -> None:
+    with pytest.raises(ComponentError, match=r"^padding 'edge' of posbench-edge 1\.0: hello$"), naming_errors(EDGE):
+        raise ComponentError("hello")
+    with pytest.raises(ComponentError, match=r"^padding 'inner' is wrong$"), naming_errors(EDGE), trusted_callback():
+        raise ComponentError("padding 'inner' is wrong")
 
 
 @pytest.mark.long
@@ -322,8 +339,8 @@ def test_hangs_before_and_in_the_first_job_are_ended(posbench: Posbench) -> None
     ran = posbench(*RUN, "--backbones", names, *options)
     assert ran.code == 1, ran.err
     late = "it took longer than --time-limit 6 s, and was ended"
-    for who in ("images 'i-hangs'", "backbone 'w-hangs'"):
-        assert f"posbench: warning: left out: {who} {OF}: {late}" in ran.err
+    for component in ("images 'i-hangs'", "backbone 'w-hangs'"):
+        assert f"posbench: warning: left out: {component} {OF}: {late}" in ran.err
     expected = {name: f"{late} in backbone {name!r} {OF}" for name in ("b-hangs", "f-hangs", "r-hangs")}
     expected["r-exits"] = f"its process died 2 times (exit 7) in backbone 'r-exits' {OF}"
     assert stored() == {"tiny": ("ok", ""), **{name: ("failed", why) for name, why in expected.items()}}
@@ -331,20 +348,20 @@ def test_hangs_before_and_in_the_first_job_are_ended(posbench: Posbench) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("what", "how"),
+    ("code", "reason"),
     [("os._exit(9)", "exit 9"), ("time.sleep(600)", "their plan takes longer than 3 s")],
 )
 def test_workers_that_do_not_start_end_the_run(
-    what: str, how: str, posbench: Posbench, install: Install, tiny: str, monkeypatch: pytest.MonkeyPatch
+    code: str, reason: str, posbench: Posbench, install: Install, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "PLANNING", 3.0)
+    monkeypatch.setattr("posbench.runner.scheduler.PLANNING_SECONDS", 3.0)
     install(
         "posbench-elsewhere",
-        f"import multiprocessing, os, time\nif multiprocessing.parent_process():\n    {what}\n",
+        f"import multiprocessing, os, time\nif multiprocessing.parent_process():\n    {code}\n",
     )
     ran = posbench(*RUN, "--jobs", "2", "--time-limit", "2")
     assert (ran.code, ran.out) == (1, "")
-    assert f"posbench: workers do not start ({how} in plugin posbench-elsewhere 1.0): " in ran.err
+    assert f"posbench: workers do not start ({reason} in plugin posbench-elsewhere 1.0): " in ran.err
     assert "Traceback" not in ran.err
     assert stored() == {}
 
@@ -355,12 +372,12 @@ def test_a_thread_that_a_plugin_leaves_does_not_keep_the_command(install: Instal
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n",
     )
     command = [sys.executable, "-c", "from posbench.cli import script; script()", "list", "metrics"]
-    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "spc" in done.stdout
+    process = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    assert "spc" in process.stdout
 
 
-#: Interrupts itself while the command line is imported.
+#: A command that interrupts itself while the command line is imported.
 INTERRUPTED = """
 import os, signal, sys
 
@@ -377,6 +394,6 @@ main()
 
 def test_an_interrupt_during_the_imports_is_130_and_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-c", INTERRUPTED, "list"]
-    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "posbench: interrupted\n"
+    process = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout) == (130, "")
+    assert process.stderr == "posbench: interrupted\n"

@@ -12,15 +12,15 @@ import pytest
 
 from posbench.plugin.registry import KINDS
 from tests.conftest import Ran
-from tests.forked_cli import Forks, forks
+from tests.forked_cli import ForkServer, fork_server
 
 COMPONENTS = list(KINDS)
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[Forks]:
-    with forks() as made:
-        yield made
+def started() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
 
 
 def with_site(site: Path) -> str:
@@ -46,7 +46,7 @@ def python(*arguments: str, site: Path, folder: Path) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", COMPONENTS)
 def test_a_new_plugin_installs_is_found_passes_its_tests_and_is_clean(
-    kind: str, tmp_path: Path, posbench: Callable[..., Ran], started: Forks
+    kind: str, tmp_path: Path, posbench: Callable[..., Ran], started: ForkServer
 ) -> None:
     name, site = f"my-own-{kind}", tmp_path / "site"
     made = posbench("new-plugin", kind, name, "--into", str(tmp_path))

@@ -20,7 +20,7 @@ Posbench = Callable[..., Ran]
 
 def named(path: Path) -> Commands:
     with Store(path, must_exist=True) as store:
-        return commands(store.records(), store.readings())
+        return commands(store.records(), store.measurements())
 
 
 def of(plan: factories.Plan, path: Path) -> list[str]:
@@ -107,7 +107,7 @@ def test_typed_elsewhere_they_give_the_same_cells(
     for line in found.lines:
         ran = posbench(*shlex.split(line)[1:], "--store", "second.db")
         assert ran.code == 0, ran.err
-    for ids in ("records", "readings"):
+    for ids in ("records", "measurements"):
         first, second = (
             {getattr(one, "cell_id", None) or one.job_id for one in getattr(store, ids)()}
             for store in (Store(tmp_path / "first.db"), Store(tmp_path / "second.db"))

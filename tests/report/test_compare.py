@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from posbench.bench.controls import chosen, with_controls
+from posbench.bench.controls import select_controls, with_controls
 from posbench.bench.plan import Cell
 from posbench.bench.records import Outcome, Score
 from posbench.core.errors import UsageError
@@ -18,7 +18,7 @@ from posbench.report.compare import Side, compare, side, to_json
 from posbench.report.read_csv import from_csv
 from posbench.report.rows import row, rows, to_csv
 from posbench.store.store import Store
-from tests.bench.test_controls import GIVEN
+from tests.bench.test_controls import INPUTS, REGISTRY
 from tests.factories import padding, plan, target
 from tests.rows import changed
 
@@ -151,7 +151,7 @@ class TestCsv:
 
 
 def test_a_control_with_targets_of_its_own_stands_beside_what_it_checks(tmp_path: Path) -> None:
-    made = with_controls(plan(targets=[target("H"), target("V")]), chosen(["permuted"]), GIVEN)
+    made = with_controls(plan(targets=[target("H"), target("V")]), select_controls(["permuted"], REGISTRY), INPUTS)
     with Store(tmp_path / "c.db") as opened:
         for job, cells in made.jobs():
             opened.save(job, cells, [outcome(cell, 0.3 if cell.control else 0.0) for cell in cells], {})

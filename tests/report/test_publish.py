@@ -1,4 +1,4 @@
-"""Published folders: what they hold, that they vouch for themselves, and what is read from them."""
+"""Tests of published folders: their contents, their provenance, and reading them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from posbench.bench.records import Measurement, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.report.publish import contents
 from posbench.report.rows import rows
-from posbench.store import bundle as publication
+from posbench.store import bundle
 from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.factories import metric, padding, plan, target
 
 SPC = metric("spc")
-READING = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
+MEASUREMENT = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
 
 
 def outcome(cell: Any) -> Outcome:
@@ -40,13 +40,13 @@ def store(tmp_path: Path) -> Path:
     with Store(path) as opened:
         for job, cells in made.jobs():
             outcomes = [outcome(cell) for cell in cells]
-            opened.save(job, cells, outcomes, {"device": "cpu", "seconds": {"images": 1.0}}, [READING])
+            opened.save(job, cells, outcomes, {"device": "cpu", "seconds": {"images": 1.0}}, [MEASUREMENT])
     return path
 
 
 @pytest.fixture
 def folder(store: Path, tmp_path: Path) -> Path:
-    publication.write(tmp_path / "out", contents(store, [SPC]))
+    bundle.write(tmp_path / "out", contents(store, [SPC]))
     return tmp_path / "out"
 
 
@@ -55,8 +55,8 @@ def manifest(folder: Path) -> Path:
     return path
 
 
-def vouch_again(folder: Path, name: str, content: bytes) -> None:
-    """What one would do who edits a file and makes a provenance for it."""
+def publish_edited(folder: Path, name: str, content: bytes) -> None:
+    """Edit a file and write a matching provenance for it."""
     old = manifest(folder)
     said = json.loads(old.read_text())
     (folder / name).write_bytes(content)
@@ -68,45 +68,45 @@ def vouch_again(folder: Path, name: str, content: bytes) -> None:
 
 def test_the_folder_holds_tables_cells_and_what_vouches_for_them(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
-    vouching = manifest(folder)
-    assert names == ["cells.json", "leaderboard.csv", "leaderboard.md", "measures.csv", vouching.name]
-    assert vouching.name == f"provenance-{hashlib.sha256(vouching.read_bytes()).hexdigest()}.json"
-    said = json.loads(vouching.read_text())
+    provenance = manifest(folder)
+    assert names == ["cells.json", "leaderboard.csv", "leaderboard.md", "measures.csv", provenance.name]
+    assert provenance.name == f"provenance-{hashlib.sha256(provenance.read_bytes()).hexdigest()}.json"
+    said = json.loads(provenance.read_text())
     assert said["files"] == {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names if name != vouching.name
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names if name != provenance.name
     }
     assert said["cells"] == 4
     assert said["made_with"] == [{"device": "cpu"}]
     assert said["weights"] == {"imagenet:net@1": "cd" * 32}
-    assert "created" not in vouching.read_text()
+    assert "created" not in provenance.read_text()
     assert "| H | circular |" in (folder / "leaderboard.md").read_text()
     assert "'=SUM(A1)" in (folder / "leaderboard.csv").read_text()
 
 
 def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: Path, tmp_path: Path) -> None:
     for path in (folder, folder / "leaderboard.csv"):
-        found = publication.read(path)
+        published = bundle.read(path)
         with Store(tmp_path / f"{path.name}.db") as restored:
-            restored.restore(found.runs, found.records, found.readings)
-        with Store(store) as one, Store(tmp_path / f"{path.name}.db") as two:
-            assert rows(one.records()) == rows(found.records) == rows(two.records())
-            assert one.runs() == two.runs()
-            assert [r.reading.value for r in two.readings()] == [2.5, 2.5]
-            assert [r.reading.picture for r in two.readings()] == [None, None]
-            assert [r.job_id for r in two.readings()] == [r.job_id for r in one.readings()]
-            two.check()
+            restored.restore(published.runs, published.records, published.measurements)
+        with Store(store) as old, Store(tmp_path / f"{path.name}.db") as new:
+            assert rows(old.records()) == rows(published.records) == rows(new.records())
+            assert old.runs() == new.runs()
+            assert [r.measurement.value for r in new.measurements()] == [2.5, 2.5]
+            assert [r.measurement.picture for r in new.measurements()] == [None, None]
+            assert [r.job_id for r in new.measurements()] == [r.job_id for r in old.measurements()]
+            new.check()
 
 
 def test_published_twice_is_the_same_and_new_results_take_the_place_of_old(store: Path, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "README.md").write_text("mine")
-    publication.write(folder, contents(store, [SPC]))
+    bundle.write(folder, contents(store, [SPC]))
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after == before | {"README.md": b"mine"}
-    publication.write(folder, contents(store, []) | {"report.html": b"<p>"})
+    bundle.write(folder, contents(store, []) | {"report.html": b"<p>"})
     assert b"circular" not in (folder / "leaderboard.md").read_bytes().split(b"networks as a whole")[0]
-    publication.write(folder, contents(store, []))
-    # What is no longer published is gone, and only one file vouches.
+    bundle.write(folder, contents(store, []))
+    # What is no longer published is gone, and only one provenance is left.
     assert not (folder / "report.html").exists()
     assert manifest(folder).name not in before
 
@@ -115,26 +115,26 @@ def test_what_publish_did_not_write_is_never_overwritten(store: Path, folder: Pa
     files = contents(store, [SPC])
     (folder / "leaderboard.md").write_text("my own words")
     with pytest.raises(UsageError, match=r"leaderboard.md' was not written by publish"):
-        publication.write(folder, files)
+        bundle.write(folder, files)
     assert (folder / "leaderboard.md").read_text() == "my own words"
     other = tmp_path / "other"
     other.mkdir()
     (other / "cells.json").write_text("{}")
     with pytest.raises(UsageError, match="was not written by publish"):
-        publication.write(other, files)
+        bundle.write(other, files)
     assert [path.name for path in other.iterdir()] == ["cells.json"]
     with pytest.raises(UsageError, match="is a file: name a folder"):
-        publication.write(store, files)
+        bundle.write(store, files)
 
 
 def test_results_of_another_store_are_replaced_by_force_alone(
     posbench: Callable[..., Ran], store: Path, tmp_path: Path
 ) -> None:
     for name, paddings in (("more", ["zero", "circular", "reflect"]), ("other", ["zero"])):
-        made = plan(targets=[target("H"), target("V")], paddings=[padding(one) for one in paddings])
+        made = plan(targets=[target("H"), target("V")], paddings=[padding(each) for each in paddings])
         with Store(tmp_path / f"{name}.db") as opened:
             for job, cells in made.jobs():
-                opened.save(job, cells, [outcome(cell) for cell in cells], {}, [READING])
+                opened.save(job, cells, [outcome(cell) for cell in cells], {}, [MEASUREMENT])
     publish = ("publish", "shared", "--no-report", "--store")
     assert posbench(*publish, str(store)).code == 0
     # What has grown since holds all that was published.
@@ -149,13 +149,13 @@ def test_results_of_another_store_are_replaced_by_force_alone(
     )
     assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
     assert posbench(*publish, str(tmp_path / "other.db"), "--force").code == 0
-    assert len(publication.read(Path("shared")).records) == 2
+    assert len(bundle.read(Path("shared")).records) == 2
 
 
 def test_cells_that_cannot_be_read_are_replaced_by_force_alone(
     posbench: Callable[..., Ran], store: Path, folder: Path
 ) -> None:
-    vouch_again(folder, "cells.json", b'{"format": 2}')
+    publish_edited(folder, "cells.json", b'{"format": 2}')
     publish = ("publish", str(folder), "--no-report", "--store", str(store))
     refused = posbench(*publish)
     assert (refused.code, refused.out) == (2, "")
@@ -164,27 +164,36 @@ def test_cells_that_cannot_be_read_are_replaced_by_force_alone(
         "name another folder, or give --force to replace what is there\n"
     )
     assert posbench(*publish, "--force").code == 0
-    assert len(publication.read(folder).records) == 4
+    assert len(bundle.read(folder).records) == 4
 
 
 def lacks(cell: Any, what: str) -> Outcome:
-    """An outcome that has not all that `outcome` has."""
+    """An outcome that lacks something that `outcome` has."""
     if what == "score":
         return replace(outcome(cell), scores=[replace(outcome(cell).scores[0], metric="mae")])
     return Outcome(cell.identity(), what, "out of luck")
 
 
+FAILED = replace(MEASUREMENT, status="failed", value=None)
+
+
 @pytest.mark.parametrize(
-    ("cells", "reading", "lost"),
-    [("failed", READING, 4), ("score", READING, 4), ("ok", replace(READING, status="failed", value=None), 2)],
+    ("cells", "measurement", "lost"),
+    [
+        ("failed", MEASUREMENT, 4),
+        ("score", MEASUREMENT, 4),
+        ("ok", FAILED, 2),
+    ],
 )
 def test_what_failed_or_was_scored_otherwise_replaces_no_result(
-    cells: str, reading: Measurement, lost: int, posbench: Callable[..., Ran], store: Path, tmp_path: Path
+    cells: str, measurement: Measurement, lost: int, posbench: Callable[..., Ran], store: Path, tmp_path: Path
 ) -> None:
     made = plan(targets=[target("H"), target("V")], paddings=[padding("zero"), padding("circular")])
     with Store(tmp_path / "other.db") as opened:
         for job, of in made.jobs():
-            opened.save(job, of, [outcome(one) if cells == "ok" else lacks(one, cells) for one in of], {}, [reading])
+            opened.save(
+                job, of, [outcome(cell) if cells == "ok" else lacks(cell, cells) for cell in of], {}, [measurement]
+            )
     publish = ("publish", "shared", "--no-report", "--store")
     assert posbench(*publish, str(store)).code == 0
     refused = posbench(*publish, str(tmp_path / "other.db"))
@@ -192,21 +201,21 @@ def test_what_failed_or_was_scored_otherwise_replaces_no_result(
     assert refused.err.startswith(f"posbench: 'shared' holds {lost} results that this store does not: ")
     assert posbench(*publish, str(tmp_path / "other.db"), "--force").code == 0
     # A failure is nothing to lose.
-    assert (posbench(*publish, str(store)).code == 0) is (cells == "failed" or reading is not READING)
+    assert (posbench(*publish, str(store)).code == 0) is (cells == "failed" or measurement is not MEASUREMENT)
 
 
 def test_a_folder_published_half_way_can_be_published_again(store: Path, folder: Path) -> None:
     old = {path.name: path.read_bytes() for path in folder.iterdir()}
-    publication.write(folder, contents(store, []))
+    bundle.write(folder, contents(store, []))
     # As if the process had ended after the new provenance: the old one and the old files are still there.
     for name, content in old.items():
         (folder / name).write_bytes(content)
     (folder / "leaderboard.csv").write_bytes(b"")
     with pytest.raises(UsageError, match="is not what was published"):
-        publication.read(folder)
+        bundle.read(folder)
     (folder / "leaderboard.csv").write_bytes(old["leaderboard.csv"])
-    assert len(publication.read(folder).records) == 4
-    publication.write(folder, contents(store, [SPC]))
+    assert len(bundle.read(folder).records) == 4
+    bundle.write(folder, contents(store, [SPC]))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
 
 
@@ -215,17 +224,17 @@ def test_an_edited_file_is_named(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content.replace(b"0", b"1", 1))
     with pytest.raises(UsageError, match=f"{name}' is not what was published"):
-        publication.read(folder)
+        bundle.read(folder)
     (folder / name).unlink()
     with pytest.raises(UsageError, match=f"{name}' is not what was published"):
-        publication.read(folder)
+        bundle.read(folder)
 
 
 def test_an_edited_provenance_is_named(folder: Path) -> None:
     path = manifest(folder)
     path.write_text(path.read_text().replace('"cells": 4', '"cells": 5'))
     with pytest.raises(UsageError, match="it is not what its name says"):
-        publication.read(folder)
+        bundle.read(folder)
 
 
 @pytest.mark.parametrize("name", ["../one.db", "..", ".", "/etc/hostname", ""])
@@ -235,7 +244,7 @@ def test_a_provenance_that_names_files_elsewhere_is_refused(folder: Path, name: 
     text = json.dumps(said).encode()
     (folder / f"provenance-{hashlib.sha256(text).hexdigest()}.json").write_bytes(text)
     with pytest.raises(UsageError, match="not of a form"):
-        publication.read(folder)
+        bundle.read(folder)
 
 
 def test_an_empty_store_and_a_plain_folder_say_so(tmp_path: Path) -> None:
@@ -244,7 +253,7 @@ def test_an_empty_store_and_a_plain_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no cells to publish"):
         contents(tmp_path / "empty.db", [SPC])
     with pytest.raises(UsageError, match="is no published folder"):
-        publication.read(tmp_path)
+        bundle.read(tmp_path)
 
 
 def altered(cells: dict[str, Any], data: st.DataObject) -> Any:
@@ -272,19 +281,19 @@ def test_whatever_cells_say_they_are_read_or_refused_in_one_line(folder: Path, d
     path = folder / "cells.json"
     original = path.read_bytes()
     text = json.dumps(altered(json.loads(original), data)).encode()
-    vouch_again(folder, "cells.json", text)
+    publish_edited(folder, "cells.json", text)
     said = ""
     try:
-        found = publication.read(folder)
-        rows(found.records)
+        published = bundle.read(folder)
+        rows(published.records)
         with Store(folder.parent / "check.db") as opened:
-            opened.restore(found.runs, found.records, found.readings)
+            opened.restore(published.runs, published.records, published.measurements)
             opened.check()
     except UsageError as error:
         said = str(error)
     finally:
         (folder.parent / "check.db").unlink(missing_ok=True)
-        vouch_again(folder, "cells.json", original)
+        publish_edited(folder, "cells.json", original)
     assert "\n" not in said
 
 
@@ -292,16 +301,38 @@ def test_whatever_cells_say_they_are_read_or_refused_in_one_line(folder: Path, d
 def test_a_number_that_cannot_be_stored_is_refused(folder: Path, number: object) -> None:
     known = json.loads((folder / "cells.json").read_bytes())
     known["cells"][0]["degenerate"] = number
-    vouch_again(folder, "cells.json", json.dumps(known).encode())
+    publish_edited(folder, "cells.json", json.dumps(known).encode())
     with pytest.raises(UsageError, match="does not hold cells"):
-        publication.read(folder)
+        bundle.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seconds": -1}, "seconds: -1 is negative"),
+        ({"status": "fine"}, "status: 'fine', not one of ok, skipped, failed"),
+        ({"created": 7}, "created: 7 is no text"),
+        ({"run": "1"}, "run_id: '1' is no whole number"),
+        ({"run": 99}, "no run 99"),
+        ({"identity": []}, r"identity: \[\] is no object"),
+        ({"scores": {}}, "cells: {} is no list"),
+        ({"scores": [{"metric": "spc"}]}, "version: missing"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(folder: Path, change: dict[str, Any], message: str) -> None:
+    content = json.loads((folder / "cells.json").read_bytes())
+    content["cells"][0] |= change
+    publish_edited(folder, "cells.json", json.dumps(content).encode())
+    with pytest.raises(UsageError, match=rf"cells.json' does not hold cells \(ValueError\(.{message}.\)\)") as error:
+        bundle.read(folder)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "NaN", '{"format": 2}', '{"format": 1, "runs": NaN}', "[" * 100_000])
 def test_what_is_no_list_of_cells_is_one_line(folder: Path, text: str) -> None:
-    vouch_again(folder, "cells.json", text.encode())
+    publish_edited(folder, "cells.json", text.encode())
     with pytest.raises(UsageError, match="does not hold cells"):
-        publication.read(folder)
+        bundle.read(folder)
 
 
 def test_the_command_line_publishes_merges_and_compares(
@@ -353,4 +384,4 @@ def test_a_report_is_published_unless_it_is_unwanted_or_cannot_be_made(
         == "posbench: published without report.html: a report needs jinja2: pip install 'position-bench[report]'\n"
     )
     assert not Path("shared/report.html").exists()
-    assert publication.read(Path("shared")).records
+    assert bundle.read(Path("shared")).records

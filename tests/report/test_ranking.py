@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from posbench.bench.row import Row
-from posbench.core.statistics import Difference, Mean
+from posbench.core.statistics import Difference, MeanEstimate
 from posbench.report.ranking import difference_text, mean_text, rankings
 from tests.rows import make_row
 
@@ -155,8 +155,8 @@ def test_the_newest_of_two_versions_counts() -> None:
 
 
 def test_numbers_read_as_people_write_them() -> None:
-    assert mean_text(Mean(-0.001, None, None, 1)) == "0.00"
-    assert mean_text(Mean(0.9512, 0.9502, 0.9522, 9)) == "0.951 ±0.001"
+    assert mean_text(MeanEstimate(-0.001, None, None, 1)) == "0.00"
+    assert mean_text(MeanEstimate(0.9512, 0.9502, 0.9522, 9)) == "0.951 ±0.001"
     assert difference_text(Difference(0.1, None, None, None, None)) == "+0.10"
     assert difference_text(Difference(-0.0004, -0.03, 0.02, None, 9)) == "0.00 (-0.03 to +0.02)"
     assert difference_text(Difference(-0.021, -0.024, -0.018, None, 9)) == "-0.021 (-0.024 to -0.018)"

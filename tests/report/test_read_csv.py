@@ -1,4 +1,4 @@
-"""Tables read back: as they were, or refused with the place of the fault."""
+"""Tests of reading tables: rows come back as they were, or an error names the place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from posbench.bench.row import Row
 from posbench.core.errors import UsageError
-from posbench.report import read_csv as importing
+from posbench.report import read_csv
 from posbench.report.read_csv import from_csv
 from posbench.report.rows import FORMULA, columns, rows, to_csv
 from posbench.store.store import Store
@@ -129,8 +129,8 @@ def test_formulas_are_neutralised_and_come_back_exactly(posbench: Callable[..., 
     assert not [number for number in numbers if float(number) >= 0]
     for old, new in zip(before, from_csv(Path("a.csv")), strict=True):
         assert {name: old[name] for name in new if name in old} == {name: new[name] for name in new if name in old}
-    found = json.loads(posbench("compare", "a.csv", "a.db", "--json").out)
-    assert [line["difference"]["value"] for line in found["lines"]] == [0.0] * len(formulas)
+    compared = json.loads(posbench("compare", "a.csv", "a.db", "--json").out)
+    assert [line["difference"]["value"] for line in compared["lines"]] == [0.0] * len(formulas)
 
 
 def test_a_column_of_someones_own_is_named(made: list[Row], tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_column_of_someones_own_is_named(made: list[Row], tmp_path: Path) -> N
 
 
 def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "LARGEST", 2**20)
+    monkeypatch.setattr(read_csv, "LARGEST", 2**20)
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**20 + 1)
     with pytest.raises(UsageError, match=r"is no leaderboard \(it has more than 1 MB\)"):
@@ -176,10 +176,10 @@ def test_a_table_that_was_tampered_with_is_a_table_or_a_usage_error(
     path.write_bytes(content)
     problem = ""
     try:
-        found = from_csv(path)
+        read = from_csv(path)
     except UsageError as error:
         problem = str(error)
     if problem:
         assert len(problem.splitlines()) == 1
     else:
-        assert from_csv(written(tmp_path / "again.csv", to_csv(found))) == found
+        assert from_csv(written(tmp_path / "again.csv", to_csv(read))) == read

@@ -17,7 +17,7 @@ from posbench.bench.plan import Cell
 from posbench.bench.records import CellRecord, Outcome, Score
 from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
-from posbench.core.files import write_whole
+from posbench.core.files import write_atomically
 from posbench.network.weights import Weights
 from posbench.report.boards import Board, Entry, boards, entry_text
 from posbench.report.rows import columns, frame, row, to_csv, to_json
@@ -384,12 +384,12 @@ def test_an_entry_as_text(entry: Entry, text: str) -> None:
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    write_whole(path, "é\r\n1\n")
+    write_atomically(path, "é\r\n1\n")
     assert path.read_bytes() == "é\r\n1\n".encode()
     umask = os.umask(0)
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
-    write_whole(path, "again")
+    write_atomically(path, "again")
     assert path.read_text() == "again"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -398,16 +398,16 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "missing" / "rows.csv", tmp_path / "folder"):
         with pytest.raises(UsageError, match=r"cannot be written \(.*\): check the folder and the disk"):
-            write_whole(place, "text")
+            write_atomically(place, "text")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(tmp_path / "rows.csv", "\ud800")
+        write_atomically(tmp_path / "rows.csv", "\ud800")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.csv").write_text("before")
     (tmp_path / "link.csv").symlink_to("real.csv")
-    write_whole(tmp_path / "link.csv", "after")
+    write_atomically(tmp_path / "link.csv", "after")
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text() == "after"
 
@@ -417,7 +417,7 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        write_whole(pipe, "text")
+        write_atomically(pipe, "text")
         assert pipe.is_fifo()
         assert os.read(reading, 100) == b"text"
     finally:

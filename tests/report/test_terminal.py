@@ -10,7 +10,6 @@ from rich.console import Console
 
 from posbench.report import terminal
 from posbench.report.boards import Board, Entry, Reach
-from tests.factories import plan
 
 
 def printed(renderable: Any, width: int = 100, **options: Any) -> str:
@@ -84,45 +83,3 @@ def test_a_plain_table_keeps_brackets_and_folds_rather_than_cuts() -> None:
     assert "[dim]x" in text
     assert text.count("word") == 30
     assert "…" not in text
-
-
-def test_progress_is_silent_off_a_terminal_and_when_quiet() -> None:
-    for options, quiet in (({}, False), ({"force_terminal": True}, True)):
-        stream = io.StringIO()
-        console = Console(file=stream, **options)  # type: ignore[arg-type]
-        with terminal.JobProgress(console, 1, 12, quiet=quiet) as progress:
-            progress.started(plan().cells[0].job)
-            progress.saw(plan().cells[0].job, 8)
-            progress.finished(plan().cells[0].job, None)
-        assert stream.getvalue() == ""
-
-
-def test_progress_on_a_terminal_names_the_job_and_counts_images() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=140, color_system=None)
-    job = plan().cells[0].job
-    with terminal.JobProgress(console, 2, 24, quiet=False) as progress:
-        progress.started(job)
-        progress.saw(plan().cells[0].job, 8)
-        progress._progress.refresh()
-        assert "job 1/2" in stream.getvalue()
-        assert "net (imagenet:net@1), zero" in stream.getvalue()
-        assert "8/24" in stream.getvalue()
-        # A job that was skipped half-way counts as done.
-        progress.finished(job, None)
-        progress.started(job)
-        progress._progress.refresh()
-        assert "job 2/2" in stream.getvalue()
-        assert "12/24" in stream.getvalue()
-
-
-def test_progress_in_a_narrow_terminal_still_counts_and_tells_the_time_left() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
-    with terminal.JobProgress(console, 2, 24, quiet=False) as progress:
-        progress.started(plan().cells[0].job)
-        progress.saw(plan().cells[0].job, 8)
-        progress._progress.refresh()
-    line = stream.getvalue().splitlines()[-1]
-    assert re.search(r"job 1/2 .* 8/24 images, left \S+ net", stream.getvalue())
-    assert len(line) <= 80  # with what moves the cursor

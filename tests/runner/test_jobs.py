@@ -1,10 +1,11 @@
-"""Jobs in processes of their own: the same table, and whatever a plugin does, the other jobs finish."""
+"""Jobs in worker processes: the same table, and whatever a plugin does, the other jobs finish."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import pickle
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
@@ -15,16 +16,17 @@ import pytest
 import torch
 
 from posbench.bench.config import RunConfig
-from posbench.bench.engine import JobResult, Observer
-from posbench.bench.plan import Plan, Task
+from posbench.bench.engine import JobResult
+from posbench.bench.plan import Plan
 from posbench.core.errors import ComponentError, PosbenchError
 from posbench.plugin.components import Executor
-from posbench.runner.jobs import Claim, Started, run
-from posbench.runner.local import Here
-from posbench.runner.worker import Worker
+from posbench.plugin.execution import Claim, Observer, RunOptions, TaskIds
+from posbench.runner.jobs import CheckedPool, JobRunner
+from posbench.runner.transport import WorkerConfig
+from posbench.runner.worker import InProcessPool, Worker
 from posbench.store.store import Store
-from tests.bench.test_engine import CIRCULAR, ZERO, H, Log, plan
-from tests.cli.test_commands import RUN, SMALL
+from tests.bench.test_engine import CIRCULAR, ZERO, H, plan
+from tests.command_line import RUN, SMALL
 from tests.conftest import Ran
 
 Posbench = Callable[..., Ran]
@@ -71,43 +73,43 @@ def rows(ran: Ran) -> list[dict[str, str]]:
 def test_the_word_of_a_death_is_kept_until_its_job_is_computed(tmp_path: Path) -> None:
     first, second = (plan(paddings=[padding], targets=[H]) for padding in (ZERO, CIRCULAR))
     claims = tmp_path / "store.db-claims"
-    jobs = [made.cells[0].job for made in (first, second)]
+    jobs = [each.cells[0].job for each in (first, second)]
 
-    def computed(made: Plan) -> list[str]:
+    def compute(planned: Plan) -> list[str]:
         with Store(tmp_path / "store.db") as store:
-            tasks = made.tasks(store.finished(made.metrics))
-            return [job.id for job, _ in run(tasks, store, Here(made, "cpu"), fail_fast=False, observer=Log())]
+            tasks = planned.tasks(store.finished(planned.metrics))
+            return [job.id for job, _ in JobRunner(store, InProcessPool(planned, "cpu")).run(tasks)]
 
     claims.write_text("".join(f"+{job.id}\n" for job in jobs))
-    assert computed(first) == [jobs[0].id]
-    assert claims.read_text().endswith(f"-{jobs[0].id}\n")  # the other's is kept, which is not of this plan
-    claims.write_text("".join(f"+{job.id}\n" for job in jobs))  # the first one's process died once it was stored
-    assert computed(second) == [jobs[1].id]
+    assert compute(first) == [jobs[0].id]
+    assert claims.read_text().endswith(f"-{jobs[0].id}\n")  # the other job, not in this plan, is kept
+    claims.write_text("".join(f"+{job.id}\n" for job in jobs))  # a process died after it stored the first job
+    assert compute(second) == [jobs[1].id]
     assert not claims.exists()
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("tiny")
 def test_workers_give_the_same_table(posbench: Posbench) -> None:
-    wanted = (*RUN, "--paddings", "zero,circular,reflect", "--csv", "-", "--quiet")
-    alone = rows(posbench(*wanted))
+    command = (*RUN, "--paddings", "zero,circular,reflect", "--csv", "-", "--quiet")
+    serial = rows(posbench(*command))
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        ran = posbench(*wanted, "--jobs", "2", "--store", "two.db")
+        ran = posbench(*command, "--jobs", "2", "--store", "two.db")
     finally:
         torch.set_num_threads(threads)
     assert ran.code == 0, ran.err
     with sqlite3.connect("two.db") as store:
         shares = store.execute("SELECT json_extract(provenance, '$.threads') FROM runs").fetchall()
-    assert shares == [(2,)] * 3  # half of four each
-    together = rows(ran)
-    assert [row["cell_id"] for row in together] == [row["cell_id"] for row in alone]
-    for one, other in zip(alone, together, strict=True):
+    assert shares == [(2,)] * 3  # half of four
+    parallel = rows(ran)
+    assert [row["cell_id"] for row in parallel] == [row["cell_id"] for row in serial]
+    for row, expected in zip(parallel, serial, strict=True):
         for metric in ("spc", "mae", "r2"):
-            # Threads share out sums in another order.
-            assert float(other[metric]) == pytest.approx(float(one[metric]), abs=1e-4)
-    # What is there is not computed again, by whomever.
+            # Other numbers of threads add in another order.
+            assert float(row[metric]) == pytest.approx(float(expected[metric]), abs=1e-4)
+    # Stored jobs are not computed again.
     assert "jobs computed" not in posbench(*RUN, "--jobs", "2", "--store", "two.db").err
 
 
@@ -115,16 +117,16 @@ def test_workers_give_the_same_table(posbench: Posbench) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_job_that_hangs_or_takes_its_process_down_fails_alone(posbench: Posbench, install: Install) -> None:
     install("posbench-unruly", UNRULY)
-    wanted = ("run", "--backbones", "tiny", "--paddings", "sleeps,leaves,talks,zero", *SMALL)
-    ran = posbench(*wanted, "--jobs", "2", "--time-limit", "12", "--csv", "-")
+    command = ("run", "--backbones", "tiny", "--paddings", "sleeps,leaves,talks,zero", *SMALL)
+    ran = posbench(*command, "--jobs", "2", "--time-limit", "12", "--csv", "-")
     assert ran.code == 1, ran.err
-    found = {row["padding"]: row for row in rows(ran)}
-    assert found["talks"]["status"] == found["zero"]["status"] == "ok"
-    assert found["sleeps"]["reason"] == (
+    cells = {row["padding"]: row for row in rows(ran)}
+    assert cells["talks"]["status"] == cells["zero"]["status"] == "ok"
+    assert cells["sleeps"]["reason"] == (
         "it took longer than --time-limit 12 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
     )
-    assert found["leaves"]["reason"] == "its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0"
-    assert found["talks"]["spc"] == found["zero"]["spc"]
+    assert cells["leaves"]["reason"] == "its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0"
+    assert cells["talks"]["spc"] == cells["zero"]["spc"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -136,65 +138,114 @@ def test_what_a_plugin_prints_does_not_spoil_what_is_printed(posbench: Posbench,
     assert "I am padding" in ran.err
 
 
-class Odd:
-    """A pool that does something with every task and its result, before it gives them."""
-
-    def __init__(self, made: Plan, does: Callable[[list[Any]], Iterable[Any]]) -> None:
-        self.here, self.does = Here(made, "cpu"), does
-
-    def results(self, tasks: Sequence[Task], observer: Observer, claim: Claim) -> Generator[tuple[Task, JobResult]]:
-        yield from self.does(list(self.here.results(tasks, observer, claim)))
+#: The results of a pool, by job id.
+Items = list[tuple[str, Any]]
 
 
-def broken(found: list[Any]) -> Iterable[Any]:
-    yield found[0]
+class AlteredPool:
+    """A pool that alters its list of results before it yields them."""
+
+    def __init__(self, planned: Plan, alter: Callable[[Items], Iterable[Any]]) -> None:
+        self.pool, self.alter = InProcessPool(planned, "cpu"), alter
+
+    def results(self, tasks: Sequence[TaskIds], observer: Observer, claim: Claim) -> Generator[tuple[str, object]]:
+        yield from self.alter(list(self.pool.results(tasks, observer, claim)))
+
+
+def broken(items: Items) -> Iterable[Any]:
+    yield items[0]
     raise KeyError("lost")
 
 
+def with_results(items: Items, change: Callable[[JobResult], object]) -> Items:
+    return [(job_id, change(result)) for job_id, result in items]
+
+
+def altered(alter: Callable[[Items], Iterable[Any]], store: Store) -> tuple[JobRunner, Plan]:
+    """Return a runner with the pool of the executor `odd`, and a plan of two jobs."""
+    planned = plan(paddings=[ZERO, CIRCULAR], targets=[H])
+    odd = Executor(name="odd", summary="", version="1", start=lambda options: AlteredPool(planned, alter))
+    return JobRunner(store, CheckedPool.start(odd, RunOptions(config=None, device="cpu"))), planned
+
+
 @pytest.mark.parametrize(
-    ("does", "message"),
+    ("alter", "message"),
     [
-        (lambda found: [*found, found[0]], "gave a result that was not due"),
-        (lambda found: [(found[0][0], found[1][0])], "gave something else than a result"),
+        (lambda items: [*items, items[0]], "gave a result that was not due"),
+        (lambda items: with_results(items, lambda result: 3), "gave something else than a result"),
         (
-            lambda found: [(task, replace(result, outcomes=[])) for task, result in found],
+            lambda items: with_results(items, lambda result: replace(result, outcomes=[])),
             "something else than a result",
         ),
+        (lambda items: [3], "executor 'odd': TypeError: "),
         (broken, "executor 'odd': KeyError: 'lost'"),
     ],
 )
 def test_an_executor_that_breaks_its_promise_is_named(
-    does: Callable[[list[Any]], Iterable[Any]], message: str, tmp_path: Path
+    alter: Callable[[Items], Iterable[Any]], message: str, tmp_path: Path
 ) -> None:
-    made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
-    odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, does))
-    pool = Started.by(odd, RunConfig(), made, "cpu")
-    with Store(tmp_path / "a.db") as store, pytest.raises(ComponentError, match=message):
-        list(run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()))
-
-
-def test_what_an_executor_loses_has_failed(tmp_path: Path) -> None:
-    made = plan(paddings=[ZERO, CIRCULAR], targets=[H])
-    odd = Executor(name="odd", summary="", version="1", start=lambda *asked: Odd(made, lambda found: found[:1]))
     with Store(tmp_path / "a.db") as store:
-        list(run(list(made.tasks()), store, Started.by(odd, RunConfig(), made, "cpu"), fail_fast=False, observer=Log()))
+        runner, planned = altered(alter, store)
+        with pytest.raises(ComponentError, match=message):
+            list(runner.run(planned.tasks()))
+
+
+@pytest.mark.parametrize(
+    ("alter", "reason"),
+    [
+        (lambda items: items[:1], "executor 'odd' ended without a result of it"),
+        (lambda items: [items[0], (items[1][0], OSError("node lost"))], "OSError: node lost"),
+    ],
+)
+def test_what_an_executor_loses_has_failed(
+    alter: Callable[[Items], Iterable[Any]], reason: str, tmp_path: Path
+) -> None:
+    with Store(tmp_path / "a.db") as store:
+        runner, planned = altered(alter, store)
+        list(runner.run(planned.tasks()))
         outcomes = [record.outcome for record in store.records()]
     assert [outcome.status for outcome in outcomes] == ["ok", "failed"]
-    assert outcomes[1].reason == "executor 'odd' ended without a result of it"
+    assert outcomes[1].reason == reason
+
+
+def test_an_error_of_the_caller_is_not_the_executors(tmp_path: Path) -> None:
+    with Store(tmp_path / "a.db") as store:
+        runner, planned = altered(iter, store)
+        results = runner.run(planned.tasks())
+        next(results)
+        with pytest.raises(KeyError, match="of the caller"):
+            results.throw(KeyError("of the caller"))
 
 
 def test_an_executor_that_cannot_start_is_named() -> None:
-    def start(*asked: object) -> Any:
+    def start(options: RunOptions) -> Any:
         raise OSError("no room")
 
     with pytest.raises(ComponentError, match="executor 'odd': OSError: no room"):
-        Started.by(Executor(name="odd", summary="", version="1", start=start), RunConfig(), plan(), "cpu")
+        CheckedPool.start(
+            Executor(name="odd", summary="", version="1", start=start), RunOptions(config=None, device="cpu")
+        )
 
 
-def test_a_worker_knows_what_is_not_in_its_plan(posbench: Posbench) -> None:
-    worker = Worker(RunConfig(backbones=("none",), images=("leaves",)))
+CONFIG = RunConfig(backbones=("none",), images=("leaves",))
+
+
+@pytest.mark.usefixtures("posbench")
+def test_a_worker_knows_what_is_not_in_its_plan() -> None:
+    worker = Worker(WorkerConfig(CONFIG))
     with pytest.raises(PosbenchError, match="a worker does not find job 000000000000 in the plan"):
-        next(worker.results([("0" * 64, (), ())], Log()))
+        next(worker.results([TaskIds("0" * 64, (), (), "")]))
+    with pytest.raises(TypeError, match=r"a worker takes the config of posbench\.RunOptions, not a RunConfig"):
+        Worker(CONFIG)
+
+
+def test_a_plan_stays_in_its_process() -> None:
+    planned = plan(paddings=[ZERO], targets=[H])
+    config = WorkerConfig(CONFIG, (planned, "cpu"))
+    assert config.plan() == (planned, "cpu")
+    copy = pickle.loads(pickle.dumps(config))  # noqa: S301
+    assert copy == config
+    assert copy.planned is None
 
 
 @pytest.mark.parametrize(

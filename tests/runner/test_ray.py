@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: the same table, and whatever happens to a worker, the other jobs finish."""
+"""Jobs on a Ray cluster: the same table, and if a worker dies or hangs, the other jobs finish."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from posbench.bench.config import load_config
 from posbench.bench.resolve import resolve_config
 from posbench.core.errors import UsageError
 from posbench.plugin.registry import load_registry
-from posbench.runner.jobs import run
-from posbench.runner.ray import RayCrew, _room
-from posbench.runner.scheduler import Workers
+from posbench.runner.jobs import JobRunner
+from posbench.runner.ray import RayLauncher, count_capacity
+from posbench.runner.scheduler import WorkerPool
+from posbench.runner.transport import WorkerConfig
 from posbench.store.store import Store
-from tests.bench.test_engine import Log
-from tests.cli.test_commands import RUN, SMALL
+from tests.command_line import RUN, SMALL
 from tests.conftest import TINY, Ran
 from tests.runner.test_jobs import UNRULY
 
 Posbench = Callable[..., Ran]
 
-#: Of padding that takes its worker down the first time, of one that raises, and of two that wait for each other.
+#: A padding that kills its worker the first time, one that raises, and two that wait for each other.
 MORE_UNRULY = """
 import os, pathlib, time
 from posbench import Padding, hookimpl
@@ -59,19 +59,19 @@ def meets(name):
             if len(list(flag.parent.glob("*-is-here"))) == 2:
                 return F.pad(x, sides)
             time.sleep(0.1)
-        raise RuntimeError("nobody came")
+        raise RuntimeError("the other one does not run")
     return pad
 
 
 @hookimpl
 def posbench_paddings():
-    made = [Padding(name=f.__name__, summary="", version="1", pad=f) for f in (once, raises)]
-    return made + [Padding(name=name, summary="", version="1", pad=meets(name)) for name in ("one", "other")]
+    paddings = [Padding(name=f.__name__, summary="", version="1", pad=f) for f in (once, raises)]
+    return paddings + [Padding(name=name, summary="", version="1", pad=meets(name)) for name in ("one", "other")]
 """
 
 
-def written(site: Path, distribution: str, source: str) -> None:
-    """A distribution of one module, as the fixture `install` makes it."""
+def write_distribution(site: Path, distribution: str, source: str) -> None:
+    """Write a distribution of one module, as the fixture `install` does."""
     module = distribution.replace("-", "_")
     (site / f"{module}.py").write_text(source, encoding="utf-8")
     info = site / f"{module}-1.0.dist-info"
@@ -82,10 +82,10 @@ def written(site: Path, distribution: str, source: str) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of plugins that this process and a cluster find."""
+    """Return a folder of plugins that this process and a cluster find."""
     folder = tmp_path_factory.mktemp("site")
     for distribution, source in (("tiny", TINY), ("unruly", UNRULY), ("more-unruly", MORE_UNRULY)):
-        written(folder, f"posbench-{distribution}", source)
+        write_distribution(folder, f"posbench-{distribution}", source)
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
@@ -93,18 +93,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(site: Path) -> Iterator[Path]:
-    """A cluster of two processors and, as it believes, a GPU; and a file that one of the plugins knows of."""
+    """Start a cluster with two processors and a pretended GPU; return the path in `FLAG`, which plugins read."""
     flag = site / "flag"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patched.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         patched.setenv("HF_HUB_OFFLINE", "1")
         patched.setenv("FLAG", str(flag))
-        before = signal.getsignal(signal.SIGTERM)
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
         yield flag
         ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def rows(ran: Ran) -> list[dict[str, str]]:
@@ -113,24 +113,24 @@ def rows(ran: Ran) -> list[dict[str, str]]:
 
 @pytest.mark.long
 def test_alone_in_processes_and_on_a_cluster_it_is_the_same_table(posbench: Posbench, cluster: Path) -> None:
-    wanted = (*RUN, "--paddings", "zero,circular,reflect", "--precision", "fp32", "--csv", "-", "--quiet")
+    command = (*RUN, "--paddings", "zero,circular,reflect", "--precision", "fp32", "--csv", "-", "--quiet")
     tables = []
-    for name, how in (
+    for name, options in (
         ("a", ()),
         ("b", ("--jobs", "2")),
         ("c", ("--executor", "ray")),
         ("d", ("--executor", "ray", "--jobs", "1")),
     ):
-        ran = posbench(*wanted, *how, "--store", f"{name}.db")
+        ran = posbench(*command, *options, "--store", f"{name}.db")
         assert ran.code == 0, ran.err
         tables.append(rows(ran))
     for other in tables[1:]:
         assert [row["cell_id"] for row in other] == [row["cell_id"] for row in tables[0]]
-        for one, beside in zip(tables[0], other, strict=True):
+        for row, expected in zip(other, tables[0], strict=True):
             for metric in ("spc", "mae", "r2"):
-                # Threads share out sums in another order.
-                assert float(beside[metric]) == pytest.approx(float(one[metric]), abs=1e-4)
-    # What is there is not computed again, by whomever; and a pool that joined a cluster leaves it running.
+                # Other numbers of threads add in another order.
+                assert float(row[metric]) == pytest.approx(float(expected[metric]), abs=1e-4)
+    # Stored jobs are not computed again; and a pool that connected to a running cluster does not stop it.
     assert "jobs computed" not in posbench(*RUN, "--precision", "fp32", "--executor", "ray", "--store", "c.db").err
     assert ray.is_initialized()
 
@@ -138,20 +138,20 @@ def test_alone_in_processes_and_on_a_cluster_it_is_the_same_table(posbench: Posb
 @pytest.mark.long
 def test_what_happens_to_one_worker_stays_with_its_job(posbench: Posbench, cluster: Path) -> None:
     cluster.unlink(missing_ok=True)
-    wanted = ("run", "--backbones", "tiny", "--paddings", "sleeps,leaves,once,raises,talks,zero", *SMALL)
-    ran = posbench(*wanted, "--executor", "ray", "--time-limit", "15", "--csv", "-")
+    command = ("run", "--backbones", "tiny", "--paddings", "sleeps,leaves,once,raises,talks,zero", *SMALL)
+    ran = posbench(*command, "--executor", "ray", "--time-limit", "15", "--csv", "-")
     assert ran.code == 1, ran.err
-    found = {row["padding"]: row for row in rows(ran)}
-    assert {name: row["status"] for name, row in found.items()} == {
+    cells = {row["padding"]: row for row in rows(ran)}
+    assert {name: row["status"] for name, row in cells.items()} == {
         "sleeps": "failed", "leaves": "failed", "raises": "failed", "once": "ok", "talks": "ok", "zero": "ok"
     }  # fmt: skip
-    assert found["sleeps"]["reason"] == (
+    assert cells["sleeps"]["reason"] == (
         "it took longer than --time-limit 15 s, and was ended in padding 'sleeps' of posbench-unruly 1.0"
     )
-    assert found["leaves"]["reason"] == ("its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0")
-    assert found["raises"]["reason"] == "padding 'raises' of posbench-more-unruly 1.0: RuntimeError: no such luck"
-    assert cluster.exists()  # its worker died, and another computed it
-    assert found["once"]["spc"] == found["talks"]["spc"] == found["zero"]["spc"]
+    assert cells["leaves"]["reason"] == ("its process died 2 times (exit 7) in padding 'leaves' of posbench-unruly 1.0")
+    assert cells["raises"]["reason"] == "padding 'raises' of posbench-more-unruly 1.0: RuntimeError: no such luck"
+    assert cluster.exists()  # its worker died, and another one computed it
+    assert cells["once"]["spc"] == cells["talks"]["spc"] == cells["zero"]["spc"]
     assert "I am padding" not in ran.out
 
 
@@ -181,12 +181,12 @@ def test_what_no_node_has_is_told_before_anything_runs(
 def test_two_jobs_share_a_gpu(tmp_path: Path) -> None:
     options = {"images": "leaves", "targets": "H", "image_size": 64, "train_count": 4, "test_count": 2}
     config = load_config(None, {**options, "backbones": "tiny", "paddings": "one,other", "device": "cpu"})
-    made = resolve_config(config, load_registry(), download=False).plan()
-    needs = {"CPU": 1.0, "GPU": 0.5}
-    assert _room([node["Resources"] for node in ray.nodes()], needs) == 2  # type: ignore[no-untyped-call]
-    pool = Workers(RayCrew(config, needs, ours=False), 2)
+    tasks = resolve_config(config, load_registry(), download=False).plan().tasks()
+    resources = {"CPU": 1.0, "GPU": 0.5}
+    assert count_capacity([node["Resources"] for node in ray.nodes()], resources) == 2  # type: ignore[no-untyped-call]
+    pool = WorkerPool(RayLauncher(WorkerConfig(config), resources, owns_connection=False), 2)
     with Store(tmp_path / "shared.db") as store:
-        for _, result in run(list(made.tasks()), store, pool, fail_fast=False, observer=Log()):
+        for _, result in JobRunner(store, pool).run(tasks):
             assert result.status == "ok", result.failures
         assert len(list(store.records())) == 2
 
@@ -199,7 +199,7 @@ def test_it_starts_a_cluster_of_its_own_and_stops_with_it(site: Path, tmp_path: 
     command += ["--weights", "random"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen([*command, "--paddings", "zero,sleeps"], cwd=tmp_path, env=environment, **streams)  # type: ignore[call-overload]
-    # As soon as one job is stored, the other one hangs.
+    # Once one job is stored, the other one hangs.
     for _ in range(600):
         time.sleep(0.2)
         if stored_runs(tmp_path / "posbench.db") == 1:
@@ -224,12 +224,12 @@ def test_a_plugin_that_the_cluster_lacks_is_told(posbench: Posbench, install: Ca
 
 
 def stored_runs(path: Path) -> int:
-    """How many jobs a store that may still be in the making has."""
+    """Return the number of job runs in a store, which may not exist yet."""
     if not path.exists():
         return 0
     with sqlite3.connect(path) as stored:
-        made = stored.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone()
-        return int(stored.execute("SELECT count(*) FROM runs").fetchone()[0]) if made == (1,) else 0
+        exists = stored.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone() == (1,)
+        return int(stored.execute("SELECT count(*) FROM runs").fetchone()[0]) if exists else 0
 
 
 def test_without_ray_it_names_the_extra(posbench: Posbench, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,8 +253,8 @@ def test_no_cluster_at_an_address_is_one_line(
 
 def test_room_is_counted_node_by_node() -> None:
     nodes = [{"CPU": 8.0, "GPU": 1.0, "memory": 1e9}, {"CPU": 3.0, "GPU": 4.0}, {"CPU": 64.0}]
-    assert _room(nodes, {"CPU": 2.0, "GPU": 0.0}) == 4 + 1 + 32
-    assert _room(nodes, {"CPU": 2.0, "GPU": 0.5}) == 2 + 1
-    assert _room(nodes, {"CPU": 1.0, "GPU": 2.0}) == 2
+    assert count_capacity(nodes, {"CPU": 2.0, "GPU": 0.0}) == 4 + 1 + 32
+    assert count_capacity(nodes, {"CPU": 2.0, "GPU": 0.5}) == 2 + 1
+    assert count_capacity(nodes, {"CPU": 1.0, "GPU": 2.0}) == 2
     with pytest.raises(UsageError, match=r"\(4 CPU, 2 GPU\); they have 8 CPU, 1 GPU; 3 CPU, 4 GPU; 64 CPU, 0 GPU"):
-        _room(nodes, {"CPU": 4.0, "GPU": 2.0})
+        count_capacity(nodes, {"CPU": 4.0, "GPU": 2.0})

@@ -16,7 +16,7 @@ import posbench as api
 from posbench.core.errors import UsageError
 from posbench.report.rows import columns
 from posbench.store.store import Store
-from tests.cli.test_commands import RUN, flat
+from tests.command_line import RUN, flat
 from tests.conftest import Ran
 from tests.runner.test_api import SMALL
 

@@ -1,4 +1,4 @@
-"""How workers are handed tasks and seen to, with workers that say what a test has written down."""
+"""Scheduling of tasks, with workers that follow a script."""
 
 from __future__ import annotations
 
@@ -7,102 +7,107 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from posbench.bench.engine import JobResult, failed_result
-from posbench.bench.plan import Task, TaskIds
+from posbench.bench.engine import failed_result
 from posbench.core.errors import PosbenchError
-from posbench.runner.scheduler import Workers
-from posbench.runner.transport import Gone, Message
-from tests.bench.test_engine import CIRCULAR, ZERO, H, Log, plan
+from posbench.plugin.execution import TaskIds
+from posbench.runner.observers import JobObserver
+from posbench.runner.scheduler import Result, WorkerPool
+from posbench.runner.transport import Message, WorkerExited
+from tests.bench.test_engine import CIRCULAR, ZERO, H, plan
 
 TASKS = plan(paddings=[ZERO, CIRCULAR], targets=[H]).tasks()
-START: list[Message] = [("hired",), ("ready",)]
-DONE: list[Message] = [("started",), ("saw", 3), ("done", failed_result(TASKS[0], PosbenchError("as told")))]
-DIES: Message = ("dies",)
+RESULT = failed_result(TASKS[0], PosbenchError("scripted"))
+PLANNING, READY, STARTED = Message("planning"), Message("ready"), Message("started")
+START = [PLANNING, READY]
+DONE = [STARTED, Message("progress", 3), Message("result", RESULT)]
+EXITS = None
 
 
-class Scripted:
-    """A worker that says what it is given to say; `dies` is its end."""
+class ScriptedWorker:
+    """A worker that sends the messages of a script; `EXITS` is its end."""
 
-    visiting = " in padding 'edge'"
+    component = " in padding 'edge'"
 
-    def __init__(self, says: Sequence[Message]) -> None:
-        self.says, self.sent, self.forced = deque(says), list[int](), list[bool]()
+    def __init__(self, script: Sequence[Message | None]) -> None:
+        self.script, self.sent, self.closed = deque(script), list[int](), list[bool]()
 
-    def send(self, asked: Sequence[TaskIds]) -> None:
-        self.sent.append(len(asked))
+    def send(self, tasks: Sequence[TaskIds]) -> None:
+        self.sent.append(len(tasks))
 
     def receive(self) -> Message:
-        message = self.says.popleft()
-        if message == DIES:
-            raise Gone("exit 7")
+        message = self.script.popleft()
+        if message is EXITS:
+            raise WorkerExited("exit 7")
         return message
 
-    def end(self, *, force: bool) -> None:
-        self.forced.append(force)
+    def close(self, *, force: bool) -> None:
+        self.closed.append(force)
 
 
-class Crew:
-    """Workers that say what is written down for each in turn."""
+class Launcher:
+    """Starts workers with one script after the other."""
 
-    def __init__(self, *scripts: Sequence[Message]) -> None:
-        self.scripts, self.hired, self.closed = deque(scripts), list[Scripted](), 0
+    def __init__(self, *scripts: Sequence[Message | None]) -> None:
+        self.scripts, self.started, self.closed = deque(scripts), list[ScriptedWorker](), 0
 
-    def hire(self) -> Scripted:
-        self.hired.append(Scripted(self.scripts.popleft()))
-        return self.hired[-1]
+    def start_worker(self) -> ScriptedWorker:
+        self.started.append(ScriptedWorker(self.scripts.popleft()))
+        return self.started[-1]
 
-    def wait(self, links: Sequence[Scripted], seconds: float | None) -> Collection[Scripted]:
-        speaking = [link for link in links if link.says]
-        assert speaking or seconds is not None  # it would wait for ever
-        return speaking
+    def wait(self, workers: Sequence[ScriptedWorker], seconds: float | None) -> Collection[ScriptedWorker]:
+        ready = [worker for worker in workers if worker.script]
+        assert ready or seconds is not None  # else it would wait for ever
+        return ready
 
     def close(self) -> None:
         self.closed += 1
 
 
-def reasons(crew: Crew, limit: float | None = None, tasks: Sequence[Task] = TASKS) -> list[list[str]]:
-    found: list[tuple[Task, JobResult]] = list(Workers(crew, 1, limit).results(tasks, Log(), list))
-    assert [task.job.id for task, _ in found] == [task.job.id for task in tasks]
-    assert crew.closed == 1
-    return [result.failures for _, result in found]
+def failures(launcher: Launcher, limit: float | None = None) -> list[str]:
+    """Return the message of each job's error, or of its result, all of which are failures."""
+    tasks = [task.ids for task in TASKS]
+    results: list[Result] = list(WorkerPool(launcher, 1, limit).results(tasks, JobObserver(), list))
+    assert [job_id for job_id, _ in results] == [task.job_id for task in tasks]
+    assert launcher.closed == 1
+    return [str(result) if isinstance(result, PosbenchError) else result.failures[0] for _, result in results]
 
 
 def test_one_worker_is_given_one_group_after_the_other() -> None:
-    crew = Crew([*START, *DONE, *DONE])
-    assert reasons(crew) == [["as told"]] * 2
-    assert crew.hired[0].sent == [1, 1]
-    assert crew.hired[0].forced == [False]
+    launcher = Launcher([*START, *DONE, *DONE])
+    assert failures(launcher) == ["scripted"] * 2
+    assert launcher.started[0].sent == [1, 1]
+    assert launcher.started[0].closed == [False]
 
 
 def test_a_job_whose_worker_dies_is_given_to_another_once() -> None:
-    assert reasons(Crew([*START, ("started",), DIES], [*START, *DONE, *DONE])) == [["as told"]] * 2
-    crew = Crew([*START, ("started",), DIES], [*START, ("started",), DIES], [*START, *DONE])
-    assert reasons(crew) == [["its process died 2 times (exit 7) in padding 'edge'"], ["as told"]]
+    assert failures(Launcher([*START, STARTED, EXITS], [*START, *DONE, *DONE])) == ["scripted"] * 2
+    launcher = Launcher([*START, STARTED, EXITS], [*START, STARTED, EXITS], [*START, *DONE])
+    assert failures(launcher) == ["its process died 2 times (exit 7) in padding 'edge'", "scripted"]
 
 
 def test_a_worker_that_is_late_is_ended_and_what_it_said_in_time_counts() -> None:
-    # All that it says is there at once, long after these deadlines.
-    assert reasons(Crew([*START, *DONE, *DONE]), 1e-9) == [["as told"]] * 2
-    crew = Crew([*START, ("started",)], [*START, *DONE])
+    # All messages are there at once, long after these deadlines.
+    assert failures(Launcher([*START, *DONE, *DONE]), 1e-9) == ["scripted"] * 2
+    launcher = Launcher([*START, STARTED], [*START, *DONE])
     late = "it took longer than --time-limit 0.1 s, and was ended in padding 'edge'"
-    assert reasons(crew, 0.1) == [[late], ["as told"]]
-    assert crew.hired[0].forced == [True]
+    assert failures(launcher, 0.1) == [late, "scripted"]
+    assert launcher.started[0].closed == [True]
 
 
 def test_workers_that_die_before_they_have_a_plan_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reasons(Crew([("hired",), DIES], [*START, *DONE, *DONE])) == [["as told"]] * 2
+    assert failures(Launcher([PLANNING, EXITS], [*START, *DONE, *DONE])) == ["scripted"] * 2
     with pytest.raises(PosbenchError, match=r"^workers do not start \(exit 7 in padding 'edge'\): "):
-        reasons(Crew([("hired",), DIES], [DIES]))
-    monkeypatch.setattr("posbench.runner.scheduler.PLANNING", 0.1)
+        failures(Launcher([PLANNING, EXITS], [EXITS]))
+    monkeypatch.setattr("posbench.runner.scheduler.PLANNING_SECONDS", 0.1)
     with pytest.raises(PosbenchError, match=r"^workers do not start \(their plan takes longer than 0\.1 s in padding"):
-        reasons(Crew([("hired",)], [("hired",)]), 0.01)
+        failures(Launcher([PLANNING], [PLANNING]), 0.01)
     with pytest.raises(PosbenchError, match=r"^workers do not start"):
-        reasons(Crew([("hired",)], [("hired",), DIES]), 0.01)
-    crew = Crew([("hired",)], [*START, *DONE, *DONE])
-    assert reasons(crew, 0.01) == [["as told"]] * 2
-    assert crew.hired[0].forced == [True]
+        failures(Launcher([PLANNING], [PLANNING, EXITS]), 0.01)
+    launcher = Launcher([PLANNING], [*START, *DONE, *DONE])
+    assert failures(launcher, 0.01) == ["scripted"] * 2
+    assert launcher.started[0].closed == [True]
 
 
 def test_what_a_worker_refuses_ends_the_run() -> None:
     with pytest.raises(PosbenchError, match=r"^unknown$"):
-        reasons(Crew([("hired",), ("refused", PosbenchError("unknown"))]))
+        failures(Launcher([PLANNING, Message("error", PosbenchError("unknown"))]))

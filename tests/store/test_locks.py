@@ -1,4 +1,4 @@
-"""A claim holds between processes, and no longer than its process."""
+"""Tests of locks: they hold between processes, and end with their process."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from posbench.store.locks import JobLocks, remove_stale_locks
 
 FIRST, SECOND = "ab" * 32, "cd" * 32
 
-#: Claims what it is told line by line, answers whether it got it, and waits for the next line.
+#: Calls a method for each line of its input, and prints the result.
 OTHER = """
 import sys
 from pathlib import Path
 from posbench.store.locks import JobLocks
 
-with JobLocks(Path(sys.argv[1])) as claims:
+with JobLocks(Path(sys.argv[1])) as locks:
     print("ready", flush=True)
     for line in sys.stdin:
         verb, job = line.split()
-        print(getattr(claims, verb)(job), flush=True)
+        print(getattr(locks, verb)(job), flush=True)
 """
 
 
 class Other:
-    """Another process with claims on the same store."""
+    """Another process with locks on the same store."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -54,37 +54,37 @@ def another(store: Path) -> Iterator[Other]:
 
 def test_what_one_has_in_hand_another_does_not_get(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    with JobLocks(store) as claims, another(store) as other:
-        assert claims.take(FIRST)
-        assert claims.take(FIRST)  # whose own it is
-        assert other.ask("take", FIRST) == "False"
-        assert other.ask("take", SECOND) == "True"
-        assert not claims.take(SECOND)
-        assert not claims.free([SECOND])
-        assert claims.free([SECOND, FIRST])
-        assert claims.unfinished() == {FIRST, SECOND}
-        assert other.ask("take", FIRST) == "False"  # for having looked, nothing is lost
-        claims.drop(FIRST)
-        assert other.ask("take", FIRST) == "True"
+    with JobLocks(store) as locks, another(store) as other:
+        assert locks.acquire(FIRST)
+        assert locks.acquire(FIRST)  # whose own it is
+        assert other.ask("acquire", FIRST) == "False"
+        assert other.ask("acquire", SECOND) == "True"
+        assert not locks.acquire(SECOND)
+        assert not locks.any_free([SECOND])
+        assert locks.any_free([SECOND, FIRST])
+        assert locks.unfinished() == {FIRST, SECOND}
+        assert other.ask("acquire", FIRST) == "False"  # for having looked, nothing is lost
+        locks.release(FIRST)
+        assert other.ask("acquire", FIRST) == "True"
 
 
 def test_claims_end_with_their_process_which_may_be_killed(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    with JobLocks(store) as claims:
+    with JobLocks(store) as locks:
         with another(store) as other:
-            assert other.ask("take", FIRST) == "True"
-            assert other.ask("take", SECOND) == "True"
-            assert other.ask("drop", SECOND) == "None"
-            assert not claims.free([FIRST])
+            assert other.ask("acquire", FIRST) == "True"
+            assert other.ask("acquire", SECOND) == "True"
+            assert other.ask("release", SECOND) == "None"
+            assert not locks.any_free([FIRST])
             other.process.kill()
-        assert claims.free([FIRST])
-        assert claims.unfinished() == {FIRST}
-    # Whoever comes next learns of it too.
-    with JobLocks(store) as claims:
-        assert claims.unfinished() == {FIRST}
-        assert claims.take(FIRST)
-        claims.drop(FIRST)
-        assert claims.unfinished() == set()
+        assert locks.any_free([FIRST])
+        assert locks.unfinished() == {FIRST}
+    # The next run learns of it, too.
+    with JobLocks(store) as locks:
+        assert locks.unfinished() == {FIRST}
+        assert locks.acquire(FIRST)
+        locks.release(FIRST)
+        assert locks.unfinished() == set()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,7 +94,7 @@ def test_what_a_death_left_goes_once_all_of_it_is_stored(stored: set[str], stays
     remove_stale_locks(store, stored.__contains__)
     assert list(tmp_path.iterdir()) == []
     with another(store) as other:
-        assert other.ask("take", FIRST) == "True"
+        assert other.ask("acquire", FIRST) == "True"
         remove_stale_locks(store, stored.__contains__)
         assert (tmp_path / "s.db-claims").exists()  # in use
         other.process.kill()
@@ -105,8 +105,8 @@ def test_what_a_death_left_goes_once_all_of_it_is_stored(stored: set[str], stays
 
 def test_a_run_that_is_abandoned_cleanly_leaves_nothing(tmp_path: Path) -> None:
     def abandoned() -> None:
-        with JobLocks(tmp_path / "s.db") as claims:
-            claims.take(FIRST)
+        with JobLocks(tmp_path / "s.db") as locks:
+            locks.acquire(FIRST)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -122,8 +122,8 @@ def test_what_went_wrong_first_is_what_is_told(
         raise OSError(28, "No space left on device")
 
     def ended() -> None:
-        with JobLocks(tmp_path / "s.db") as claims:
-            claims.take(FIRST)
+        with JobLocks(tmp_path / "s.db") as locks:
+            locks.acquire(FIRST)
             monkeypatch.setattr("posbench.store.locks.os.write", full)
             if error:
                 raise error
@@ -138,9 +138,9 @@ def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
         with JobLocks(store):
             pass
         assert (tmp_path / "s.db-claims").exists()
-        assert other.ask("take", FIRST) == "True"
-        with JobLocks(store) as claims:
-            assert not claims.take(FIRST)
+        assert other.ask("acquire", FIRST) == "True"
+        with JobLocks(store) as locks:
+            assert not locks.acquire(FIRST)
         assert other.process.stdin is not None
         other.process.stdin.close()
         other.process.wait()
@@ -150,8 +150,8 @@ def test_the_file_stays_while_another_uses_it(tmp_path: Path) -> None:
 def test_two_names_of_a_store_have_the_same_claims(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
     (tmp_path / "link.db").symlink_to(store)
-    with JobLocks(tmp_path / "link.db") as claims:
-        assert claims.path == store.resolve().with_name("s.db-claims")
+    with JobLocks(tmp_path / "link.db") as locks:
+        assert locks.path == store.resolve().with_name("s.db-claims")
 
 
 def test_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:

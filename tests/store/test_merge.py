@@ -1,4 +1,4 @@
-"""Stores joined: nothing lost, nothing twice, nothing that contradicts."""
+"""Tests of merging: nothing is lost or doubled, and contradictions are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posbench.bench.plan import Plan
 from posbench.bench.records import Example, Measurement, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.store.merge import Merged, merge
-from posbench.store.store import CONFLICT, Store
+from posbench.store.store import TOLERANCE, Store
 from tests.conftest import Ran
 from tests.factories import metric, padding, plan, scored, target
 
@@ -31,22 +31,24 @@ def several() -> Plan:
     )
 
 
-def fill(path: Path, made: Plan, make: Callable[..., Outcome] = scored, readings: Any = (), **more: Any) -> Path:
+def fill(path: Path, made: Plan, make: Callable[..., Outcome] = scored, measurements: Any = (), **more: Any) -> Path:
     with Store(path) as store:
         for job, cells in made.jobs():
-            store.save(job, cells, [make(cell, **more) for cell in cells], {"from": path.name}, readings)
+            store.save(job, cells, [make(cell, **more) for cell in cells], {"from": path.name}, measurements)
     return path
 
 
 def content(path: Path) -> tuple[Any, ...]:
-    """All that a store knows, whatever its runs are numbered."""
+    """All contents of a store, without the numbers of its runs."""
     with Store(path, must_exist=True) as store:
-        records = sorted(store.records(), key=lambda one: one.cell_id)
-        readings = sorted(store.readings(), key=lambda one: (one.job_id, one.reading.metric, one.reading.tap))
+        records = sorted(store.records(), key=lambda record: record.cell_id)
+        measurements = sorted(
+            store.measurements(), key=lambda record: (record.job_id, record.measurement.metric, record.measurement.tap)
+        )
         examples = store.examples()
         return (
-            [(replace(one, run_id=0), store.provenance(one.run_id), examples.get(one.cell_id)) for one in records],
-            [(replace(one, run_id=0), store.provenance(one.run_id)) for one in readings],
+            [(replace(r, run_id=0), store.provenance(r.run_id), examples.get(r.cell_id)) for r in records],
+            [(replace(r, run_id=0), store.provenance(r.run_id)) for r in measurements],
         )
 
 
@@ -56,23 +58,27 @@ def failed(cell: Any) -> Outcome:
 
 def test_the_shards_of_a_plan_are_the_plan(tmp_path: Path) -> None:
     made = several()
-    reading = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
-    parts = [fill(tmp_path / f"{i}.db", made.shard(i, 2), readings=[reading], examples=EXAMPLES) for i in (1, 2)]
+    measurement = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
+    parts = [
+        fill(tmp_path / f"{i}.db", made.shard(i, 2), measurements=[measurement], examples=EXAMPLES) for i in (1, 2)
+    ]
     assert merge(parts, tmp_path / "all.db") == Merged(6)
-    cells, readings = content(tmp_path / "all.db")
-    assert [(one.cell_id, kept) for one, _, kept in cells] == [(i, EXAMPLES) for i in sorted(c.id for c in made.cells)]
-    assert len(readings) == 3
+    cells, measurements = content(tmp_path / "all.db")
+    assert [(record.cell_id, kept) for record, _, kept in cells] == [
+        (i, EXAMPLES) for i in sorted(c.id for c in made.cells)
+    ]
+    assert len(measurements) == 3
     # Each cell's provenance is still that of its own run.
     expected = [content(part) for part in parts]
-    for kind, found in enumerate((cells, readings)):
-        assert sorted(map(repr, found)) == sorted(repr(one) for part in expected for one in part[kind])
+    for kind, merged in enumerate((cells, measurements)):
+        assert sorted(map(repr, merged)) == sorted(repr(record) for part in expected for record in part[kind])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.db", "2.db", "all.db"]
 
 
 def test_what_both_hold_alike_is_kept_once(tmp_path: Path) -> None:
     made = several()
     first = fill(tmp_path / "1.db", made, value=0.5)
-    second = fill(tmp_path / "2.db", made, value=0.5 + 0.9 * CONFLICT)
+    second = fill(tmp_path / "2.db", made, value=0.5 + 0.9 * TOLERANCE)
     assert merge([first, second], tmp_path / "all.db") == Merged(6, 6)
     assert content(tmp_path / "all.db") == content(first)
 
@@ -84,7 +90,7 @@ SKIPPED: dict[str, Any] = {"status": "skipped", "scores": [], "reason": "no room
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        ({"value": 0.5}, {"value": 0.5 + 1.1 * CONFLICT}, "spc of cell {cell} is 0.5011 there and 0.5 here"),
+        ({"value": 0.5}, {"value": 0.5 + 1.1 * TOLERANCE}, "spc of cell {cell} is 0.5011 there and 0.5 here"),
         ({"reach": 4.0}, {"reach": 4.5}, "the reach of cell {cell} is 4.5 there and 4 here"),
         ({"degenerate": 0.0}, {"degenerate": 0.25}, "share of degenerate maps of cell {cell} is 0.25 there and 0 here"),
         (
@@ -95,8 +101,8 @@ SKIPPED: dict[str, Any] = {"status": "skipped", "scores": [], "reason": "no room
         ({"mean_map": MAP}, {"mean_map": MAP[:9]}, "the mean map of cell {cell} differs by Inf"),
         ({}, SKIPPED, "cell {cell} is skipped there and ok here"),
         (SKIPPED, {}, "cell {cell} is ok there and skipped here"),
-        ({"readings": 1.0}, {"readings": 2.0}, "modes of job {job}, tap all is 2 there and 1 here"),
-        ({"readings": 1.0}, {"readings": None}, "modes of job {job} is skipped there and ok here"),
+        ({"measurements": 1.0}, {"measurements": 2.0}, "modes of job {job}, tap all is 2 there and 1 here"),
+        ({"measurements": 1.0}, {"measurements": None}, "modes of job {job} is skipped there and ok here"),
     ],
 )
 def test_results_that_contradict_each_other_are_refused(
@@ -105,9 +111,9 @@ def test_results_that_contradict_each_other_are_refused(
     made = plan(targets=[target("H")])
     for name, kept in (("1.db", ours), ("2.db", theirs)):
         more = {key: value.tobytes() if key == "mean_map" else value for key, value in kept.items()}
-        value = more.pop("readings", 0.0)
-        reading = Measurement("modes", "1", "all", "skipped" if value is None else "ok", value=value)
-        fill(Path(name), made, readings=[reading], **more)
+        value = more.pop("measurements", 0.0)
+        measurement = Measurement("modes", "1", "all", "skipped" if value is None else "ok", value=value)
+        fill(Path(name), made, measurements=[measurement], **more)
     before = [Path(name).read_bytes() for name in ("1.db", "2.db")]
     ran = posbench("merge", "1.db", "2.db", "-o", "all.db")
     said = message.format(cell=made.cells[0].id[:12], job=made.cells[0].job.id[:12])
@@ -120,10 +126,10 @@ def test_results_that_contradict_each_other_are_refused(
 
 def test_what_is_said_to_have_been_found_again_is_true(posbench: Callable[..., Ran]) -> None:
     made = several()
-    one, two = made.shard(1, 3), made.shard(2, 3)
-    fill(Path("1.db"), one)
-    fill(Path("2.db"), one, failed)
-    fill(Path("3.db"), two, failed)
+    first, second = made.shard(1, 3), made.shard(2, 3)
+    fill(Path("1.db"), first)
+    fill(Path("2.db"), first, failed)
+    fill(Path("3.db"), second, failed)
     for stores, said in (
         ("1.db", "1 stores joined in 'all.db': 2 cells\n"),
         ("1.db 3.db", "2 stores joined in 'all.db': 4 cells\n"),
@@ -159,8 +165,8 @@ def test_what_only_one_of_them_knows_is_taken_from_it(turned: bool, posbench: Ca
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_result_takes_the_place_of_a_failure_whichever_comes_first(turned: bool, tmp_path: Path) -> None:
     made = plan(targets=[target("H")])
-    bad = fill(tmp_path / "bad.db", made, failed, readings=[Measurement("modes", "1", "all", "failed", "no")])
-    good = fill(tmp_path / "good.db", made, examples=EXAMPLES, readings=[Measurement("modes", "1", "2", value=1.0)])
+    bad = fill(tmp_path / "bad.db", made, failed, measurements=[Measurement("modes", "1", "all", "failed", "no")])
+    good = fill(tmp_path / "good.db", made, examples=EXAMPLES, measurements=[Measurement("modes", "1", "2", value=1.0)])
     assert merge([good, bad] if turned else [bad, good], tmp_path / "all.db").cells == 1
     assert content(tmp_path / "all.db") == content(good)
 

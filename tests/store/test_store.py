@@ -1,4 +1,4 @@
-"""What is stored comes back, whole or not at all."""
+"""Tests of the store: results come back as they were, jobs are stored whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posbench import __version__
-from posbench.bench.plan import Plan, identify
+from posbench.bench.plan import Plan, Task, identify
 from posbench.bench.records import Example, Measurement, Outcome, Score
 from posbench.core.errors import UsageError
 from posbench.report.rows import row
@@ -78,8 +78,8 @@ def test_every_number_and_text_comes_back(value: float, reason: str, path: Path)
     with Store(path) as store:
         save(store, made, value=value, half=None, reason=reason)
         [record] = store.records()
-    # What a terminal would obey is not kept.
-    shown = "".join(one if one.isprintable() or one in "\n\t" else " " for one in reason)
+    # Control characters are not kept.
+    shown = "".join(char if char.isprintable() or char in "\n\t" else " " for char in reason)
     assert record.outcome == scored(made.cells[0], value, None, reason=shown)
 
 
@@ -136,11 +136,11 @@ def test_saving_again_replaces_a_cell_and_leaves_the_others(path: Path) -> None:
     with Store(path) as store:
         save(store, made)
         store.save(job, cells[:1], [scored(cells[0], 0.75, None)], {"again": True})
-        found = {record.cell_id: record.outcome for record in store.records()}
-        # Each cell tells how it was itself made.
+        stored = {record.cell_id: record.outcome for record in store.records()}
+        # Each cell has the provenance of its own run.
         first, second = (store.provenance(record.run_id) for record in store.records())
         assert (first, second) == ({"again": True}, {"job": job.title})
-    assert found == {cells[0].id: scored(cells[0], 0.75, None), cells[1].id: scored(cells[1])}
+    assert stored == {cells[0].id: scored(cells[0], 0.75, None), cells[1].id: scored(cells[1])}
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped"])
@@ -248,22 +248,22 @@ def test_a_save_that_fails_half_way_leaves_the_store_as_before(path: Path) -> No
 def test_what_could_not_be_read_back_has_failed(odd: dict[str, Any], reason: str, path: Path) -> None:
     made = two()
     [(job, cells)] = made.jobs()
-    reading = Measurement("modes", "1", value=float("nan"))
+    measurement = Measurement("modes", "1", value=float("nan"))
     with Store(path) as store:
-        store.save(job, cells, [scored(cells[0], **odd), scored(cells[1])], {}, [reading])
-        first, second = (one.outcome for one in store.records())
+        store.save(job, cells, [scored(cells[0], **odd), scored(cells[1])], {}, [measurement])
+        first, second = (record.outcome for record in store.records())
         assert (first.status, first.scores) == ("failed", [])
         assert first.reason == f"what came out of it cannot be stored: {reason}"
         assert second == scored(cells[1])
-        assert store.readings()[0].reading.status == "failed"
+        assert store.measurements()[0].measurement.status == "failed"
 
 
 def test_another_process_sees_a_job_whole_or_not_at_all(path: Path) -> None:
     made = two()
-    with Store(path) as writing, Store(path) as reading:
+    with Store(path) as writing, Store(path) as measurement:
         save(writing, made)
-        assert len(reading.records()) == 2
-        save(reading, made, value=0.75)
+        assert len(measurement.records()) == 2
+        save(measurement, made, value=0.75)
         assert {record.outcome.scores[0].value for record in writing.records()} == {0.75}
 
 
@@ -348,7 +348,7 @@ def test_an_older_store_is_read_as_it_is_and_migrated_by_what_writes(schema: int
         assert ran.code == (2 if empty else 0), ran
         assert Path("s.db").read_bytes() == before
     with Store(Path("all.db")) as merged:
-        assert [replace(one, run_id=0) for one in merged.records()] == [replace(one, run_id=0) for one in records]
+        assert [replace(r, run_id=0) for r in merged.records()] == [replace(r, run_id=0) for r in records]
     assert posbench("run", "--store", "s.db", *CHEAP).code == 0
     with sqlite3.connect("s.db") as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
@@ -397,11 +397,15 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         ("UPDATE cells SET mean_map = ?", (b"1234567",), "a map of 7 bytes"),
         ("UPDATE cells SET mean_map = ?", (bytes(4 * 5),), "a map of 20 bytes"),
         ("UPDATE cells SET mean_map = ?", (b"\0\0\xc0\x7f" * 4,), "a map that is not finite"),
-        ("UPDATE cells SET identity = ?", ('{"backbone": {"name": 3}}',), "without the name of its backbone"),
-        ("UPDATE cells SET identity = ?", ("[1]",), "JSON that is no object"),
-        ("UPDATE cells SET identity = ?", ("[" * 100_000,), "JSON that nests too deeply"),
-        ("UPDATE cells SET identity = ?", ("{",), r"Expecting property name"),
-        ("UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')", (), "without image_size"),
+        ("UPDATE cells SET identity = ?", ('{"backbone": {"name": 3}}',), "identity.backbone.name: 3 is no text"),
+        ("UPDATE cells SET identity = ?", ("[1]",), r"identity: \[1\] is no object"),
+        ("UPDATE cells SET identity = ?", ("[" * 100_000,), "identity: invalid JSON: recursion limit exceeded"),
+        ("UPDATE cells SET identity = ?", ("{",), "identity: invalid JSON: EOF while parsing an object"),
+        (
+            "UPDATE cells SET identity = replace(identity, '\"image_size\"', '\"size\"')",
+            (),
+            "identity.image_size: missing",
+        ),
         ("UPDATE cells SET identity = replace(identity, 'zero', '\\u001b[2J')", (), r"control characters in '\\x1b"),
         (
             "UPDATE cells SET identity = replace(identity, 'size\": 64', 'size\": 0')",
@@ -411,7 +415,12 @@ def test_a_damaged_store_is_not_migrated(path: Path) -> None:
         ("UPDATE cells SET reason = ?", ("\x1b]0;title\x07",), "control characters in"),
         ("UPDATE scores SET metric = ?", ("\x1b[31m",), "control characters in"),
         ("UPDATE scores SET by_photograph = ?", ('{"a": "b"}',), "a photograph without a finite number"),
-        ("UPDATE scores SET by_photograph = ?", ('{"a": Infinity}',), "a photograph without a finite number"),
+        ("UPDATE scores SET by_photograph = ?", ('{"a": Infinity}',), "by_photograph: invalid JSON: expected value"),
+        (
+            "UPDATE scores SET by_photograph = ?",
+            ('{"a": 1e999}',),
+            "a photograph without a finite number",
+        ),
         ("UPDATE scores SET value = ?", (9e999,), "value: inf is no finite number"),
         ("UPDATE scores SET lo = ?, hi = ?", (-9e999, 9e999), "lo: -inf is no finite number"),
         ("UPDATE scores SET version = ?", ("\x1b[31m",), "version: control characters in"),
@@ -489,10 +498,10 @@ def test_who_makes_a_store_may_find_it_made_by_another_meanwhile(path: Path, mon
 
     def and_then_another_makes_it(store: Store) -> int:
         monkeypatch.setattr(Store, "_version", version)
-        found = version(store)
+        before = version(store)
         with Store(path) as other:
             save(other, two())
-        return found
+        return before
 
     monkeypatch.setattr(Store, "_version", and_then_another_makes_it)
     with Store(path) as store:
@@ -565,11 +574,12 @@ def test_jobs_of_one_network_stay_apart(path: Path) -> None:
 def test_a_store_without_examples_gets_some_and_keeps_what_it_had(path: Path) -> None:
     path.write_bytes((OLD.parent / "schema-2.db").read_bytes())
     with Store(path) as store:
-        records, readings = store.records(), store.readings()
+        records, measurements = store.records(), store.measurements()
         assert [record.outcome.status for record in records] == ["ok", "failed"]
         assert [score.by_photograph for score in records[0].outcome.scores] == [{"a@1": 0.4, "b@2": 0.6}]
         assert records[0].outcome.reach == 12
-        assert [(one.reading.picture, one.reading.by_photograph) for one in readings] == [(b"1234", {"a@1": 1.5})]
+        [measurement] = [record.measurement for record in measurements]
+        assert (measurement.picture, measurement.by_photograph) == (b"1234", {"a@1": 1.5})
         assert store.examples() == {}
         [(job, cells)] = plan(targets=[target("H"), target("G")]).jobs()
         store.save(job, cells[:1], [scored(cells[0], examples=[EXAMPLE])], {})
@@ -633,20 +643,92 @@ def test_a_store_is_migrated_wholly_or_not_at_all(path: Path) -> None:
 def test_readings_come_back_as_they_went(path: Path) -> None:
     made = two()
     [(job, _)] = made.jobs()
-    reading = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, b"1234", 1)
+    measurement = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, b"1234", 1)
     taps = [Measurement("ppp", "1", str(tap), value=float(tap)) for tap in (10, 9, 1)]
     with Store(path) as store:
         save(store, made)
-        store.save(job, [], [], {}, [reading, *taps])
-        found = store.readings()
-        assert [one.reading for one in found] == [reading, *taps[::-1]]
-        assert {one.job_id for one in found} == {job.id}
-        assert found[0].identity == job.identity()
+        store.save(job, [], [], {}, [measurement, *taps])
+        stored = store.measurements()
+        assert [record.measurement for record in stored] == [measurement, *taps[::-1]]
+        assert {record.job_id for record in stored} == {job.id}
+        assert stored[0].identity == job.identity()
         assert store.measured() == {(job.id, "modes", "1"), (job.id, "ppp", "1")}
         failed = Measurement("modes", "1", status="failed", reason="boom")
         store.save(job, [], [], {}, [failed])
-        assert store.readings()[0].reading == reading  # a result is not replaced by a failure
+        assert store.measurements()[0].measurement == measurement  # a result is not replaced by a failure
         store.save(job, [], [], {}, [replace(failed, metric="new")])
         assert (job.id, "new", "1") not in store.measured()
         store.save(job, [], [], {}, [Measurement("new", "1", "1", value=0.5)])
-        assert [one.reading.status for one in store.readings() if one.reading.metric == "new"] == ["ok"]
+        assert [record.measurement.status for record in store.measurements(metrics=[metric("new")])] == ["ok"]
+
+
+def test_measurements_are_selected_by_job_and_by_metric_in_its_version(path: Path) -> None:
+    jobs = [job for job, _ in plan(paddings=[padding("zero"), padding("edge")]).jobs()]
+    with Store(path) as store:
+        for job in jobs:
+            stored = [Measurement(name, "1", str(tap), value=1.0) for name in ("modes", "ppp") for tap in (1, 2)]
+            store.save(job, [], [], {}, [*stored, Measurement("modes", "2", value=2.0)])
+
+        def selected(*arguments: Any) -> list[tuple[str, str, str, str]]:
+            records = store.measurements(*arguments)
+            return [(r.job_id, r.measurement.metric, r.measurement.version, r.measurement.tap) for r in records]
+
+        of_all = selected()
+        assert len(of_all) == 10
+        assert selected([jobs[1].id]) == of_all[5:]
+        assert selected([jobs[0].id], [metric("ppp"), metric("modes", "2")]) == [
+            (jobs[0].id, "modes", "2", "all"),
+            (jobs[0].id, "ppp", "1", "1"),
+            (jobs[0].id, "ppp", "1", "2"),
+        ]
+        assert selected(None, [metric("modes", "3")]) == selected([]) == []
+
+
+def test_the_number_of_statements_does_not_grow_with_the_cells_that_are_asked_for(path: Path) -> None:
+    counts = []
+    with Store(path) as store:
+        for cells in (2, 40):
+            made = plan(targets=[target(f"t{i}") for i in range(cells)], paddings=[padding(f"p{cells}")])
+            save(store, made)
+            [task] = made.tasks()
+            statements: list[str] = []
+            store._connection.set_trace_callback(statements.append)
+            assert store.remaining(task, since=0) is None
+            assert len(store.records(cell.id for cell in made.cells)) == cells
+            store._connection.set_trace_callback(None)
+            counts.append(len(statements))
+    assert counts == [4, 4]
+
+
+def test_of_what_is_left_only_what_others_have_not_finished_remains(path: Path) -> None:
+    made = plan(targets=[target(name) for name in "HVGK"])
+    [(job, cells)] = made.jobs()
+    task = Task(job, tuple(cells), (metric("modes"), metric("ppp")))
+    outcomes = [
+        scored(cells[0]),
+        Outcome(cells[1].identity(), "failed", "boom"),
+        Outcome(cells[2].identity(), "skipped", "no room"),
+    ]
+    with Store(path) as store:
+        assert store.remaining(task, 0, [SPC]) == task
+        store.save(job, cells[:3], outcomes, {}, [Measurement("modes", "1", value=1.0)])
+        run = store.last_run()
+        left = store.remaining(task, run, [SPC])
+        assert left is not None
+        assert left.cells == (cells[1], cells[3])
+        assert [metric.name for metric in left.measures] == ["ppp"]
+        # A metric that is new needs what was scored again, but not what was skipped.
+        both = store.remaining(task, run, [SPC, MAE])
+        assert both is not None
+        assert both.cells == (cells[0], cells[1], cells[3])
+        # What failed after the run `since` is not tried again.
+        later = store.remaining(task, run - 1, [SPC], forced=True)
+        assert later is not None
+        assert later.cells == (cells[3],)
+        # With `forced`, nothing that was stored before counts.
+        assert store.remaining(task, run, [SPC], forced=True) == task
+
+
+def test_the_half_width_of_an_interval() -> None:
+    assert Score("spc", "1", 0.5, 0.25, 0.75).half_width == 0.25
+    assert Score("spc", "1", 0.5, None, None).half_width is None

@@ -1,4 +1,4 @@
-"""Whatever somebody's store holds, commands work on it or say in one line that they cannot."""
+"""Commands work on any store, or refuse it in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a value in every column."""
     path = tmp_path_factory.mktemp("whole") / "whole.db"
     example = Example("a@1", bytes(range(12)), np.zeros((2, 2), "<f2").tobytes())
-    reading = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, MAP, 4)
+    measurement = Measurement("modes", "1", "all", "ok", "", 1.5, 1.0, 2.0, {"a@1": 1.5}, MAP, 4)
     with Store(path) as store:
         for job, cells in plan(
             targets=[target("H"), target("V")], paddings=[padding("zero"), padding("reflect")]
@@ -35,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 scored(cell, degenerate=0.25, seconds=1.0, mean_map=MAP, reach=3.0, examples=[example], reason="=1")
                 for cell in cells
             ]
-            store.save(job, cells, outcomes, {"torch": "2", "seconds": {"fit": 0.5}}, [reading])
+            store.save(job, cells, outcomes, {"torch": "2", "seconds": {"fit": 0.5}}, [measurement])
     return path
 
 
@@ -106,7 +106,7 @@ WITHIN = st.sampled_from(
 
 
 def spoil(path: Path, where: tuple[str, str], odd: Any, within: tuple[str, str] | None) -> bool:
-    """Put something odd into one row; whether that is possible."""
+    """Put something odd into one row; return whether that is possible."""
     table, column = where
     with sqlite3.connect(path) as connection:
         try:
@@ -142,7 +142,7 @@ def check(whole: Path, where: tuple[str, str], odd: Any, within: tuple[str, str]
 
     shown = run("leaderboard", "--store", "a.db", "--csv", "a.csv")
     assert run("leaderboard", "--store", "a.db", "--json") == shown
-    # What one command has written, others read.
+    # Commands read what another command has written.
     if shown and run("compare", str(whole), "a.db"):
         assert run("compare", "a.csv", "a.csv")
     published = run("publish", "out", "--store", "a.db")

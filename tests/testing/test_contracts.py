@@ -13,18 +13,19 @@ import pytest
 import torch
 from torch import nn
 
+from posbench.core.version import DISTRIBUTION
 from posbench.plugin.components import Backbone, Checkpoint, Images, Metric, Readout, Target
 from posbench.plugin.observation import Reading
 from posbench.plugin.registry import load_registry
 from posbench.testing import check_backbone, check_images, check_metric, check_readout, check_target
-from tests.plugin.test_hookspecs import example
+from tests.hook_examples import example
 
 REGISTRY = load_registry()
 
 
 def of_kind(kind: str) -> list[Any]:
     """The built-in components of a kind."""
-    return [one.component for one in REGISTRY.entries(kind) if one.plugin.distribution == "posbench"]
+    return [one.component for one in REGISTRY.entries(kind) if one.plugin.distribution == DISTRIBUTION]
 
 
 @pytest.mark.parametrize("target", of_kind("target"), ids=lambda one: one.name)

@@ -25,7 +25,7 @@ def variant(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def backbone(variant: int) -> Backbone:
-    (backbone,) = (one for one in posbench_backbones() if one.name == f"efficientnet-lite{variant}")
+    (backbone,) = (record for record in posbench_backbones() if record.name == f"efficientnet-lite{variant}")
     return backbone
 
 

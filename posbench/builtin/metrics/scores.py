@@ -1,4 +1,4 @@
-"""Spearman correlation, mean absolute error, and skill against the best constant."""
+"""The built-in metrics: scores of predicted maps, and the two metrics of a job, `modes` and PPP."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
     from posbench import Observation, Reading
 
-#: How many of the leading position modes a picture shows, one below the other.
+#: The number of leading position modes in the picture of `modes`.
 LEADING = 4
 LIN = "Lin et al., arXiv 2206.01202"
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks from 1 along the last dimension; ties share the mean of their ranks. float64, of the shape of `values`."""
+    """Return ranks from 1 along the last dimension; ties share their mean rank. float64, of the shape of `values`."""
     import numpy as np
     import torch
 
     if values.device.type == "cpu":
-        # On a processor, torch sorts several times as slowly.
+        # On CPU, NumPy sorts several times as fast as torch.
         order = torch.from_numpy(np.argsort(values.numpy(), axis=-1))
     else:
         order = values.argsort(dim=-1)
@@ -32,7 +32,7 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
     place = torch.arange(values.shape[-1], dtype=torch.float64, device=values.device).expand_as(values)
     rises = ordered[..., 1:] > ordered[..., :-1]
     if not bool(rises.all()):
-        # The first and the last place of the run that each value stands in.
+        # The first and the last place of each run of equal values.
         edge = torch.ones_like(rises[..., :1])
         first = torch.where(torch.cat([edge, rises], -1), place, 0.0).cummax(-1).values
         last = torch.where(torch.cat([rises, edge], -1), place, torch.inf).flip(-1).cummin(-1).values.flip(-1)
@@ -41,14 +41,14 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Spearman's rank correlation of each map with the target, ties counted by mean ranks.
+    """Return Spearman's rank correlation of each map with the target; ties get mean ranks.
 
     Args:
         prediction: float64 [n, height, width].
         target: float64 [height, width].
 
     Returns:
-        float64 [n] in [−1, 1]; 0 where the prediction or the target is constant, whose order says nothing.
+        float64 [n] in [−1, 1]; 0 where the prediction or the target is constant.
     """
     import torch
 
@@ -61,15 +61,12 @@ def spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def mae(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error of each map [n, height, width] from the target, in the target's units. float64 [n]."""
+    """Return the mean absolute error of each map [n, height, width], in the target's units. float64 [n]."""
     return (prediction - target).abs().mean(dim=(-2, -1))
 
 
 def r2(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Skill against the best constant: 1 − Σ(y − p)² / Σ(y − ȳ)². float64 [n]; 1 is exact, 0 no better than ȳ.
-
-    A constant target leaves nothing to explain: the skill is 0.
-    """
+    """Return the coefficient of determination, 1 − Σ(y − p)² / Σ(y − ȳ)². float64 [n]; 0 for a constant target."""
     import torch
 
     error = (prediction - target).square().sum(dim=(-2, -1))
@@ -79,39 +76,41 @@ def r2(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def modes(observation: Observation) -> Sequence[Reading]:
-    """The effective number of decodable position modes, held out by photograph; see docs/position-spectrum.md.
+    """Return the effective number of decodable position modes, on held-out photographs; see docs/position-spectrum.md.
 
-    Its picture is the leading modes, the best drawn above.
+    The picture shows the leading modes, one below the other, in descending order.
     """
-    from posbench import Reading, fit_modes
+    from posbench import Reading
+    from posbench.builtin.metrics.modes import fit_modes
 
     values: dict[str, list[float]] = {}
     for split in observation.splits:
         fitted = fit_modes(split.train)
         for photograph, value in zip(split.photographs, fitted.read(split.test).tolist(), strict=True):
             values.setdefault(photograph, []).append(value)
-    means = {photograph: sum(several) / len(several) for photograph, several in values.items()}
+    means = {photograph: sum(crops) / len(crops) for photograph, crops in values.items()}
     return [Reading(means, picture=fitted.leading(LEADING).flatten(0, 1))]
 
 
 def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
-    """What padding adds to each tap, whatever the image; see `posbench.ppp_patterns`."""
-    from posbench import Reading, ppp_patterns
+    """Return the strength of the pattern that padding adds to each tap: its signal-to-noise ratio, or its mean."""
+    from posbench import Reading
+    from posbench.builtin.metrics.ppp import ppp_patterns
 
-    found = ppp_patterns(observation.test, observation.surrounded(), observation.photographs)
-    # Each photograph is held against all others, so their values are not independent, and have no interval.
+    patterns = ppp_patterns(observation.test, observation.surrounded(), observation.photographs)
+    # Each photograph is compared with all others, so their values are not independent and have no interval.
     return [
-        Reading({}, str(tap), one.snr, one.picture)
+        Reading({}, str(tap), pattern.snr, pattern.picture)
         if snr
-        else Reading(one.mae, str(tap), sum(one.mae.values()) / len(one.mae), one.picture)
-        for tap, one in enumerate(found, 1)
+        else Reading(pattern.mae, str(tap), sum(pattern.mae.values()) / len(pattern.mae), pattern.picture)
+        for tap, pattern in enumerate(patterns, 1)
     ]
 
 
 @hookimpl
 def posbench_metrics() -> Iterable[Metric]:
     return [
-        Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc),
+        Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc, rank_correlation=True),
         Metric(name="mae", summary="mean absolute error", version="1", score=mae, higher_is_better=False),
         Metric(name="r2", summary="skill against the best constant (1 − SSE/SST)", version="1", score=r2),
         Metric(

@@ -1,11 +1,12 @@
-"""A convolution on aligned taps, computed at each tap's own resolution, and its adjoint.
+"""Convolution of aligned taps, computed at each tap's own resolution, and its adjoint.
 
-Mixing channels and resizing commute: rather than resize hundreds of channels and then mix them, the few results are
-resized. For every offset within the kernel and every target, mixing makes a map of what that offset's weights make of
-the channels; resizing, reading each map at its offset and summing are one matrix along rows and one along columns, for
-all taps together. The maps of a k×k kernel are kept in k groups, by the column of their offset, so that the cells of a
-row at all columns of the kernel lie one after the other: what the matrix along columns takes in. `m` stands for the
-maps of all groups, filled up as `LANES` says.
+Mixing channels and resizing commute. So instead of resizing hundreds of channels, each tap is first mixed into one map
+for each offset of the kernel and each target, and only these maps are resized. Resizing, shifting by the offset and
+summing over offsets are then one matrix product along rows and one along columns, for all taps together.
+
+The maps of a k×k kernel are stored in k groups, by the column of their offset, so that the values of a row at all
+columns of the kernel are adjacent in memory, as the product along columns needs them. `m` stands for the number of maps
+of all groups, each group filled up to a multiple of `LANES`.
 """
 
 from __future__ import annotations
@@ -16,36 +17,36 @@ import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv2d_weight
 
-from posbench.plugin.features import Features
+from posbench import Features
 
-#: Maps of a group are filled up to a multiple of this: of other numbers, processors leave some lanes idle.
+#: Groups of maps are filled up to a multiple of this, as CPUs multiply such matrices faster.
 LANES = 16
 
 
 def by_tap(weight: torch.Tensor, features: Features) -> tuple[torch.Tensor, ...]:
-    """A tensor [C, …] over the channels of all taps, one part a tap."""
+    """Split a tensor [C, …] over the channels of all taps into one part a tap."""
     return torch.split(weight, [tap.shape[-1] for tap in features.taps])
 
 
 @cache
-def resizer(length: int, side: int, device: torch.device) -> torch.Tensor:
-    """The matrix [side, length] that resizes a row as `features.align` does."""
-    # Outside of inference mode, so that whoever comes first does not decide what may be done with it.
+def resize_matrix(length: int, side: int, device: torch.device) -> torch.Tensor:
+    """Return the matrix [side, length] that resizes a row as `posbench.plugin.resampling.align` does."""
+    # Created outside of inference mode, as the cached matrix is also used in training.
     with torch.inference_mode(False), torch.no_grad():
         identity = torch.eye(length, dtype=torch.float32, device=device)
         return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
-def resized(maps: torch.Tensor, grid: int) -> torch.Tensor:
-    """Maps [n, h, w, channels] on the grid."""
+def resize_to_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
+    """Resize maps [n, h, w, channels] to [n, grid, grid, channels]."""
     height, width = maps.shape[1:3]
     if (height, width) == (grid, grid):
         return maps
-    return resize_maps(maps, *(resizer(length, grid, maps.device) for length in (height, width)))
+    return resize_maps(maps, *(resize_matrix(length, grid, maps.device) for length in (height, width)))
 
 
 def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Maps [n, h, w, channels] to [n, rows, columns, channels] by one matrix along each axis."""
+    """Resize maps [n, h, w, channels] to [n, rows, columns, channels] by one matrix along each axis."""
     n, h, _, channels = maps.shape
     wide = columns @ maps
     return (rows @ wide.reshape(n, h, -1)).view(n, len(rows), len(columns), channels)
@@ -54,57 +55,60 @@ def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
 def convolve(
     features: Features, weight: torch.Tensor, kernel: int, padding: int, *, rounded: bool = False
 ) -> torch.Tensor:
-    """The k×k convolution of aligned taps: float32 [targets, n, side, side] with side = grid + 2·padding − k + 1.
+    """Return the k×k convolution of aligned taps: float32 [targets, n, side, side], side = grid + 2·padding − k + 1.
 
     Args:
         features: of n images.
-        weight: float32 [C, k·k·targets], C being the channels of all taps: an offset's row first, then its column,
-            then the target.
+        weight: float32 [C, k·k·targets], C being the channels of all taps; ordered by the row of the offset, then its
+            column, then the target.
         kernel: k.
         padding: cells of zeros around the aligned features.
-        rounded: whether weights and products may be rounded to the precision of the features, which takes half as long
-            where that is bfloat16 and the machine has it.
+        rounded: whether weights and products may be rounded to the features' precision; halves the time where that is
+            bfloat16 and the hardware supports it.
     """
     wide, n = features.merged(), len(features)
     targets = weight.shape[1] // kernel**2
-    groups = _filled(weight.view(-1, kernel, kernel, targets).transpose(1, 2).flatten(2)).flatten(1)
+    groups = _fill_lanes(weight.view(-1, kernel, kernel, targets).transpose(1, 2).flatten(2)).flatten(1)
     mixed: dict[tuple[int, int], torch.Tensor] = {}
     for tap, part in zip(wide.taps, by_tap(groups, wide), strict=True):
-        maps, size = _mixed(tap, part, rounded), _size(tap)
+        maps, size = _mix(tap, part, rounded), _size(tap)
         mixed[size] = mixed[size].add_(maps) if size in mixed else maps
-    read = []
+    shifted = []
     for (height, width), maps in mixed.items():
-        columns = _columns(width, features.grid, kernel, padding, maps.device)
-        found = (columns @ maps.view(n * height, width * kernel, -1)).view(n, height, len(columns), -1)
-        by_row = found[..., : kernel * targets].view(*found.shape[:3], kernel, targets).permute(0, 3, 1, 2, 4)
-        read.append(by_row.reshape(n, kernel * height, -1))
-    rows = _rows(tuple(height for height, _ in mixed), features.grid, kernel, padding, weight.device)
-    drawn = rows @ torch.cat(read, dim=1)
-    return drawn.view(n, len(rows), -1, targets).permute(3, 0, 1, 2).contiguous()
+        columns = _column_matrix(width, features.grid, kernel, padding, maps.device)
+        product = (columns @ maps.view(n * height, width * kernel, -1)).view(n, height, len(columns), -1)
+        by_row = product[..., : kernel * targets].view(*product.shape[:3], kernel, targets).permute(0, 3, 1, 2, 4)
+        shifted.append(by_row.reshape(n, kernel * height, -1))
+    rows = _row_matrix(tuple(height for height, _ in mixed), features.grid, kernel, padding, weight.device)
+    output = rows @ torch.cat(shifted, dim=1)
+    return output.view(n, len(rows), -1, targets).permute(3, 0, 1, 2).contiguous()
 
 
 def adjoint(
-    features: Features, drawn: torch.Tensor, kernel: int, padding: int, *, rounded: bool = False
+    features: Features, maps: torch.Tensor, kernel: int, padding: int, *, rounded: bool = False
 ) -> torch.Tensor:
-    """The adjoint of `convolve`: from [targets, n or 1 for all alike, side, side], float32 [C, k·k·targets]."""
+    """Apply the adjoint of `convolve` to maps [targets, n or 1, side, side]: float32 [C, k·k·targets].
+
+    A second dimension of 1 stands for the same maps for all images.
+    """
     wide, n = features.merged(), len(features)
-    targets, _, side, _ = drawn.shape
+    targets, _, side, _ = maps.shape
     sizes = list(dict.fromkeys(map(_size, wide.taps)))
-    rows = _rows(tuple(height for height, _ in sizes), features.grid, kernel, padding, drawn.device)
-    by_row = rows.T @ drawn.expand(-1, n, -1, -1).permute(1, 2, 3, 0).reshape(n, side, -1)
+    rows = _row_matrix(tuple(height for height, _ in sizes), features.grid, kernel, padding, maps.device)
+    by_row = rows.T @ maps.expand(-1, n, -1, -1).permute(1, 2, 3, 0).reshape(n, side, -1)
     mixed = {}
     by_size = torch.split(by_row, [kernel * height for height, _ in sizes], 1)
     for (height, width), part in zip(sizes, by_size, strict=True):
-        columns = _columns(width, features.grid, kernel, padding, drawn.device)
-        found = part.view(n, kernel, height, side, targets).permute(0, 2, 3, 1, 4).reshape(n * height, side, -1)
-        mixed[height, width] = (columns.T @ _filled(found)).view(n, height, width, -1)
-    parts = [_unmixed(tap, mixed[_size(tap)], rounded) for tap in wide.taps]
+        columns = _column_matrix(width, features.grid, kernel, padding, maps.device)
+        ordered = part.view(n, kernel, height, side, targets).permute(0, 2, 3, 1, 4).reshape(n * height, side, -1)
+        mixed[height, width] = (columns.T @ _fill_lanes(ordered)).view(n, height, width, -1)
+    parts = [_mix_adjoint(tap, mixed[_size(tap)], rounded) for tap in wide.taps]
     groups = torch.cat(parts, dim=1).view(kernel, -1, features.channels)
     return groups[:, : kernel * targets].view(kernel, kernel, targets, -1).permute(3, 1, 0, 2).flatten(1)
 
 
-def _filled(groups: torch.Tensor) -> torch.Tensor:
-    """The last dimension filled up with zeros to a multiple of `LANES`."""
+def _fill_lanes(groups: torch.Tensor) -> torch.Tensor:
+    """Fill the last dimension up with zeros to a multiple of `LANES`."""
     return F.pad(groups, (0, -groups.shape[-1] % LANES))
 
 
@@ -112,44 +116,46 @@ def _size(tap: torch.Tensor) -> tuple[int, int]:
     return tap.shape[1], tap.shape[2]
 
 
-def _readings(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
-    """For each offset, the matrix that resizes a row to the grid and reads it there: [kernel, side, length]."""
-    padded = F.pad(resizer(length, grid, device), (0, 0, padding, padding))
+def _shift_matrices(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """Return, for each offset, the matrix that resizes a row to the grid and shifts it: [kernel, side, length]."""
+    padded = F.pad(resize_matrix(length, grid, device), (0, 0, padding, padding))
     return padded.unfold(0, len(padded) - kernel + 1, 1).mT
 
 
 @cache
-def _columns(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
-    """What is read at all columns of the kernel, from the cells of a row with k values each: [side, length · k]."""
+def _column_matrix(length: int, grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """Return the matrix for all columns of the kernel, for a row whose cells have k values each: [side, length · k]."""
     with torch.inference_mode(False), torch.no_grad():
-        return _readings(length, grid, kernel, padding, device).permute(1, 2, 0).flatten(1)
+        return _shift_matrices(length, grid, kernel, padding, device).permute(1, 2, 0).flatten(1)
 
 
 @cache
-def _rows(lengths: tuple[int, ...], grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
-    """What is read at all rows of the kernel, from maps of several heights below each other: [side, Σ k · length]."""
+def _row_matrix(lengths: tuple[int, ...], grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
+    """Return the matrix for all rows of the kernel, for stacked maps of several heights: [side, Σ k · length]."""
     with torch.inference_mode(False), torch.no_grad():
-        read = [_readings(length, grid, kernel, padding, device).transpose(0, 1).flatten(1) for length in lengths]
-        return torch.cat(read, dim=1)
+        parts = [
+            _shift_matrices(length, grid, kernel, padding, device).transpose(0, 1).flatten(1) for length in lengths
+        ]
+        return torch.cat(parts, dim=1)
 
 
-def _mixed(tap: torch.Tensor, part: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """A tap [n, h, w, channels] mixed by [channels, m] at its own resolution: float32 [n, h, w, m]."""
+def _mix(tap: torch.Tensor, weight: torch.Tensor, rounded: bool) -> torch.Tensor:
+    """Multiply a tap [n, h, w, channels] by [channels, m]: float32 [n, h, w, m]."""
     if rounded and tap.dtype == torch.bfloat16:
-        return (tap @ part.bfloat16()).float()
+        return (tap @ weight.bfloat16()).float()
     if tap.is_cuda:
-        return tap.float() @ part
-    # The same as a convolution, which torch has from a faster library.
-    return F.conv2d(tap.float().permute(0, 3, 1, 2), part.T[:, :, None, None]).permute(0, 2, 3, 1).contiguous()
+        return tap.float() @ weight
+    # On CPU, the same product is faster as a convolution.
+    return F.conv2d(tap.float().permute(0, 3, 1, 2), weight.T[:, :, None, None]).permute(0, 2, 3, 1).contiguous()
 
 
-def _unmixed(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:
-    """The adjoint of `_mixed`: from [n, h, w, m], float32 [m, channels]."""
+def _mix_adjoint(tap: torch.Tensor, maps: torch.Tensor, rounded: bool) -> torch.Tensor:
+    """Apply the adjoint of `_mix` to [n, h, w, m]: float32 [m, channels]."""
     if rounded and tap.dtype == torch.bfloat16:
         return (maps.bfloat16().flatten(0, 2).T @ tap.flatten(0, 2)).float()
     if tap.is_cuda:
         return maps.flatten(0, 2).T @ tap.float().flatten(0, 2)
     shape = (maps.shape[3], tap.shape[3], 1, 1)
-    taken, drawn = (one.permute(0, 3, 1, 2) for one in (tap.float(), maps))
-    weight: torch.Tensor = conv2d_weight(taken, shape, drawn)  # type: ignore[no-untyped-call]
+    inputs, outputs = (x.permute(0, 3, 1, 2) for x in (tap.float(), maps))
+    weight: torch.Tensor = conv2d_weight(inputs, shape, outputs)  # type: ignore[no-untyped-call]
     return weight[..., 0, 0]

@@ -1,4 +1,7 @@
-"""The linear probe, and the readout of the paper's authors."""
+"""The linear probe, and the readout of Islam, Jia and Bruce, in several shapes.
+
+Listing readouts imports no torch; the fit functions import their implementation when they are called.
+"""
 
 from __future__ import annotations
 
@@ -12,51 +15,51 @@ if TYPE_CHECKING:
     from posbench import Training
 
 ISLAM = "Islam, Jia & Bruce, ICLR 2020"
+HOERL = "Hoerl & Kennard, Technometrics 1970"
 KERNELS = (1, 3, 5, 7)
 PADDINGS = (0, 1, 2)
 DEPTHS = (1, 2, 3)
 
 
 def side(grid: int, *, kernel: int = 3, depth: int = 1, padding: int = 0) -> int:
-    """The side of the maps that stacked convolutions draw from a grid of this side."""
+    """Return the side of the maps that stacked convolutions predict from a grid of this side."""
     return grid + depth * (2 * padding - kernel + 1)
 
 
 def ridge(training: Training, *, kernel: int = 3, padding: int = 0) -> Fitted:
-    """A convolution on standardised channels, penalised with λ = 1; see `posbench.fit_ridge`."""
-    from posbench import fit_ridge
+    """Fit a ridge regression with λ = 1."""
+    from posbench.builtin.readouts.ridge import fit_ridge
 
     targets = training.targets(side(training.features.grid, kernel=kernel, padding=padding))
     return fit_ridge(training.features, targets, kernel=kernel, penalty=1.0, padding=padding)
 
 
 def ridge_cv(training: Training, *, kernel: int = 3, padding: int = 0) -> Fitted:
-    """The same with λ chosen for each target on held-out training photographs; see `posbench.fit_ridge_cv`."""
-    from posbench import fit_ridge_cv
+    """Fit a ridge regression with λ chosen for each target on held-out training photographs."""
+    from posbench.builtin.readouts.ridge import fit_ridge_cv
 
-    drawn = side(training.features.grid, kernel=kernel, padding=padding)
-    return fit_ridge_cv(training, drawn, kernel=kernel, padding=padding)
+    map_side = side(training.features.grid, kernel=kernel, padding=padding)
+    return fit_ridge_cv(training, map_side, kernel=kernel, padding=padding)
 
 
 def sgd(training: Training, *, bounded: bool, kernel: int = 3, depth: int = 1, padding: int = 0) -> Fitted:
-    """The authors' readout, as their code or as their text has it; see `posbench.fit_sgd`."""
-    from posbench import fit_sgd
+    """Train the paper's readout as in its code (`bounded`) or as in its text."""
+    from posbench.builtin.readouts.sgd import fit_sgd
 
     return fit_sgd(training, kernel=kernel, depth=depth, padding=padding, bounded=bounded)
 
 
 @hookimpl
 def posbench_readouts() -> Iterable[Readout]:
-    ridge_source = "Hoerl & Kennard, Technometrics 1970"
     families: tuple[tuple[str, str, str, Callable[..., Fitted]], ...] = (
-        ("ridge", "linear, squared loss, λ = 1 on standardised channels", ridge_source, ridge),
-        ("ridge-cv", "the same, λ chosen on held-out training photographs", ridge_source, ridge_cv),
+        ("ridge", "linear, squared loss, λ = 1 on standardised channels", HOERL, ridge),
+        ("ridge-cv", "the same, λ chosen on held-out training photographs", HOERL, ridge_cv),
         ("sgd", "the paper's, as its code has it: BatchNorm, sigmoid, SGD", ISLAM, partial(sgd, bounded=True)),
         ("sgd-text", "the paper's, as its text has it: no BatchNorm, no sigmoid", ISLAM, partial(sgd, bounded=False)),
     )
     for name, summary, source, fit in families:
         trained = name.startswith("sgd")
-        # One parameter at a time departs from a single unpadded 3×3 convolution, as in the paper's tables.
+        # As in the paper's tables, one parameter at a time differs from a single unpadded 3×3 convolution.
         shapes: list[tuple[str, str, dict[str, int]]] = [("", "3×3", {})]
         shapes += [(f"-k{k}", f"{k}×{k}", {"kernel": k}) for k in KERNELS if k != 3]
         shapes += [(f"-depth{d}", f"{d} of 3×3", {"depth": d}) for d in DEPTHS if d > 1 and trained]

@@ -1,8 +1,7 @@
-"""Tells the mean image of features from what departs from it, and finds the scale of each channel.
+"""Standardisation of features, and their split into a mean image and residuals.
 
-A readout is to answer all images with the same map: it draws from their mean image, and the departures are what it has
-to be proof against. They are told apart for precision, too: a departure may be rounded, and the fit stays what it is,
-while features rounded as a whole lead elsewhere.
+A readout must return the same map for all images. It can only use their mean image; the residuals act as noise. The
+split also keeps precision: residuals may be rounded to bfloat16 without changing the fit, whole features may not.
 """
 
 from __future__ import annotations
@@ -12,164 +11,163 @@ from dataclasses import dataclass
 
 import torch
 
-from posbench.builtin.readouts.aligned_conv import resize_maps, resized, resizer
-from posbench.core.offload import fits
-from posbench.plugin.features import Features, allocate_taps
+from posbench import Features
+from posbench.builtin.readouts.aligned_conv import resize_maps, resize_matrix, resize_to_grid
+from posbench.core.offload import fits_in_memory
+from posbench.plugin.features import allocate_taps
 
-#: How many values are visited at once, and how many cells of the grid at least: enough that the cores do not idle
-#: between pieces, and few enough that what is made of them is still in the cache when it is read.
-AT_ONCE, CELLS = 2**22, 2**15
-#: How many images are summed in float32 at most, which adds no more error than they have; sums of all are float64.
-TOGETHER = 8
-#: About how many cells of the grid are sampled, over all images; one an image at least.
+#: The number of values in a chunk, and the least number of grid cells: large enough to occupy all cores, small enough
+#: that intermediate results stay in the cache.
+CHUNK_VALUES, CHUNK_CELLS = 2**22, 2**15
+#: The most images that are summed in float32, which adds no error beyond that of the values; larger sums are float64.
+FLOAT32_IMAGES = 8
+#: The approximate number of grid cells that are sampled, over all images; at least one an image.
 SAMPLED_CELLS = 4096
-#: A channel whose standard deviation is below this share of its magnitude is constant up to rounding.
+#: A channel whose standard deviation is below this share of its mean is constant up to rounding.
 CONSTANT = 1e-5
 
 
 @dataclass(frozen=True)
-class Standardised:
-    """Features of n images, told apart; means and deviations are over all images and cells of the aligned grid.
+class StandardisedFeatures:
+    """Features of n images, split into mean image and residuals. Statistics are over all images and aligned grid cells.
 
     Attributes:
-        features: as they are.
-        level: for each tap what stands apart from the mean image, float32 [channels]: the channel's mean, or 0.
-        image: the rest of the mean image, float32.
+        features: the unchanged features.
+        offsets: for each tap what is subtracted from the mean image, float32 [channels]: the channel mean, or 0.
+        centred_mean: the mean image minus the offsets, float32.
         scale: one over the standard deviation of each channel of all taps, float32 [C]; 0 for a constant channel.
-        sample: how standardised channels depart from the mean image, at seeded cells of all images: float32 [m, C].
-        rounded: whether departures are bfloat16.
+        residual_sample: standardised residuals at seeded cells of all images, float32 [m, C].
+        rounded: whether residuals are bfloat16.
     """
 
     features: Features
-    level: tuple[torch.Tensor, ...]
-    image: Features
+    offsets: tuple[torch.Tensor, ...]
+    centred_mean: Features
     scale: torch.Tensor
-    sample: torch.Tensor
+    residual_sample: torch.Tensor
     rounded: bool
-    _kept: Features | None
+    _cached_residuals: Features | None
 
-    def parts(self) -> Iterator[Features]:
-        """What is multiplied to multiply departures, some images at a time: they themselves, if they are rounded.
+    def operands(self) -> Iterator[Features]:
+        """Yield, chunk by chunk, the features to multiply in order to multiply the residuals.
 
-        Else features as they are, which hold the mean image, too: to take it from each would cost as much as to
-        multiply it, and it can be taken from what comes of it as well.
+        These are the residuals themselves if they are rounded. Otherwise they are the features, which include the mean
+        image (`operand_mean`): subtracting it from a product is cheaper than subtracting it from the features.
         """
         if not self.rounded:
-            yield from pieces(self.features)
+            yield from chunks(self.features)
             return
-        for numbers in _slices(self.features):
-            if self._kept is not None:
-                yield self._kept.of_images(numbers)
+        for images in _chunk_slices(self.features):
+            if self._cached_residuals is not None:
+                yield self._cached_residuals.of_images(images)
             else:
-                made = self.departures_of(numbers)
-                yield Features(tuple(tap.bfloat16() for tap in made.taps), made.grid)
+                residuals = self.residuals(images)
+                yield Features(tuple(tap.bfloat16() for tap in residuals.taps), residuals.grid)
 
     @property
-    def common(self) -> Features | None:
-        """The mean image, if all of `parts` hold it."""
-        return None if self.rounded else self.mean
+    def operand_mean(self) -> Features | None:
+        """The mean image, if `operands` include it; else None."""
+        return None if self.rounded else self.mean_image
 
-    def departures_of(self, numbers: slice | Sequence[int]) -> Features:
-        """How the images of these numbers depart from the mean image, float32."""
-        taps = zip(self.features.of_images(numbers).taps, self.level, self.image.taps, strict=True)
-        return Features(tuple(tap.float() - level - image for tap, level, image in taps), self.features.grid)
+    def residuals(self, images: slice | Sequence[int]) -> Features:
+        """Return the chosen images minus the mean image, float32."""
+        taps = zip(self.features.of_images(images).taps, self.offsets, self.centred_mean.taps, strict=True)
+        return Features(tuple(tap.float() - offset - mean for tap, offset, mean in taps), self.features.grid)
 
     @property
-    def mean(self) -> Features:
+    def mean_image(self) -> Features:
         """The mean image, float32."""
-        return Features(tuple(map(torch.add, self.image.taps, self.level)), self.image.grid)
+        return Features(tuple(map(torch.add, self.centred_mean.taps, self.offsets)), self.centred_mean.grid)
 
 
-def pieces(features: Features) -> Iterator[Features]:
-    """The features, some images at a time."""
-    return map(features.of_images, _slices(features))
+def chunks(features: Features) -> Iterator[Features]:
+    """Yield the features, some images at a time."""
+    return map(features.of_images, _chunk_slices(features))
 
 
-def standardise(features: Features, *, centring: bool = True, rounding: bool = False) -> Standardised:
-    """Tell features apart, in two visits, or three if rounded departures are kept.
+def standardise(features: Features, *, centring: bool = True, rounding: bool = False) -> StandardisedFeatures:
+    """Compute the statistics of features in two passes over them; in three, if rounded residuals are cached.
 
     Args:
         features: of n images.
-        centring: whether a channel's mean is to stand apart from the mean image: not where zeros are added around it.
-        rounding: whether departures may be bfloat16, if the features are.
+        centring: whether channel means are subtracted from the mean image; not with zero padding, whose zeros would
+            change.
+        rounding: whether residuals may be bfloat16, if the features are.
     """
     means, averages, variances = zip(*(_moments(tap, features.grid) for tap in features.taps), strict=True)
-    level = tuple((average if centring else torch.zeros_like(average)).float() for average in averages)
-    # Taken while it is float64: float32 would hold little else of a channel far from zero.
-    image = Features(tuple((mean - less).float() for mean, less in zip(means, level, strict=True)), features.grid)
-    spread = torch.cat(variances).clamp(min=0).sqrt()
-    varies = spread > CONSTANT * torch.cat(averages).abs()
-    scale = torch.where(varies, 1 / spread.where(varies, torch.ones_like(spread)), 0.0).float()
-    sample = _sample(features, level, image) * scale
+    offsets = tuple((average if centring else torch.zeros_like(average)).float() for average in averages)
+    # Subtracted in float64: in float32 a channel far from zero would lose most of its digits.
+    centred = Features(
+        tuple((mean - offset).float() for mean, offset in zip(means, offsets, strict=True)), features.grid
+    )
+    deviation = torch.cat(variances).clamp(min=0).sqrt()
+    varies = deviation > CONSTANT * torch.cat(averages).abs()
+    scale = torch.where(varies, 1 / deviation.where(varies, torch.ones_like(deviation)), 0.0).float()
+    sample = _sample_residuals(features, offsets, centred) * scale
     rounded = rounding and features.taps[0].dtype == torch.bfloat16
-    kept = _kept(features, level, image) if rounded else None
-    return Standardised(features, level, image, scale, sample, rounded, kept)
+    cached = _cache_residuals(features, offsets, centred) if rounded else None
+    return StandardisedFeatures(features, offsets, centred, scale, sample, rounded, cached)
 
 
-def _slices(features: Features) -> Iterator[slice]:
+def _chunk_slices(features: Features) -> Iterator[slice]:
     values = sum(tap[0].numel() for tap in features.taps)
-    return _steps(len(features), max(AT_ONCE // values, CELLS // features.grid**2))
+    return _slices(len(features), max(CHUNK_VALUES // values, CHUNK_CELLS // features.grid**2))
 
 
-def _steps(count: int, size: int) -> Iterator[slice]:
+def _slices(count: int, size: int) -> Iterator[slice]:
     size = max(1, size)
     return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The mean image, [1, height, width, channels], and the mean and variance of channels on the grid, all float64."""
-    rows, columns = (resizer(length, grid, tap.device) for length in tap.shape[1:3])
+    """Return the mean image [1, height, width, channels], and each channel's mean and variance on the grid; float64."""
+    rows, columns = (resize_matrix(length, grid, tap.device) for length in tap.shape[1:3])
     aligned = tap.shape[1:3] == (grid, grid)
-    # Without it, float32 would hold little of how a channel far from zero varies.
-    near = tap[:1].float().mean(dim=(0, 1, 2))
+    # Subtracted first: in float32 the variance of a channel far from zero would be lost.
+    shift = tap[:1].float().mean(dim=(0, 1, 2))
     total = torch.zeros_like(tap[:1], dtype=torch.float64)
-    squares = torch.zeros_like(near, dtype=torch.float64)
-    for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
-        values = tap[numbers].float() - near
+    squares = torch.zeros_like(shift, dtype=torch.float64)
+    for images in _slices(len(tap), min(FLOAT32_IMAGES, CHUNK_VALUES // tap[0].numel())):
+        values = tap[images].float() - shift
         total += values.sum(0)
         # Σ over the grid of (R x)² is x · (RᵀR x), which needs no map at the grid's resolution.
         twice = values if aligned else resize_maps(values, rows.T @ rows, columns.T @ columns)
         squares += (values * twice).sum(dim=(0, 1, 2))
     mean = total / len(tap)
-    average = _on_grid(mean, grid).mean(dim=(0, 1, 2))
-    return mean + near, average + near, squares / (len(tap) * grid**2) - average.square()
+    average = resize_to_grid(mean.float(), grid).double().mean(dim=(0, 1, 2))
+    return mean + shift, average + shift, squares / (len(tap) * grid**2) - average.square()
 
 
-def _on_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
-    """Resized in float32, float64."""
-    return resized(maps.float(), grid).double()
-
-
-def _kept(features: Features, level: Sequence[torch.Tensor], image: Features) -> Features | None:
-    """Departures in bfloat16, to be kept from visit to visit, unless they are too many."""
-    if not fits(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
+def _cache_residuals(features: Features, offsets: Sequence[torch.Tensor], centred: Features) -> Features | None:
+    """Return all residuals in bfloat16; None if they do not fit into memory."""
+    if not fits_in_memory(sum(tap.numel() for tap in features.taps) * torch.bfloat16.itemsize):
         return None
     taps = features.taps
-    kept = allocate_taps([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
-    for tap, less, mean, room in zip(taps, level, image.taps, kept, strict=True):
-        for numbers in _steps(len(tap), min(TOGETHER, AT_ONCE // tap[0].numel())):
-            room[numbers] = tap[numbers].float() - less - mean
-    return Features(tuple(kept), features.grid)
+    cached = allocate_taps([tap.shape for tap in taps], [torch.bfloat16] * len(taps), taps[0].device)
+    for tap, offset, mean, residuals in zip(taps, offsets, centred.taps, cached, strict=True):
+        for images in _slices(len(tap), min(FLOAT32_IMAGES, CHUNK_VALUES // tap[0].numel())):
+            residuals[images] = tap[images].float() - offset - mean
+    return Features(tuple(cached), features.grid)
 
 
-def _sample(features: Features, levels: Sequence[torch.Tensor], mean: Features) -> torch.Tensor:
-    """Departures at some cells of all images, other ones from piece to piece: float32 [m, C]."""
+def _sample_residuals(features: Features, offsets: Sequence[torch.Tensor], centred: Features) -> torch.Tensor:
+    """Return the residuals at some cells of all images, float32 [m, C]; each chunk draws other cells."""
     grid = features.grid
     per_image = min(grid * grid, max(1, SAMPLED_CELLS // len(features)))
     across = min(grid, max(1, round(per_image**0.5)))
     down = min(grid, max(1, per_image // across))
     generator = torch.Generator().manual_seed(0)
     sample = []
-    for numbers in _slices(features):
-        ys, xs = (torch.randperm(grid, generator=generator)[:size].to(levels[0].device) for size in (down, across))
+    for images in _chunk_slices(features):
+        ys, xs = (torch.randperm(grid, generator=generator)[:size].to(offsets[0].device) for size in (down, across))
         cells = []
-        for tap, level, image in zip(features.taps, levels, mean.taps, strict=True):
+        for tap, offset, mean in zip(features.taps, offsets, centred.taps, strict=True):
             if tap.shape[1:3] == (grid, grid):
                 at = (slice(None), ys[:, None], xs)
-                cells.append(tap[numbers][at].float() - level - image[at])
+                cells.append(tap[images][at].float() - offset - mean[at])
             else:
-                rows, columns = (resizer(length, grid, tap.device) for length in tap.shape[1:3])
-                seen, known = (resize_maps(maps, rows[ys], columns[xs]) for maps in (tap[numbers].float(), image))
-                cells.append(seen - level - known)
+                rows, columns = (resize_matrix(length, grid, tap.device) for length in tap.shape[1:3])
+                values, means = (resize_maps(maps, rows[ys], columns[xs]) for maps in (tap[images].float(), mean))
+                cells.append(values - offset - means)
         sample.append(torch.cat(cells, dim=3).flatten(0, 2))
     return torch.cat(sample)

@@ -1,4 +1,4 @@
-"""What controls change: noise, targets among the features, positions held out, and what is then scored."""
+"""Changes that built-in controls make to features and training: noise, targets, held-out positions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from posbench.bench.plan import Cell
 from posbench.bench.targets import pattern
-from posbench.bench.treatments import TREATMENTS, judged, noise, with_targets
 from posbench.builtin import targets
+from posbench.builtin.controls import noise, with_targets
 from posbench.builtin.readouts.hooks import ridge, ridge_cv, sgd
 from posbench.builtin.readouts.ridge import fit_ridge
-from posbench.data.crops import TEST, TRAIN
 from posbench.plugin.components import Fitted, Target
 from posbench.plugin.features import Features
 from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training, held_out
-from tests.factories import plan, readout
 
 GRID = 12
 H, G = (
@@ -45,17 +42,17 @@ def training(**changes: object) -> Training:
 
 def test_noise_has_the_shapes_and_is_another_in_each_role() -> None:
     plain = features()
-    one, again, other = (noise(plain, role, PATTERNS, GRID) for role in (TRAIN, TRAIN, TEST))
-    for a, b, c, before in zip(one.taps, again.taps, other.taps, plain.taps, strict=True):
+    train, again, test = (noise(plain, PATTERNS, GRID, testing) for testing in (False, False, True))
+    for a, b, c, before in zip(train.taps, again.taps, test.taps, plain.taps, strict=True):
         assert a.shape == before.shape
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
-    assert float(torch.cat([tap.flatten() for tap in one.taps]).std()) == pytest.approx(1, abs=0.1)
+    assert float(torch.cat([tap.flatten() for tap in train.taps]).std()) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("side", [GRID - 2, GRID, GRID + 2])
 def test_a_target_among_the_features_stands_under_its_own_cell(side: int) -> None:
-    added = with_targets(features(), TRAIN, PATTERNS, side).taps[-1]
+    added = with_targets(features(), PATTERNS, side, False).taps[-1]
     assert added.shape == (6, GRID, GRID, 2)
     if side < GRID:
         margin = (GRID - side) // 2
@@ -115,36 +112,3 @@ def test_every_readout_leaves_held_out_cells_alone(fit: object) -> None:
         maps.append(fitted.predict(features(1)))
     assert bool(maps[0].isfinite().all())
     assert torch.allclose(*maps, atol=1e-4)
-
-
-def cell(control: str, **changes: object) -> Cell:
-    made = plan(readouts=[replace(readout(), grid=lambda side: side - 2)], image_size=96).cells[0]
-    return replace(made, control=control, **changes)  # type: ignore[arg-type]
-
-
-def test_only_held_out_cells_are_scored() -> None:
-    maps = torch.arange(100.0).view(1, 10, 10).expand(3, -1, -1)
-    columns, target = judged(cell("held-out-positions-columns"), maps, H)
-    assert torch.equal(columns, maps[:, :, 1::2])
-    assert torch.equal(target, resize(H, 10)[:, 1::2])
-    quadrant, target = judged(cell("held-out-positions-quadrant"), maps, G)
-    assert torch.equal(quadrant, maps[:, 5:, 5:])
-    assert torch.equal(target, resize(G, 10)[5:, 5:])
-
-
-def test_a_larger_image_is_scored_at_its_border_or_at_its_pixels() -> None:
-    base = cell("")
-    larger = replace(base.job, test_size=128)  # a grid of 16, maps of 14
-    maps = torch.rand(2, 14, 14)
-    border, target = judged(cell("held-out-size-256-border", job=larger), maps, G)
-    assert torch.equal(border, maps)
-    assert torch.equal(target, resize(G, 14))
-    pixel, target = judged(cell("held-out-size-256-pixel", job=larger), maps, G)
-    assert torch.equal(pixel, maps[:, :10, :10])
-    assert torch.equal(target, resize(G, 10))
-
-
-def test_every_treatment_names_a_control() -> None:
-    from posbench.bench.controls import CONTROLS
-
-    assert all(any(name.startswith(control) for control in CONTROLS) for name in TREATMENTS)

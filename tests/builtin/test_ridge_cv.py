@@ -9,9 +9,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from posbench.builtin.readouts import ridge as readout
-from posbench.builtin.readouts.penalty import PENALTIES, fit_ridge_cv
-from posbench.builtin.readouts.ridge import fit_ridge
+from posbench.builtin.readouts import ridge
+from posbench.builtin.readouts.ridge import PENALTIES, fit_ridge, fit_ridge_cv
 from posbench.core.errors import Inapplicable
 from posbench.plugin.features import Features
 from posbench.plugin.training import Training
@@ -32,7 +31,7 @@ def training(photographs: list[str]) -> Training:
 
 
 def test_it_is_the_penalty_that_errs_least_on_held_out_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readout, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(ridge, "TOLERANCE", 1e-9)
     names = [f"p{i % 5}" for i in range(12)]
     task = training(names)
     targets = task.targets(GRID)
