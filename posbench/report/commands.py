@@ -34,8 +34,6 @@ _SETTINGS = {
 _OF_CELLS = ("target", "readout", "taps", "seed", "score_at", "control", "control_of", "control_version")
 _FILES = ("file:", "folder:")
 _PYTHON = ("module:", "pixels:")
-#: The control whose jobs are measured as a whole, too, and the control that runs over seeds of weights.
-_MEASURED_CONTROL, _SEEDED_CONTROL = "null", "random-weights"
 #: The training source as a test source, until the sources with which it is crossed are known.
 _ITSELF = ""
 

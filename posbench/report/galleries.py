@@ -166,7 +166,7 @@ def content_errors(
     """
     known = {record.cell_id: record for record in records}
     by_network = groups([row for row in rows if examples.get(row.cell_id)], lambda row: (network_label(row), row.taps))
-    made = []
+    shown = []
     for group in sorted(by_network, key=lambda group: group[0].padding == CONTROL):
         errors: dict[str, dict[str, dict[Image, Floats]]] = {}
         for row in group:
@@ -174,8 +174,8 @@ def content_errors(
             if of_cell:
                 errors.setdefault(row.padding, {})[row.target] = of_cell
         if errors:
-            made.append(_error_gallery(group[0], errors))
-    return made
+            shown.append(_error_gallery(group[0], errors))
+    return shown
 
 
 def _error_gallery(row: Row, errors: Mapping[str, Errors]) -> Gallery:

@@ -115,7 +115,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What results were made with, and how to compute them again.
+    """Software, hardware and sources of results, and the commands that compute them again.
 
     Attributes:
         cells: the number of cells.

@@ -1,4 +1,4 @@
-"""The rules of docs/controls.md, one by one, on rows made by hand."""
+"""The rules of docs/controls.md, each on rows made by hand."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_large_score_that_may_be_chance_decides_nothing() -> None:
 
 
 def test_more_targets_ask_for_more() -> None:
-    """p is .0022 for this one alone: enough, but not enough of five."""
+    """p is .0022 for this target alone: significant, but not as one of five."""
     values = [0.3, 0.45, 0.1, 0.22, 0.35]
     alone = decide([row(values)])
     assert 0.001 < alone.evidence[0].p < 0.005

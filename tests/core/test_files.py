@@ -1,4 +1,4 @@
-"""Folders and files identified by their content."""
+"""Folders and files identified by their content, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posbench.core.errors import UsageError
-from posbench.core.files import content_digest, content_hash
+from posbench.core.files import content_digest, content_hash, write_atomically
 from posbench.data.folder import folder_images
 from posbench.plugin.components import NAME
 
@@ -103,3 +103,45 @@ def test_any_folder_name_makes_a_name_that_can_be_typed(name: str, shown: str, t
 def test_a_relative_path_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fill(tmp_path / "dogs", {"a.png": b"1"}))
     assert folder_images(Path()).name == "folder:dogs"
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write_atomically(path, "é\r\n1\n")
+    assert path.read_bytes() == "é\r\n1\n".encode()
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+    write_atomically(path, "again")
+    assert path.read_text() == "again"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "missing" / "rows.csv", tmp_path / "folder"):
+        with pytest.raises(UsageError, match=r"cannot be written \(.*\): check the folder and the disk"):
+            write_atomically(place, "text")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "rows.csv", "\ud800")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("before")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write_atomically(tmp_path / "link.csv", "after")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "after"
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(pipe, "text")
+        assert pipe.is_fifo()
+        assert os.read(reading, 100) == b"text"
+    finally:
+        os.close(reading)

@@ -99,17 +99,17 @@ def test_typed_elsewhere_they_give_the_same_cells(
     small = ["--train-count", "6", "--test-count", "4", "--image-size", "64", "--targets", "H,G"]
     chosen = ["--backbones", tiny, "--images", "leaves", *small, *options]
     assert posbench("run", "--store", "../first.db", *chosen).code == 0
-    found = named(tmp_path / "first.db")
-    assert found.lines
-    assert found.nameless == 0
+    given = named(tmp_path / "first.db")
+    assert given.lines
+    assert given.nameless == 0
     # A path is its last part: those of the first run stand in the folder above.
     monkeypatch.chdir(tmp_path)
-    for line in found.lines:
+    for line in given.lines:
         ran = posbench(*shlex.split(line)[1:], "--store", "second.db")
         assert ran.code == 0, ran.err
     for ids in ("records", "measurements"):
         first, second = (
-            {getattr(one, "cell_id", None) or one.job_id for one in getattr(store, ids)()}
+            {getattr(result, "cell_id", None) or result.job_id for result in getattr(store, ids)()}
             for store in (Store(tmp_path / "first.db"), Store(tmp_path / "second.db"))
         )
         assert first == second
@@ -123,9 +123,9 @@ def test_what_was_made_in_python_has_no_command(tmp_path: Path) -> None:
     with Store(tmp_path / "a.db") as store:
         for job, cells in plan.jobs():
             store.save(job, cells, [factories.scored(cell) for cell in cells], {})
-    found = named(tmp_path / "a.db")
-    assert len(found.lines) == found.nameless == 1
-    assert "mine" not in found.lines[0]
+    given = named(tmp_path / "a.db")
+    assert len(given.lines) == given.nameless == 1
+    assert "mine" not in given.lines[0]
 
 
 def test_a_store_has_all_that_its_commands_ask_for(posbench: Posbench, tiny: str, tmp_path: Path) -> None:
@@ -144,11 +144,11 @@ def test_a_store_has_all_that_its_commands_ask_for(posbench: Posbench, tiny: str
     ):
         ran = posbench("run", *small, *store, "--images", "leaves", *options)
         assert ran.code == 0, ran.err
-    found = named(tmp_path / "a.db")
-    [path] = found.paths
-    assert found.paths[path].startswith("folder:my-b-photos@")
-    assert any("--controls all" in line or "held-out-positions," in line for line in found.lines)
-    for line in found.lines:
+    given = named(tmp_path / "a.db")
+    [path] = given.paths
+    assert given.paths[path].startswith("folder:my-b-photos@")
+    assert any("--controls all" in line or "held-out-positions," in line for line in given.lines)
+    for line in given.lines:
         words = [str(odd) if word == path else word for word in shlex.split(line)[1:]]
         ran = posbench(*words, *store, "--dry-run")
         assert ran.code == 0, ran.err

@@ -1,4 +1,4 @@
-"""Two sides compared: what finds its counterpart, and by what their difference is judged."""
+"""Two sides compared: the cells that correspond, and the statistics of their differences."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def outcome(cell: Cell, shift: float) -> Outcome:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Two paddings × two targets; `zero` is better by .1 for H and by .2 for V."""
-    made = plan(targets=[target("H"), target("V")], paddings=[padding("zero"), padding("edge")])
+    two_paddings = plan(targets=[target("H"), target("V")], paddings=[padding("zero"), padding("edge")])
     path = tmp_path / "store.db"
     with Store(path) as opened:
-        for job, cells in made.jobs():
+        for job, cells in two_paddings.jobs():
             assert isinstance(job.padding, Padding)
             lead = {"H": 0.1, "V": 0.2} if job.padding.name == "zero" else {"H": 0.0, "V": 0.0}
             opened.save(job, cells, [outcome(cell, lead[cell.target.name]) for cell in cells], {})
@@ -46,20 +46,20 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_selections_of_a_store_are_paired_by_photograph(store: Path) -> None:
-    found = compare(side("padding=zero", store), side("padding=edge", store), "spc")
-    assert [dict(line.labels) for line in found.lines] == [{"target": "H"}, {"target": "V"}]
-    for line, lead in zip(found.lines, (0.1, 0.2), strict=True):
-        one = line.difference
-        assert (one.value, one.lo, one.hi, one.n) == pytest.approx((lead, lead, lead, 13))
-        assert one.p == 2 / 2**13
+    compared = compare(side("padding=zero", store), side("padding=edge", store), "spc")
+    assert [dict(line.labels) for line in compared.lines] == [{"target": "H"}, {"target": "V"}]
+    for line, lead in zip(compared.lines, (0.1, 0.2), strict=True):
+        difference = line.difference
+        assert (difference.value, difference.lo, difference.hi, difference.n) == pytest.approx((lead, lead, lead, 13))
+        assert difference.p == 2 / 2**13
         assert line.adjusted == pytest.approx(2 * 2 / 2**13)
-    assert found.unmatched == 0
-    assert json.loads(to_json(found))["lines"][0]["difference"]["n"] == 13
+    assert compared.unmatched == 0
+    assert json.loads(to_json(compared))["lines"][0]["difference"]["n"] == 13
 
 
 def test_several_columns_select_together(store: Path) -> None:
-    found = compare(side("padding=zero,target=H", store), side("padding=edge , target=V", store), "spc")
-    assert [line.difference.value for line in found.lines] == [pytest.approx(0.1)]
+    compared = compare(side("padding=zero,target=H", store), side("padding=edge , target=V", store), "spc")
+    assert [line.difference.value for line in compared.lines] == [pytest.approx(0.1)]
 
 
 def test_two_stores_or_tables_correspond_cell_by_cell(store: Path, tmp_path: Path) -> None:
@@ -151,12 +151,12 @@ class TestCsv:
 
 
 def test_a_control_with_targets_of_its_own_stands_beside_what_it_checks(tmp_path: Path) -> None:
-    made = with_controls(plan(targets=[target("H"), target("V")]), select_controls(["permuted"], REGISTRY), INPUTS)
+    checked = with_controls(plan(targets=[target("H"), target("V")]), select_controls(["permuted"], REGISTRY), INPUTS)
     with Store(tmp_path / "c.db") as opened:
-        for job, cells in made.jobs():
+        for job, cells in checked.jobs():
             opened.save(job, cells, [outcome(cell, 0.3 if cell.control else 0.0) for cell in cells], {})
     sides = [side(text, tmp_path / "c.db") for text in ("control=", "control=permuted")]
-    found = compare(*sides, "spc")
-    assert [line.labels["target"] for line in found.lines] == ["H", "V"]
-    assert [line.difference.value for line in found.lines] == pytest.approx([-0.3, -0.3])
-    assert found.unmatched == 0
+    compared = compare(*sides, "spc")
+    assert [line.labels["target"] for line in compared.lines] == ["H", "V"]
+    assert [line.difference.value for line in compared.lines] == pytest.approx([-0.3, -0.3])
+    assert compared.unmatched == 0

@@ -26,7 +26,7 @@ ALONE = ("src", "href", "action", "data", "poster", "srcset")
 
 
 class Reader(HTMLParser):
-    """Notes the elements of a page, what they refer to, and their text."""
+    """Records the elements of a page, their references and their text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Two paddings of one network, one cell of them failed for a reason that would be markup."""
+    """Return a store with two paddings of a network, one cell failed for a reason that looks like markup."""
     plan = factories.plan(paddings=[factories.padding("zero"), factories.padding("valid")])
     path = tmp_path / "a.db"
     with Store(path) as opened:
@@ -170,7 +170,7 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Pa
     )
     jobs = list(plan.jobs())
     assert len(jobs) == 200
-    # Noise is what pictures compress least.
+    # Noise compresses least.
     rng = np.random.default_rng(0)
     photographs = [rng.integers(0, 256, 112 * 112 * 3, np.uint8).tobytes() for _ in range(3)]
 

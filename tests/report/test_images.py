@@ -103,13 +103,15 @@ def test_levels_are_between_the_limits() -> None:
 def test_a_png_holds_both_maps_in_the_same_colours() -> None:
     half, whole = [[0.0, 0.5], [0.5, 0.0]], [[0.0, 1.0], [1.0, 0.0]]
     # A dollar sign and brackets are text; nothing of a name is a formula.
-    made = png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value")
-    rgb = np.asarray(Image.open(io.BytesIO(made)).convert("RGB"))
+    content = png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value")
+    rgb = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     drawn = {tuple(int(v) for v in colour) for colour in rgb.reshape(-1, 3)[::7]}
     dark, middle, bright = (68, 1, 84), (33, 145, 140), (253, 231, 37)  # of viridis
     for colour in (dark, middle, bright):
         assert any(max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= 3 for other in drawn), colour
-    assert png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value") == made
+    assert (
+        png([("a $ b", half), ("[red]$\\frac", whole)], "net (random:0), padding $zero\nSPC 0.50", "value") == content
+    )
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tables in Markdown: their form, and that what others say in them is text."""
+"""Tables in Markdown: their form, and that texts of others are escaped."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def test_a_board_as_a_table() -> None:
 
 def test_html_of_others_is_text() -> None:
     board = Board(EVIL, EVIL, EVIL, EVIL, [EVIL], {EVIL: [(EVIL, [Entry(text=EVIL)])]}, [EVIL])
-    said = markdown.of_boards([board])
-    assert "<" not in said
-    assert ">" not in said
-    assert said.count("&lt;script&gt;") == 9
-    [heading, _, row] = [line for line in said.splitlines() if line.startswith("| ")]
+    markdown_text = markdown.of_boards([board])
+    assert "<" not in markdown_text
+    assert ">" not in markdown_text
+    assert markdown_text.count("&lt;script&gt;") == 9
+    [heading, _, row] = [line for line in markdown_text.splitlines() if line.startswith("| ")]
     assert heading.replace("\\|", "").count("|") == row.replace("\\|", "").count("|") == 4
 
 
 def test_markdown_of_others_is_text_and_ours_is_not() -> None:
     board = Board(LIVE, LIVE, LIVE, LIVE, [LIVE], {LIVE: [(LIVE, [Entry(text=LIVE, best=True)])]}, [LIVE])
-    said = markdown.of_boards([board])
+    markdown_text = markdown.of_boards([board])
     escaped = r"\!\[x\](https://example.org/x.png) \*\*a\*\* \_b\_ \`c\` \[d\](e) \\"
-    assert said.count(escaped) == said.count("example.org") == 9
-    assert said.startswith(f"**{escaped}**\n")
-    assert f"| {escaped} | **{escaped}** |" in said
+    assert markdown_text.count(escaped) == markdown_text.count("example.org") == 9
+    assert markdown_text.startswith(f"**{escaped}**\n")
+    assert f"| {escaped} | **{escaped}** |" in markdown_text

@@ -1,4 +1,4 @@
-"""Tables that fit: what gives way, where they are split, and that nothing is lost."""
+"""Tables that fit: narrowed columns, blocks of columns, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_no_table_is_wider_than_the_terminal_and_none_loses_a_piece(width: int, 
     columns = [Column(data.draw(texts), whole=data.draw(st.booleans())) for _ in range(count)]
     keys, boxed = data.draw(st.integers(1, max(1, count // 2))), data.draw(st.booleans())
     rows = data.draw(st.lists(st.lists(texts, min_size=count, max_size=count), max_size=3))
-    # Scores are short; what may not be broken and is as long as a terminal is wide is no score.
+    # Scores are short: no cell that may not be broken is as wide as a terminal.
     rows = [[cell[:16] if column.whole else cell for cell, column in zip(row, columns, strict=True)] for row in rows]
     text = printed(Sheet(columns, [rows], keys, boxed=boxed), width=width)
     assert all(cell_len(line) <= width for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""Where words are broken."""
+"""Line breaks in words and numbers."""
 
 from __future__ import annotations
 
