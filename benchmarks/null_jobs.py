@@ -35,6 +35,7 @@ CROPS, SHARES = 64, (0.0, 0.5, 0.9)
 REGISTRY = load_registry()
 TARGETS = {name: pattern(REGISTRY.get(Target, name)) for name in ("H", "V", "G", "HS", "VS")}
 SPC = REGISTRY.get(Metric, "spc")
+CONTROLS = load_registry().control_catalogue()
 #: The columns of every row, since all rows are of one network.
 COLUMNS: dict[str, Any] = dict.fromkeys((*FIRST, *LAST)) | {
     "padding": "zero",
@@ -128,7 +129,7 @@ def _row(
         "spc_lo": score.lo,
         "spc_hi": score.hi,
     }
-    return Row.from_columns(COLUMNS | columns)
+    return Row.from_columns(COLUMNS | columns, CONTROLS)
 
 
 def main() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 from posbench.bench.plan import Cell
 from posbench.bench.records import CellRecord, Outcome
 from posbench.bench.row import Row
+from posbench.plugin.registry import load_registry
 from posbench.report.rows import row as to_row
 from tests.factories import plan, scored
 
+#: The controls that ship with posbench.
+CONTROLS = load_registry().control_catalogue()
 DEFAULTS: dict[str, Any] = {
     "backbone": "net",
     "weights": "imagenet:net@1",
@@ -51,7 +54,7 @@ def make_row(
         for bound in ("lo", "hi")
         if name not in DEFAULTS and not name.endswith(("_lo", "_hi"))
     }
-    return Row.from_columns(DEFAULTS | bounds | columns, by_photograph, mutual=mutual)
+    return Row.from_columns(DEFAULTS | bounds | columns, CONTROLS, by_photograph, mutual=mutual)
 
 
 def changed(row: Row, **columns: Any) -> Row:
@@ -82,7 +85,7 @@ def plan_rows(
         value = scores.get(names, scores.get(names[:2]))
         if isinstance(value, str):
             status, _, reason = value.partition(": ")
-            rows.append(to_row(cell_record(cell, Outcome(cell.identity(), status, reason))))
+            rows.append(to_row(cell_record(cell, Outcome(cell.identity(), status, reason))).interpreted(CONTROLS))
         elif value is not None:
-            rows.append(to_row(cell_record(cell, scored(cell, value, half))))
+            rows.append(to_row(cell_record(cell, scored(cell, value, half))).interpreted(CONTROLS))
     return rows

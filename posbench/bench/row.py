@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from posbench.bench.field_types import (
@@ -20,6 +20,7 @@ from posbench.bench.field_types import (
 )
 from posbench.bench.records import Score
 from posbench.core.statistics import MeanEstimate
+from posbench.plugin.control import Control, ControlCatalogue
 
 
 def sources_label(images: str, test_images: str) -> str:
@@ -39,6 +40,8 @@ class Row(Mapping[str, Any]):
     Attributes:
         scores: by metric.
         mutual: the readouts were cross-fitted on these photographs; not a column.
+        of_control: the control that the cell belongs to, if it is installed; not a column.
+        on_null_images: trained and tested on images in which nothing but a border indicates position; not a column.
     """
 
     backbone: PlainText
@@ -69,11 +72,14 @@ class Row(Mapping[str, Any]):
     posbench_version: PlainText
     created: Moment
     mutual: bool = False
+    of_control: Control | None = None
+    on_null_images: bool = False
 
     @classmethod
     def from_columns(
         cls,
         columns: Mapping[str, Any],
+        controls: ControlCatalogue,
         by_photograph: Mapping[str, Mapping[str, float]] | None = None,
         *,
         mutual: bool = False,
@@ -83,6 +89,7 @@ class Row(Mapping[str, Any]):
         Args:
             columns: a value for each fixed column, and for each metric `METRIC`, `METRIC_lo` and `METRIC_hi`; a metric
                 without a value is left out. Other keys are ignored.
+            controls: the installed controls.
             by_photograph: for each metric, the mean of each photograph; a table does not have these.
         """
         fixed = {name: columns[name] for name in (*FIRST, *LAST)}
@@ -93,7 +100,12 @@ class Row(Mapping[str, Any]):
             for name, value in columns.items()
             if name not in fixed and f"{name}_lo" in columns and value is not None
         }
-        return cls(**fixed, scores=scores, mutual=mutual)
+        return cls(**fixed, scores=scores, mutual=mutual).interpreted(controls)
+
+    def interpreted(self, controls: ControlCatalogue) -> Row:
+        """Return the row with the fields that follow from the installed controls."""
+        on_null_images = self.images == self.test_images and self.images in controls.null_images
+        return replace(self, of_control=controls.of_check(self.control), on_null_images=on_null_images)
 
     def __getitem__(self, column: str) -> Any:
         if column in _FIXED:

@@ -97,8 +97,11 @@ def decide(rows: Iterable[Row]) -> Verdict:
     """Return the verdict on one network from all its rows; see `verdicts`."""
     scored = [row for row in rows if row.status == "ok" and METRIC in row.scores]
     # Of two results for one target, the one on more images counts.
-    null = sorted((row for row in scored if _is_null(row)), key=lambda row: row.n_test_photos or 0)
-    on_leaves = _corrected({("leaves", row.target): row.mean(METRIC) for row in null})
+    null = sorted(
+        (row for row in scored if row.on_null_images and _evidence(row) == "null"),
+        key=lambda row: row.n_test_photos or 0,
+    )
+    on_leaves = _corrected({(row.images, row.target): row.mean(METRIC) for row in null})
     if any(evidence.found for evidence in on_leaves):
         text = ENCODES
     elif all(evidence.excluded for evidence in on_leaves) and {item.target for item in on_leaves} >= set(COMPLETE):
@@ -114,14 +117,11 @@ def decide(rows: Iterable[Row]) -> Verdict:
     return Verdict(text, (*on_leaves, *border, *content))
 
 
-def _is_null(row: Row) -> bool:
-    """Return whether a row is evidence on dead leaves."""
-    return row.images == row.test_images == "leaves" and row.control in ("", None, "null")
-
-
-def _is_rotated(row: Row) -> bool:
-    """Return whether a row is of photographs turned by 180 degrees."""
-    return row.control == "rotated"
+def _evidence(row: Row) -> str:
+    """Return what a row is evidence of: a plain cell on null images is evidence of position, as their control is."""
+    if row.of_control:
+        return row.of_control.evidence
+    return "" if row.control else "null"
 
 
 def _corrected(means: Mapping[tuple[str, str], MeanEstimate]) -> list[Evidence]:
@@ -141,7 +141,7 @@ def _parts(rows: Sequence[Row]) -> tuple[list[Evidence], list[Evidence]]:
     # Of two results for one target, the one on more images counts.
     for turned in sorted(rows, key=lambda row: (row.n_test_photos or 0, row.n_test)):
         checked = upright.get(turned.control_of or "")
-        if not _is_rotated(turned) or checked is None or turned.target not in TURNING:
+        if _evidence(turned) != "rotation" or checked is None or turned.target not in TURNING:
             continue
         first, second = (row.by_photograph(METRIC) for row in (checked, turned))
         shared = [name for name in first if name in second]

@@ -14,18 +14,19 @@ from posbench.cli.registry import registry
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
+from posbench.plugin.control import ControlCatalogue
 
 if TYPE_CHECKING:
     from posbench.bench.records import CellRecord
     from posbench.bench.row import JobRow, Row
 
 
-def _rows(store: Path) -> "list[Row]":
+def _rows(store: Path, controls: ControlCatalogue) -> "list[Row]":
     from posbench.report.rows import rows
     from posbench.store.store import Store
 
     with Store(store, must_exist=True) as opened:
-        return rows(opened.records())
+        return rows(opened.records(), controls)
 
 
 def _job_rows(store: Path) -> "list[JobRow]":
@@ -53,8 +54,8 @@ def leaderboard(
     if by not in BY:
         raise UsageError(f"--by {by!r}: choose {' or '.join(BY)}")
     output.check(store, csv=csv, json=json, markdown=markdown)
-    rows = _rows(store)
     loaded = registry()
+    rows = _rows(store, loaded.control_catalogue())
     present = [name for name in loaded.names("metric") if any(name in row.scores for row in rows)]
     chosen = loaded.get(Metric, metric or next(iter(present), "spc"))
     if metric and present and chosen.name not in present:
@@ -135,7 +136,8 @@ def compare(
     """Show the differences between two sides, cell by cell, on the same photographs."""
     from posbench.report import compare, terminal
 
-    first, second = (compare.side(text, store) for text in (a, b))
+    controls = registry().control_catalogue()
+    first, second = (compare.side(text, store, controls) for text in (a, b))
     differences = compare.compare(first, second, metric or "spc")
     if json:
         write(compare.to_json(differences) + "\n")
@@ -161,7 +163,7 @@ def show(
     with Store(store, must_exist=True) as opened:
         record = opened.find(cell)
         provenance = opened.provenance(record.run_id)
-        related = rows(opened.related(record))
+        related = rows(opened.related(record), registry().control_catalogue())
     row, verdict = next(
         pair for pair in zip(related, verdicts(related), strict=True) if pair[0].cell_id == record.cell_id
     )

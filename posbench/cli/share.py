@@ -29,12 +29,13 @@ def publish(
 
     loaded = registry()
     metrics = loaded.every(Metric)
-    files = contents(store, metrics)
+    controls = loaded.control_catalogue()
+    files = contents(store, metrics, controls)
     if report:
         from posbench.report import html
 
         try:
-            files["report.html"] = html.content(store, metrics, loaded.every(Target), warn)
+            files["report.html"] = html.content(store, metrics, loaded.every(Target), controls, warn)
         except MissingError as error:
             warn(f"published without report.html: {error}")
     provenance = bundle.write(folder, files, force=force)
@@ -66,5 +67,7 @@ def report(
 
     check_destinations(store, {"--out": str(to)})
     loaded = registry()
-    write_atomically(to, html.content(store, loaded.every(Metric), loaded.every(Target), warn))
+    write_atomically(
+        to, html.content(store, loaded.every(Metric), loaded.every(Target), loaded.control_catalogue(), warn)
+    )
     out.print(f"{str(to)!r} is written: open it in a browser")

@@ -186,11 +186,13 @@ class ControlCatalogue:
     """Controls, found by the names of their checks as results store them; needs no torch.
 
     Args:
-        controls: such as `registry.every(Control)`.
+        controls: the controls.
+        null_images: labels of image sources in which nothing but a border indicates position.
     """
 
-    def __init__(self, controls: Iterable[Control]) -> None:
+    def __init__(self, controls: Iterable[Control], null_images: Iterable[str] = ()) -> None:
         self._controls = {control.name: control for control in controls}
+        self.null_images = frozenset(null_images)
 
     def __iter__(self) -> Iterator[Control]:
         return iter(self._controls.values())
@@ -205,7 +207,3 @@ class ControlCatalogue:
         """
         owners = [control for control in self if check and control.owns(check)]
         return max(owners, key=lambda control: len(control.name), default=None)
-
-    def by_evidence(self, evidence: str) -> list[Control]:
-        """Return the controls whose checks are evidence of a kind for a verdict."""
-        return [control for control in self if control.evidence == evidence]

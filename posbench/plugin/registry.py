@@ -22,7 +22,7 @@ from posbench.core.processes import is_plugin_interrupt
 from posbench.core.version import DISTRIBUTION
 from posbench.plugin import hookspecs
 from posbench.plugin.components import Backbone, Component, Executor, Images, Metric, Padding, Readout, Target
-from posbench.plugin.control import Control
+from posbench.plugin.control import Control, ControlCatalogue
 from posbench.plugin.sandbox import call_in_subprocess, naming_errors, running_component
 
 #: The kinds of component, by the singular that messages use (see `plural`).
@@ -220,6 +220,11 @@ class Registry:
     def select(self, record: type[C], names: Sequence[str]) -> list[C]:
         """Return components by name, in the order given. Raises as `entry` does."""
         return [self.get(record, name) for name in names]
+
+    def control_catalogue(self) -> ControlCatalogue:
+        """Return the controls as stored results are interpreted by."""
+        null_images = (images.label or images.name for images in self.every(Images) if images.reference == "null")
+        return ControlCatalogue(self.every(Control), null_images)
 
     def every(self, record: type[C]) -> list[C]:
         """Return the components of a kind, except those with conflicting names."""

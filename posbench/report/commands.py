@@ -5,14 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any
 
 from posbench.bench.config import RunConfig
 from posbench.bench.plan import identify
 from posbench.bench.records import CellRecord, MeasurementRecord
-from posbench.plugin.control import ALL_CONTROLS, Control, ControlCatalogue
-from posbench.plugin.registry import load_registry
+from posbench.plugin.control import ALL_CONTROLS, ControlCatalogue
 from posbench.report.labels import CONTROL
 
 #: The values of each option of one command. The key `crossed` is no option: it marks cells of shared image sources,
@@ -53,7 +51,9 @@ class Commands:
     nameless: int
 
 
-def commands(records: Sequence[CellRecord], measurements: Sequence[MeasurementRecord]) -> Commands:
+def commands(
+    records: Sequence[CellRecord], measurements: Sequence[MeasurementRecord], controls: ControlCatalogue
+) -> Commands:
     """Return commands that plan the same cells, by the same ids, and request no more than was computed.
 
     Files and folders are named by their labels, in the directory of the command: the original path would reveal where
@@ -69,10 +69,10 @@ def commands(records: Sequence[CellRecord], measurements: Sequence[MeasurementRe
     named = [record for record in own if not _made_in_python(record.outcome.identity)]
     lines = [
         _options(record.outcome.identity)
-        | _weight_seeds(record, checks.get(record.cell_id, ()))
-        | {"metrics": _in_order(metrics), "controls": tuple(controls)}
+        | _weight_seeds(record, checks.get(record.cell_id, ()), controls)
+        | {"metrics": _in_order(metrics), "controls": tuple(names)}
         for record in named
-        for metrics, controls in _controls_by_metrics(record, checks.get(record.cell_id, ()), metrics_of).items()
+        for metrics, names in _names_by_metrics(record, checks.get(record.cell_id, ()), metrics_of, controls).items()
     ]
     with_cells = {_job_id(record) for record in records}
     lines += [
@@ -89,15 +89,15 @@ def commands(records: Sequence[CellRecord], measurements: Sequence[MeasurementRe
         record.outcome.identity[part]["label"] for record in named for part in ("weights", "images", "test_images")
     }
     paths = {_option_value(label): label for label in sorted(labels) if label.startswith(_FILES)}
-    return Commands([_line(line) for line in _with_none(lines)], paths, len(own) - len(named))
+    return Commands([_line(line, controls) for line in _with_none(lines)], paths, len(own) - len(named))
 
 
 def _job_id(record: CellRecord) -> str:
     return identify({key: value for key, value in record.outcome.identity.items() if key not in _OF_CELLS})
 
 
-def _controls_by_metrics(
-    record: CellRecord, checks: Iterable[CellRecord], metrics_of: Mapping[str, set[str]]
+def _names_by_metrics(
+    record: CellRecord, checks: Iterable[CellRecord], metrics_of: Mapping[str, set[str]], controls: ControlCatalogue
 ) -> dict[frozenset[str], list[str]]:
     """Return the controls of a cell by the metrics that they were scored by; the first metrics are the cell's own.
 
@@ -110,9 +110,8 @@ def _controls_by_metrics(
     own = frozenset(score.metric for score in record.outcome.scores) | whole
     by_control: dict[str, frozenset[str]] = {}
     for check in checks:
-        control = _installed_controls().of_check(check.outcome.identity["control"])
+        control = controls.of_check(check.outcome.identity["control"])
         scored = frozenset(score.metric for score in check.outcome.scores) or own
-        # Of controls, only the null is a network of which there is something to measure as a whole.
         if control and control.measured:
             scored |= metrics_of.get(_job_id(check), set())
         elif scored >= own - whole:
@@ -120,23 +119,18 @@ def _controls_by_metrics(
         if control:
             by_control[control.name] = by_control.get(control.name, own) & scored
     by_metrics: dict[frozenset[str], list[str]] = {own: []}
-    for control in _installed_controls():
+    for control in controls:
         if control.name in by_control:
             by_metrics.setdefault(by_control[control.name], []).append(control.name)
     return by_metrics
 
 
-@cache
-def _installed_controls() -> ControlCatalogue:
-    return ControlCatalogue(load_registry().every(Control))
-
-
-def _weight_seeds(record: CellRecord, checks: Iterable[CellRecord]) -> Options:
+def _weight_seeds(record: CellRecord, checks: Iterable[CellRecord], controls: ControlCatalogue) -> Options:
     """Return the seeds of untrained weights that a trained network is compared with, unless they are the default."""
     default_seeds: set[str] = set()
     labels: list[str] = []
     for check in checks:
-        control = _installed_controls().of_check(check.outcome.identity["control"])
+        control = controls.of_check(check.outcome.identity["control"])
         if control and control.default_seeds:
             default_seeds.update(map(str, control.default_seeds))
             labels.append(check.outcome.identity["weights"]["label"])
@@ -238,12 +232,12 @@ def _without_network(line: Options) -> Options:
     return {name: values for name, values in line.items() if name not in _OF_NETWORKS}
 
 
-def _line(options: Options) -> str:
+def _line(options: Options, controls: ControlCatalogue) -> str:
     """Return a command as it is typed, without options that have their default."""
     words = ["posbench", "run"]
     for option in fields(RunConfig):
         values = options.get(option.name, ())
-        if option.name == "controls" and len(values) == len(_installed_controls()):
+        if option.name == "controls" and len(values) == len(controls):
             values = (ALL_CONTROLS,)
         default = option.default if isinstance(option.default, tuple) else (option.default,)
         if values and values != tuple(map(str, default)):

@@ -11,6 +11,7 @@ from posbench.bench.row import SETTINGS, Row
 from posbench.core.errors import UsageError, unknown
 from posbench.core.files import user_path
 from posbench.core.statistics import Difference, holm, paired_difference, welch_difference
+from posbench.plugin.control import ControlCatalogue
 from posbench.report.read_csv import from_csv
 from posbench.report.rows import oldest_first, rows
 from posbench.store.bundle import is_published, read
@@ -20,8 +21,6 @@ from posbench.store.store import Store
 KEY = ("target", *(name for name in SETTINGS if name != "target"), "control")
 #: The columns that also differ where sides differ in one: another network has other weights, and so on.
 _FREED = {"backbone": ("weights",), "control": ("weights", "images", "test_images", "n_test")}
-#: The suffix that a control with its own targets adds to the name of the checked target.
-_TARGET_SUFFIXES = {"permuted": "-permuted", "smooth-random": "-smooth"}
 
 
 @dataclass(frozen=True)
@@ -71,24 +70,25 @@ class Differences:
     unmatched: int
 
 
-def side(text: str, store: Path) -> Side:
+def side(text: str, store: Path, controls: ControlCatalogue) -> Side:
     """Return the rows that an argument of `posbench compare` selects.
 
     Args:
         text: the path of a store, of a published folder or of a CSV file, or columns with their values, such as
             `padding=zero,target=H`.
         store: from which columns select.
+        controls: the installed controls.
 
     Raises:
         UsageError: if it is none of these, or selects nothing.
     """
     path = user_path(text)
     if path.is_dir() or (path.is_file() and is_published(path)):
-        return Side(text, rows(read(path).records))
+        return Side(text, rows(read(path).records, controls))
     if path.is_file():
         with path.open("rb") as file:
             is_store = file.read(16).startswith(b"SQLite format 3")
-        return Side(text, _stored(path) if is_store else from_csv(path))
+        return Side(text, _stored(path, controls) if is_store else from_csv(path, controls))
     if "=" not in text:
         raise UsageError(f"{text!r} is no file: give a store, a CSV file, or columns such as padding=zero")
     chosen = {}
@@ -97,15 +97,16 @@ def side(text: str, store: Path) -> Side:
         if name not in KEY:
             raise unknown("column", name, KEY)
         chosen[name] = value
-    selected = [row for row in _stored(store) if all(str(row[name] or "") == value for name, value in chosen.items())]
+    every = _stored(store, controls)
+    selected = [row for row in every if all(str(row[name] or "") == value for name, value in chosen.items())]
     if not selected:
         raise UsageError(f"no cell in {str(store)!r} has {text}: `posbench leaderboard --csv -` lists what is there")
     return Side(text, selected, chosen)
 
 
-def _stored(path: Path) -> list[Row]:
+def _stored(path: Path, controls: ControlCatalogue) -> list[Row]:
     with Store(path, must_exist=True) as store:
-        return rows(store.records())
+        return rows(store.records(), controls)
 
 
 def compare(a: Side, b: Side, metric: str) -> Differences:
@@ -157,7 +158,7 @@ def _by_key(side: Side, key: Sequence[str], metric: str, *, controls: bool) -> d
 def _key_value(row: Row, name: str) -> str:
     """Return the value of a column as text; of the target of a control, the name of the checked target."""
     if name == "target":
-        return row.target.removesuffix(_TARGET_SUFFIXES.get(row.control or "", ""))
+        return row.target.removesuffix(row.of_control.target_suffix if row.of_control else "")
     return "" if row[name] is None else str(row[name])
 
 

@@ -32,9 +32,6 @@ from posbench.report.labels import (
 
 #: The label of the score that the controls check.
 ITSELF = "itself"
-#: The controls whose scores are subtracted from the score that they check, and the label of the difference.
-_DIFFERENCES = {"random-weights": "trained − untrained", "permuted": "selectivity: − permuted"}
-_NULL, _HELD_OUT_IMAGES = "null", "held-out-images"
 
 
 def control_boards(rows: Sequence[Row], metric: str) -> list[Board]:
@@ -63,8 +60,9 @@ def _control_board(rows: Sequence[Row], checks: Mapping[str, Sequence[Row]], met
         ]
     title = f"{board_title(rows[0], metric)}, and its controls: {network_name(rows[0])}"
     caption = score_caption(rows)
-    if leaves := [row.n_test_photos for row in every if row.control == _NULL and row.n_test_photos]:
-        caption += f"; null: {max(leaves)} leaves"
+    null = [row for row in every if row.of_control and row.of_control.evidence == "null" and row.n_test_photos]
+    if null:
+        caption += f"; {null[0].control}: {max(row.n_test_photos or 0 for row in null)} {null[0].images}"
     notes = reason_notes(every, reasons)
     return Board(title, caption, "padding", "control", targets, sections, notes, setting_text(rows[0]))
 
@@ -88,18 +86,19 @@ def _control_lines(
             single = len(members) == 1
             entry = score_entry(members[0], metric, reasons) if single else seeds_entry(members, metric)
             lines.setdefault(label, {})[target] = entry
-    for control, label in _DIFFERENCES.items():
-        if control in lines:
-            lines[label] = {
-                target: _difference(lines[ITSELF][target], lines[control].get(target)) for target in checked
+    controls = dict.fromkeys(check.of_control for row in checked.values() for check in checks[row.cell_id])
+    for control in controls:
+        if control and control.difference and control.name in lines:
+            lines[control.difference] = {
+                target: _difference(lines[ITSELF][target], lines[control.name].get(target)) for target in checked
             }
     return lines
 
 
 def _check_label(check: Row) -> str:
-    """Return the label of a control's line; a control of other images names them, as it has two directions."""
-    direction = f", {check.images} → {check.test_images}" if check.control == _HELD_OUT_IMAGES else ""
-    return f"{check.control}{direction}"
+    """Return the label of a check's line: its name, and its images if its control says so."""
+    images = f", {check.images} → {check.test_images}" if check.of_control and check.of_control.label_images else ""
+    return f"{check.control}{images}"
 
 
 def _difference(entry: Entry, other: Entry | None) -> Entry:

@@ -11,6 +11,7 @@ from pathlib import Path
 from posbench.core.errors import MissingError
 from posbench.core.version import __version__
 from posbench.plugin.components import Metric, Target
+from posbench.plugin.control import ControlCatalogue
 from posbench.report import literature
 from posbench.report.boards import Board, Entry, entry_text
 from posbench.report.galleries import Draw, drawn_by
@@ -22,25 +23,33 @@ _TEMPLATES = Path(__file__).parent / "templates"
 FEW, MANY = 3, 40
 
 
-def content(store: Path, metrics: Sequence[Metric], targets: Iterable[Target], warn: Callable[[str], None]) -> bytes:
+def content(
+    store: Path,
+    metrics: Sequence[Metric],
+    targets: Iterable[Target],
+    controls: ControlCatalogue,
+    warn: Callable[[str], None],
+) -> bytes:
     """Return the page as the content of a file.
 
     Args:
         metrics: as for `page`.
         targets: those that can be drawn beside predictions.
+        controls: the installed controls.
         warn: called for targets that cannot be drawn.
 
     Raises:
         UsageError, MissingError: as `page`.
     """
-    return page(store, metrics, drawn_by(targets, warn)).encode("utf-8", "backslashreplace")
+    return page(store, metrics, controls, drawn_by(targets, warn)).encode("utf-8", "backslashreplace")
 
 
-def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
+def page(store: Path, metrics: Sequence[Metric], controls: ControlCatalogue, draw: Draw) -> str:
     """Return the page about everything that a store holds.
 
     Args:
         metrics: those that get a leaderboard, if the store has them.
+        controls: the installed controls.
         draw: draws the targets that are shown beside predictions.
 
     Raises:
@@ -51,7 +60,7 @@ def page(store: Path, metrics: Sequence[Metric], draw: Draw) -> str:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingError("a report needs jinja2: pip install 'position-bench[report]'") from error
-    data = load(store, metrics, draw)
+    data = load(store, metrics, controls, draw)
     script, style = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),

@@ -8,6 +8,7 @@ from pathlib import Path
 from posbench.bench.row import JOB_COLUMNS
 from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
+from posbench.plugin.control import ControlCatalogue
 from posbench.report import markdown
 from posbench.report.boards import boards
 from posbench.report.control_boards import control_boards, job_boards, verdict_boards
@@ -16,11 +17,12 @@ from posbench.store.bundle import CELLS, MARKDOWN, MEASURES, TABLE, Publication,
 from posbench.store.store import Store
 
 
-def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
+def contents(store: Path, metrics: Sequence[Metric], controls: ControlCatalogue) -> dict[str, bytes]:
     """Return the files that publish a store, by name, without the provenance file.
 
     Args:
         metrics: those that get a table in Markdown, if the store has them; the CSV has all.
+        controls: the installed controls.
 
     Raises:
         UsageError: if the store holds no cell.
@@ -31,7 +33,7 @@ def contents(store: Path, metrics: Sequence[Metric]) -> dict[str, bytes]:
             raise UsageError(f"store {str(store)!r} is damaged (no run {lost[0]}): take a copy of it, or name another")
     if not published.records:
         raise UsageError(f"{str(store)!r} holds no cells to publish: `posbench run` computes some")
-    cell_rows = rows(published.records)
+    cell_rows = rows(published.records, controls)
     job_rows = [job_row(record) for record in published.measurements]
     files = {TABLE: to_csv(cell_rows), CELLS: canonical(to_json(published))}
     if job_rows:

@@ -16,6 +16,7 @@ from posbench.bench.field_types import FiniteFloat, check_interval, check_metric
 from posbench.bench.row import FIRST, LAST, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import read_regular_file
+from posbench.plugin.control import ControlCatalogue
 from posbench.report.rows import FORMULA
 from posbench.store.validation import validated
 
@@ -37,7 +38,7 @@ _Columns: Any = cast(Any, TypedDict)("_Columns", _COLUMNS)
 _Scores = dict[str, FiniteFloat | None]
 
 
-def from_csv(path: Path) -> list[Row]:
+def from_csv(path: Path, controls: ControlCatalogue) -> list[Row]:
     """Return the rows of a table that `rows.to_csv` wrote, as they were.
 
     Raises:
@@ -60,7 +61,7 @@ def from_csv(path: Path) -> list[Row]:
             raise UsageError(f"{where}: {error}") from error
         if (before := first.setdefault(columns["cell_id"], number)) != number:
             raise UsageError(f"{where}: the cell of row {before} again: keep one")
-        rows.append(Row.from_columns({**columns, **scores}))
+        rows.append(Row.from_columns({**columns, **scores}, controls))
     return rows
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posbench.bench.records import CellRecord, MeasurementRecord
 from posbench.bench.row import FIRST, LAST, JobRow, Row, score_columns
 from posbench.bench.verdict import verdicts
+from posbench.plugin.control import ControlCatalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +24,9 @@ METRICS = ("spc", "mae", "r2")
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
-def rows(records: Iterable[CellRecord]) -> list[Row]:
+def rows(records: Iterable[CellRecord], controls: ControlCatalogue) -> list[Row]:
     """Return cells as rows, each with the verdict on its network."""
-    without = [row(record) for record in records]
+    without = [row(record).interpreted(controls) for record in records]
     return [
         replace(row, verdict=verdict.text) if verdict else row
         for row, verdict in zip(without, verdicts(without), strict=True)
@@ -33,7 +34,7 @@ def rows(records: Iterable[CellRecord]) -> list[Row]:
 
 
 def row(record: CellRecord) -> Row:
-    """Return one cell as a row, without a verdict."""
+    """Return one cell as a row, without a verdict and not interpreted."""
     identity, outcome = record.outcome.identity, record.outcome
     train, test = identity["images"], identity["test_images"]
     # Of several versions of a metric, the newest is kept.

@@ -18,6 +18,7 @@ from posbench.bench.row import JobRow, Row
 from posbench.bench.taps import ALL
 from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
+from posbench.plugin.control import ControlCatalogue
 from posbench.report.boards import Board, Reach, boards, reaches
 from posbench.report.commands import Commands, commands
 from posbench.report.control_boards import control_boards, job_boards, verdict_boards
@@ -44,6 +45,7 @@ class Data:
 
     Attributes:
         metrics: those that get a leaderboard.
+        controls: the installed controls.
         draw: draws the targets that are shown beside predictions.
     """
 
@@ -52,11 +54,12 @@ class Data:
     runs: Sequence[JobRun]
     examples: Mapping[str, Sequence[Example]]
     metrics: Sequence[Metric]
+    controls: ControlCatalogue
     draw: Draw
 
     @cached_property
     def rows(self) -> list[Row]:
-        return rows(self.records)
+        return rows(self.records, self.controls)
 
     @cached_property
     def job_rows(self) -> list[JobRow]:
@@ -129,14 +132,15 @@ class Provenance:
     made_with: Sequence[str]
 
 
-def load(store: Path, metrics: Sequence[Metric], draw: Draw) -> Data:
+def load(store: Path, metrics: Sequence[Metric], controls: ControlCatalogue, draw: Draw) -> Data:
     """Read a store for the report.
 
     Raises:
         UsageError: if it holds nothing.
     """
     with Store(store, must_exist=True) as opened:
-        data = Data(opened.records(), opened.measurements(), opened.runs(), opened.examples(), metrics, draw)
+        stored = opened.records(), opened.measurements(), opened.runs(), opened.examples()
+    data = Data(*stored, metrics, controls, draw)
     if not data.records and not data.measurements:
         raise UsageError(f"{str(store)!r} holds nothing to report: `posbench run` computes some")
     return data
@@ -233,7 +237,9 @@ def _provenance(data: Data) -> list[Provenance]:
         for known in [{key: value for key, value in run.provenance.items() if key != "seconds"}]
     }
     texts = [json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) for known in made_with.values()]
-    return [Provenance(len(data.rows), commands(data.records, data.measurements), _hashes(identities), texts)]
+    return [
+        Provenance(len(data.rows), commands(data.records, data.measurements, data.controls), _hashes(identities), texts)
+    ]
 
 
 def _hashes(identities: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

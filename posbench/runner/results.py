@@ -16,6 +16,7 @@ from posbench.bench.row import JOB_COLUMNS, JobRow, Row
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target
+from posbench.plugin.control import ControlCatalogue
 from posbench.plugin.registry import load_registry
 from posbench.report import markdown
 from posbench.report.boards import BY, Board, boards
@@ -103,6 +104,7 @@ class Results:
     left_out: tuple[str, ...] = ()
     #: Keeps the folder of a temporary store alive.
     _keep_alive: object = field(default=None, repr=False)
+    _controls: ControlCatalogue = field(default=ControlCatalogue(()), repr=False)
 
     @property
     def failed(self) -> bool:
@@ -214,7 +216,9 @@ class Results:
         # Components that were made in Python are in no registry.
         metrics = {metric.name: metric for metric in (*installed.every(Metric), *self.plan.metrics)}
         targets = (*installed.every(Target), *(cell.target for cell in self.plan.cells))
-        write_atomically(Path(path), content(self.store, list(metrics.values()), targets, warnings.warn))
+        write_atomically(
+            Path(path), content(self.store, list(metrics.values()), targets, self._controls, warnings.warn)
+        )
         return Path(path)
 
     def summary(self) -> str:

@@ -83,7 +83,10 @@ class Session:
     def run(self) -> Results:
         """Plan, compute and collect. Raises as the function `run` does."""
         resolved, plan = self.resolved, self.plan
-        results = Results(plan, (), resolved.device, self._requested.store, left_out=resolved.left_out)
+        controls = self._registry.control_catalogue()
+        results = Results(
+            plan, (), resolved.device, self._requested.store, left_out=resolved.left_out, _controls=controls
+        )
         if not plan.cells:
             return results
         warnings = [*(f"left out: {reason}" for reason in resolved.left_out), *resolved.warnings]
@@ -157,7 +160,7 @@ class Session:
         jobs = (job.id for job, _ in self.plan.jobs())
         return replace(
             results,
-            rows=rows(store.records(cell.id for cell in self.plan.cells)),
+            rows=rows(store.records(cell.id for cell in self.plan.cells), results._controls),
             job_rows=[job_row(record) for record in store.measurements(jobs, self.plan.measures)],
         )
 

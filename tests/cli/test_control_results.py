@@ -14,6 +14,7 @@ from posbench.bench.verdict import verdicts
 from posbench.report.rows import rows as to_rows
 from posbench.store.store import Store
 from tests.command_line import Posbench
+from tests.rows import CONTROLS
 
 CHECKED = ("run", "--backbones", "resnet18", "--weights", "random", "--paddings", "zero,circular", "--targets", "H,G")
 CROPS = ("--image-size", "64", "--train-count", "16", "--test-count", "16", "--quiet")
@@ -41,9 +42,9 @@ class TestControls:
         assert "verdict: encodes position" in shown
         assert "permuted" in shown
         with Store(Path("posbench.db")) as store:
-            every = to_rows(store.records())
+            every = to_rows(store.records(), CONTROLS)
             for record, verdict in zip(store.records(), verdicts(every), strict=True):
-                related = to_rows(store.related(record))
+                related = to_rows(store.related(record), CONTROLS)
                 ids = [row["cell_id"] for row in related]
                 assert verdicts(related)[ids.index(record.cell_id)] == verdict
                 assert {row["cell_id"] for row in every if row["control_of"] == record.cell_id} <= {*ids}

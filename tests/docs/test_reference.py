@@ -14,6 +14,7 @@ from posbench.report.rows import rows
 from posbench.store import bundle
 from posbench.store.store import Store
 from tests.conftest import Ran
+from tests.rows import CONTROLS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 REFERENCE = BENCHMARKS / "reference"
@@ -25,9 +26,9 @@ TOLERANCE = {"spc": 0.02, "mae": 0.01, "r2": 0.05}
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
 def test_a_published_leaderboard_is_what_its_provenance_says(folder: Path) -> None:
     published = bundle.read(folder)
-    table = from_csv(folder / bundle.TABLE)
+    table = from_csv(folder / bundle.TABLE, CONTROLS)
     assert [row["cell_id"] for row in table] == [record.cell_id for record in published.records]
-    assert [row["spc"] for row in table] == [row["spc"] for row in rows(published.records)]
+    assert [row["spc"] for row in table] == [row["spc"] for row in rows(published.records, CONTROLS)]
 
 
 def commands() -> list[list[str]]:
@@ -41,13 +42,13 @@ def commands() -> list[list[str]]:
 def test_part_of_the_reference_is_computed_again(posbench: Callable[..., Ran]) -> None:
     (_, *run), (_, *publish) = commands()
     assert publish == ["publish", "benchmarks/reference", "--store", "reference.db"]
-    reference = {row["cell_id"]: row for row in rows(bundle.read(REFERENCE).records)}
+    reference = {row["cell_id"]: row for row in rows(bundle.read(REFERENCE).records, CONTROLS)}
     planned = posbench(*run, "--dry-run")
     assert "7 jobs with 35 cells" in planned.out, planned.err
     ran = posbench(*run, "--paddings", "zero", "--quiet")
     assert ran.code == 0, ran.err
     with Store(Path("reference.db"), must_exist=True) as store:
-        computed = rows(store.records())
+        computed = rows(store.records(), CONTROLS)
     assert len(computed) == 10
     for row in computed:
         published = reference[row["cell_id"]]

@@ -14,13 +14,14 @@ from posbench.report.commands import Commands, commands
 from posbench.store.store import Store
 from tests import factories
 from tests.conftest import Ran
+from tests.rows import CONTROLS
 
 Posbench = Callable[..., Ran]
 
 
 def named(path: Path) -> Commands:
     with Store(path, must_exist=True) as store:
-        return commands(store.records(), store.measurements())
+        return commands(store.records(), store.measurements(), CONTROLS)
 
 
 def of(plan: factories.Plan, path: Path) -> list[str]:

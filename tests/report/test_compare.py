@@ -20,7 +20,7 @@ from posbench.report.rows import row, rows, to_csv
 from posbench.store.store import Store
 from tests.bench.test_controls import INPUTS, REGISTRY
 from tests.factories import padding, plan, target
-from tests.rows import changed
+from tests.rows import CONTROLS, changed
 
 PHOTOGRAPHS = [f"photo-{i}" for i in range(13)]
 
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_selections_of_a_store_are_paired_by_photograph(store: Path) -> None:
-    compared = compare(side("padding=zero", store), side("padding=edge", store), "spc")
+    compared = compare(side("padding=zero", store, CONTROLS), side("padding=edge", store, CONTROLS), "spc")
     assert [dict(line.labels) for line in compared.lines] == [{"target": "H"}, {"target": "V"}]
     for line, lead in zip(compared.lines, (0.1, 0.2), strict=True):
         difference = line.difference
@@ -58,17 +58,19 @@ def test_selections_of_a_store_are_paired_by_photograph(store: Path) -> None:
 
 
 def test_several_columns_select_together(store: Path) -> None:
-    compared = compare(side("padding=zero,target=H", store), side("padding=edge , target=V", store), "spc")
+    compared = compare(
+        side("padding=zero,target=H", store, CONTROLS), side("padding=edge , target=V", store, CONTROLS), "spc"
+    )
     assert [line.difference.value for line in compared.lines] == [pytest.approx(0.1)]
 
 
 def test_two_stores_or_tables_correspond_cell_by_cell(store: Path, tmp_path: Path) -> None:
-    itself = compare(side(str(store), store), side(str(store), store), "spc")
+    itself = compare(side(str(store), store, CONTROLS), side(str(store), store, CONTROLS), "spc")
     assert [line.difference.value for line in itself.lines] == [0] * 4
     assert {line.adjusted for line in itself.lines} == {1.0}
     with Store(store) as opened:
-        (tmp_path / "a.csv").write_text(to_csv(rows(opened.records())), encoding="utf-8")
-    table = compare(side(str(tmp_path / "a.csv"), store), side(str(store), store), "spc")
+        (tmp_path / "a.csv").write_text(to_csv(rows(opened.records(), CONTROLS)), encoding="utf-8")
+    table = compare(side(str(tmp_path / "a.csv"), store, CONTROLS), side(str(store), store, CONTROLS), "spc")
     assert len(table.lines) == 4
     for line in table.lines:
         # A table does not say which photographs its means are over.
@@ -89,7 +91,7 @@ def test_two_stores_or_tables_correspond_cell_by_cell(store: Path, tmp_path: Pat
 )
 def test_what_cannot_be_compared_says_why(a: str, b: str, message: str | None, store: Path) -> None:
     def go() -> Any:
-        return compare(side(a, store), side(b, store), "spc")
+        return compare(side(a, store, CONTROLS), side(b, store, CONTROLS), "spc")
 
     if message is None:
         assert len(go().lines) == 1
@@ -104,12 +106,12 @@ def test_what_cannot_be_compared_says_why(a: str, b: str, message: str | None, s
 
 def test_a_metric_that_is_not_there_is_named(store: Path) -> None:
     with pytest.raises(UsageError, match="have no cells with pearson in common"):
-        compare(side("padding=zero", store), side("padding=edge", store), "pearson")
+        compare(side("padding=zero", store, CONTROLS), side("padding=edge", store, CONTROLS), "pearson")
 
 
 def test_controls_stay_out_unless_they_are_named(store: Path) -> None:
     with Store(store) as opened:
-        every = rows(opened.records())
+        every = rows(opened.records(), CONTROLS)
     control = changed(every[0], control="permuted", control_of=every[0].cell_id, spc=0.0)
     first, second = Side("a", [*every, control]), Side("b", every)
     assert len(compare(first, second, "spc").lines) == 4
@@ -118,12 +120,12 @@ def test_controls_stay_out_unless_they_are_named(store: Path) -> None:
 class TestCsv:
     def test_comes_back_as_it_was(self, store: Path, tmp_path: Path) -> None:
         with Store(store) as opened:
-            before = rows(opened.records())
+            before = rows(opened.records(), CONTROLS)
         before[0] = changed(before[0], reason="=1+1, “quoted”\nand broken")
         before[1] = changed(before[1], reach=1 / 3)
         path = tmp_path / "a.csv"
         path.write_text(to_csv(before), encoding="utf-8", newline="")
-        for old, new in zip(before, from_csv(path), strict=True):
+        for old, new in zip(before, from_csv(path, CONTROLS), strict=True):
             assert {name: old.get(name) for name in new} == dict(new)
             assert to_csv([new]).splitlines()[1:] == to_csv([old]).splitlines()[1:]
 
@@ -147,7 +149,7 @@ class TestCsv:
         text = to_csv([changed(row(record), spc=0.0625, spc_lo=None, spc_hi=None) for record in records])
         (tmp_path / "a.csv").write_text(change(text), encoding="utf-8")
         with pytest.raises(UsageError, match=message):
-            from_csv(tmp_path / "a.csv")
+            from_csv(tmp_path / "a.csv", CONTROLS)
 
 
 def test_a_control_with_targets_of_its_own_stands_beside_what_it_checks(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_control_with_targets_of_its_own_stands_beside_what_it_checks(tmp_path
     with Store(tmp_path / "c.db") as opened:
         for job, cells in checked.jobs():
             opened.save(job, cells, [outcome(cell, 0.3 if cell.control else 0.0) for cell in cells], {})
-    sides = [side(text, tmp_path / "c.db") for text in ("control=", "control=permuted")]
+    sides = [side(text, tmp_path / "c.db", CONTROLS) for text in ("control=", "control=permuted")]
     compared = compare(*sides, "spc")
     assert [line.labels["target"] for line in compared.lines] == ["H", "V"]
     assert [line.difference.value for line in compared.lines] == pytest.approx([-0.3, -0.3])

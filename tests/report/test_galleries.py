@@ -15,7 +15,7 @@ from posbench.report.rows import rows
 from posbench.store.store import Store
 from tests import factories
 from tests.report.test_images import pixels
-from tests.rows import changed
+from tests.rows import CONTROLS, changed
 
 PATTERNS = {
     "H": [[0.0, 1.0], [0.0, 1.0]],
@@ -51,7 +51,7 @@ def errors(path: Path, drawn: dict[tuple[str, str], list[Example]]) -> list[Gall
                 {},
             )
         records = store.records()
-        return content_errors(records, rows(records), store.examples(), draw)
+        return content_errors(records, rows(records, CONTROLS), store.examples(), draw)
 
 
 def texts(gallery: Gallery) -> list[list[str | None]]:
@@ -143,7 +143,7 @@ def test_of_two_versions_the_newer_counts(tmp_path: Path) -> None:
             [(job, cells)] = plan.jobs()
             store.save(job, cells, [factories.scored(cells[0], examples=[example("a", RED, value)])], {})
         records = store.records()
-        table = rows(records)
+        table = rows(records, CONTROLS)
         table = [changed(row, created=f"2026-01-0{i}") for i, row in zip((2, 1), table, strict=True)]
         [gallery] = content_errors(records, table, store.examples(), draw)
     assert texts(gallery) == [["mean 1.00"]]

@@ -20,6 +20,7 @@ from posbench.report.html import board_table, page, paragraphs
 from posbench.store.store import Store
 from tests import factories
 from tests.conftest import Ran
+from tests.rows import CONTROLS
 
 Posbench = Callable[..., Ran]
 ALONE = ("src", "href", "action", "data", "poster", "srcset")
@@ -63,7 +64,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows(store: Path) -> None:
-    text = page(store, [factories.metric("spc")], lambda identity, side: None)
+    text = page(store, [factories.metric("spc")], CONTROLS, lambda identity, side: None)
     reader = Reader(text)
     assert all(reference.startswith(("data:", "#")) for reference in reader.references)
     assert not reader.handlers
@@ -134,7 +135,7 @@ def test_published_numbers_of_the_control_alone_stand_there_once(
     with Store(tmp_path / "a.db") as opened:
         for job, cells in plan.jobs():
             opened.save(job, cells, [factories.scored(cell) for cell in cells], {})
-    text = page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: None)
+    text = page(tmp_path / "a.db", [factories.metric("spc")], CONTROLS, lambda identity, side: None)
     assert re.findall(r"measured beside islam2020-(\w+)", text) == tables
 
 
@@ -154,7 +155,7 @@ def test_what_failed_is_a_line_a_job_and_reason(tmp_path: Path) -> None:
                 for cell, reason in zip(cells, reasons, strict=True)
             ]
             opened.save(job, cells, outcomes, {})
-    text = Reader(page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: None)).text
+    text = Reader(page(tmp_path / "a.db", [factories.metric("spc")], CONTROLS, lambda identity, side: None)).text
     missing = text[text.index("Results without a score, job by job") : text.index("4 lines") + 2000]
     assert missing.count("H, V; taps 1: H") == 2
     assert missing.count("taps 1: V") == 2
@@ -188,7 +189,12 @@ def test_two_hundred_jobs_stay_under_ten_megabytes(taps: list[str], tmp_path: Pa
                 for cell in cells
             ]
             opened.save(job, cells, outcomes, {"job": job.id, "seconds": {}})
-    text = page(tmp_path / "a.db", [factories.metric("spc")], lambda identity, side: np.zeros((side, side), np.float32))
+    text = page(
+        tmp_path / "a.db",
+        [factories.metric("spc")],
+        CONTROLS,
+        lambda identity, side: np.zeros((side, side), np.float32),
+    )
     charts = 20 if len(taps) > 1 else 0
     assert Reader(text).elements.count("img") == 5 * 10 + 5 * len(jobs) + 3 * len(jobs) + charts
     assert text.count("data:image/jpeg;base64,") == 3

@@ -22,6 +22,7 @@ from posbench.store import bundle
 from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.factories import metric, padding, plan, target
+from tests.rows import CONTROLS
 
 SPC = metric("spc")
 MEASUREMENT = Measurement("modes", "1", value=2.5, by_photograph={"a@1": 2.5}, picture=b"\0" * 16, columns=2)
@@ -46,7 +47,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(store: Path, tmp_path: Path) -> Path:
-    bundle.write(tmp_path / "out", contents(store, [SPC]))
+    bundle.write(tmp_path / "out", contents(store, [SPC], CONTROLS))
     return tmp_path / "out"
 
 
@@ -89,7 +90,7 @@ def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: P
         with Store(tmp_path / f"{path.name}.db") as restored:
             restored.restore(published.runs, published.records, published.measurements)
         with Store(store) as old, Store(tmp_path / f"{path.name}.db") as new:
-            assert rows(old.records()) == rows(published.records) == rows(new.records())
+            assert rows(old.records(), CONTROLS) == rows(published.records, CONTROLS) == rows(new.records(), CONTROLS)
             assert old.runs() == new.runs()
             assert [r.measurement.value for r in new.measurements()] == [2.5, 2.5]
             assert [r.measurement.picture for r in new.measurements()] == [None, None]
@@ -100,19 +101,19 @@ def test_what_is_read_is_what_was_stored_but_for_pictures(store: Path, folder: P
 def test_published_twice_is_the_same_and_new_results_take_the_place_of_old(store: Path, folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "README.md").write_text("mine")
-    bundle.write(folder, contents(store, [SPC]))
+    bundle.write(folder, contents(store, [SPC], CONTROLS))
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after == before | {"README.md": b"mine"}
-    bundle.write(folder, contents(store, []) | {"report.html": b"<p>"})
+    bundle.write(folder, contents(store, [], CONTROLS) | {"report.html": b"<p>"})
     assert b"circular" not in (folder / "leaderboard.md").read_bytes().split(b"networks as a whole")[0]
-    bundle.write(folder, contents(store, []))
+    bundle.write(folder, contents(store, [], CONTROLS))
     # What is no longer published is gone, and only one provenance is left.
     assert not (folder / "report.html").exists()
     assert manifest(folder).name not in before
 
 
 def test_what_publish_did_not_write_is_never_overwritten(store: Path, folder: Path, tmp_path: Path) -> None:
-    files = contents(store, [SPC])
+    files = contents(store, [SPC], CONTROLS)
     (folder / "leaderboard.md").write_text("my own words")
     with pytest.raises(UsageError, match=r"leaderboard.md' was not written by publish"):
         bundle.write(folder, files)
@@ -206,7 +207,7 @@ def test_what_failed_or_was_scored_otherwise_replaces_no_result(
 
 def test_a_folder_published_half_way_can_be_published_again(store: Path, folder: Path) -> None:
     old = {path.name: path.read_bytes() for path in folder.iterdir()}
-    bundle.write(folder, contents(store, []))
+    bundle.write(folder, contents(store, [], CONTROLS))
     # As if the process had ended after the new provenance: the old one and the old files are still there.
     for name, content in old.items():
         (folder / name).write_bytes(content)
@@ -215,7 +216,7 @@ def test_a_folder_published_half_way_can_be_published_again(store: Path, folder:
         bundle.read(folder)
     (folder / "leaderboard.csv").write_bytes(old["leaderboard.csv"])
     assert len(bundle.read(folder).records) == 4
-    bundle.write(folder, contents(store, [SPC]))
+    bundle.write(folder, contents(store, [SPC], CONTROLS))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
 
 
@@ -251,7 +252,7 @@ def test_an_empty_store_and_a_plain_folder_say_so(tmp_path: Path) -> None:
     with Store(tmp_path / "empty.db"):
         pass
     with pytest.raises(UsageError, match="holds no cells to publish"):
-        contents(tmp_path / "empty.db", [SPC])
+        contents(tmp_path / "empty.db", [SPC], CONTROLS)
     with pytest.raises(UsageError, match="is no published folder"):
         bundle.read(tmp_path)
 
@@ -285,7 +286,7 @@ def test_whatever_cells_say_they_are_read_or_refused_in_one_line(folder: Path, d
     said = ""
     try:
         published = bundle.read(folder)
-        rows(published.records)
+        rows(published.records, CONTROLS)
         with Store(folder.parent / "check.db") as opened:
             opened.restore(published.runs, published.records, published.measurements)
             opened.check()

@@ -20,7 +20,7 @@ from posbench.report.rows import FORMULA, columns, rows, to_csv
 from posbench.store.store import Store
 from tests.conftest import Ran
 from tests.factories import plan, scored, target
-from tests.rows import changed
+from tests.rows import CONTROLS, changed
 
 SAME_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -31,7 +31,7 @@ def made(tmp_path: Path) -> list[Row]:
     with Store(tmp_path / "made.db") as store:
         for job, cells in plan(targets=[target("H"), target("V")]).jobs():
             store.save(job, cells, [scored(cell) for cell in cells], {})
-        return rows(store.records())
+        return rows(store.records(), CONTROLS)
 
 
 def written(path: Path, text: str) -> Path:
@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back(
 ) -> None:
     scores = {"spc": value, "spc_lo": None, "spc_hi": None}
     before = [changed(made[0], reason=reason, backbone=name, seconds=seconds, n_test_photos=count, **scores), made[1]]
-    after = from_csv(written(tmp_path / "a.csv", to_csv(before)))
+    after = from_csv(written(tmp_path / "a.csv", to_csv(before)), CONTROLS)
     for old, new in zip(before, after, strict=True):
         names = columns(before)
         expected = {name: old.get(name) for name in names} | {"control": None, "control_of": None}
@@ -105,7 +105,7 @@ def test_a_field_that_cannot_be_is_named(
 ) -> None:
     path = written(tmp_path / "a.csv", altered(made, column, text))
     with pytest.raises(UsageError, match=message):
-        from_csv(path)
+        from_csv(path, CONTROLS)
     for command in (("compare", str(path), str(path)), ("merge", str(path), "-o", "all.csv")):
         ran = posbench(*command)
         assert (ran.code, ran.out) == (2, "")
@@ -120,14 +120,14 @@ def test_formulas_are_neutralised_and_come_back_exactly(posbench: Callable[..., 
         values = [0.1 + i / 3 for i in range(len(formulas))]
         outcomes = [scored(cell, v, reason=r) for cell, v, r in zip(cells, values, formulas, strict=True)]
         store.save(job, cells, outcomes, {})
-        before = rows(store.records())
+        before = rows(store.records(), CONTROLS)
     assert posbench("leaderboard", "--store", "a.db", "--csv", "a.csv").code == 0
     with Path("a.csv").open(encoding="utf-8", newline="") as file:
         fields = [field for line in csv.reader(file) for field in line]
     numbers = [field for field in fields if field.startswith("-") and field != "-"]
     assert not [field for field in fields if field.startswith(FORMULA) and field not in numbers]
     assert not [number for number in numbers if float(number) >= 0]
-    for old, new in zip(before, from_csv(Path("a.csv")), strict=True):
+    for old, new in zip(before, from_csv(Path("a.csv"), CONTROLS), strict=True):
         assert {name: old[name] for name in new if name in old} == {name: new[name] for name in new if name in old}
     compared = json.loads(posbench("compare", "a.csv", "a.db", "--json").out)
     assert [line["difference"]["value"] for line in compared["lines"]] == [0.0] * len(formulas)
@@ -137,7 +137,7 @@ def test_a_column_of_someones_own_is_named(made: list[Row], tmp_path: Path) -> N
     header, *lines = to_csv(made).splitlines()
     text = "\n".join([f"{header},note", *(f"{line},good" for line in lines), ""])
     with pytest.raises(UsageError, match="has a column 'note' that is no metric with its interval: remove it"):
-        from_csv(written(tmp_path / "a.csv", text))
+        from_csv(written(tmp_path / "a.csv", text), CONTROLS)
 
 
 def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path, monkeypatch: p
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(2**20 + 1)
     with pytest.raises(UsageError, match=r"is no leaderboard \(it has more than 1 MB\)"):
-        from_csv(tmp_path / "a.csv")
+        from_csv(tmp_path / "a.csv", CONTROLS)
 
 
 @settings(SAME_FILE, max_examples=300)
@@ -154,7 +154,7 @@ def test_of_any_bytes_only_usage_errors_escape(content: bytes, tmp_path: Path) -
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError) as error:
-        from_csv(path)
+        from_csv(path, CONTROLS)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -176,10 +176,10 @@ def test_a_table_that_was_tampered_with_is_a_table_or_a_usage_error(
     path.write_bytes(content)
     problem = ""
     try:
-        read = from_csv(path)
+        read = from_csv(path, CONTROLS)
     except UsageError as error:
         problem = str(error)
     if problem:
         assert len(problem.splitlines()) == 1
     else:
-        assert from_csv(written(tmp_path / "again.csv", to_csv(read))) == read
+        assert from_csv(written(tmp_path / "again.csv", to_csv(read)), CONTROLS) == read

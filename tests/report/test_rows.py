@@ -14,7 +14,7 @@ from posbench.bench.records import Outcome, Score
 from posbench.bench.row import FIRST, LAST, Row
 from posbench.report.rows import columns, frame, row, to_csv, to_json
 from tests.factories import NET, UNTRAINED, padding, plan, scored, target
-from tests.rows import cell_record, plan_rows
+from tests.rows import CONTROLS, cell_record, plan_rows
 
 BEGINS = (
     "backbone,weights,padding,images,test_images,target,readout,taps,seed,image_size,precision,score_at,"
@@ -161,4 +161,7 @@ def test_a_row_comes_back_from_its_columns() -> None:
     [cell] = plan().cells
     shown_row = row(cell_record(cell, scored(cell, scores=[Score("spc", "", 0.5, 0.25, 0.75, {"a@1": 0.5})])))
     by_photograph = {"spc": shown_row.by_photograph("spc")}
-    assert Row.from_columns({**shown_row, "mae": None, "mae_lo": None, "mae_hi": None}, by_photograph) == shown_row
+    assert (
+        Row.from_columns({**shown_row, "mae": None, "mae_lo": None, "mae_hi": None}, CONTROLS, by_photograph)
+        == shown_row
+    )

@@ -11,6 +11,7 @@ from posbench.report.rows import rows
 from posbench.report.taps import TapScores, svg, tap_scores
 from posbench.store.store import Store
 from tests import factories
+from tests.rows import CONTROLS
 
 
 def score(value: float, lo: float | None = None, hi: float | None = None) -> Score:
@@ -29,7 +30,7 @@ def charts(path: Path, taps: list[str], **more: Any) -> list[TapScores]:
         for job, cells in plan.jobs():
             half = None if job.padding and job.padding.name == "zero" else 0.125
             store.save(job, cells, [factories.scored(cell, values[cell.taps], half) for cell in cells], {})
-        return tap_scores(rows(store.records()))
+        return tap_scores(rows(store.records(), CONTROLS))
 
 
 def test_single_taps_alone_and_in_order(tmp_path: Path) -> None:
