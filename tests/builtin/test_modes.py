@@ -22,7 +22,7 @@ SHAPES = [(6, 5), (4, 3), (2, 4)]
 
 
 def random_features(seed: int, images: int, *, position: float = 1.0, noise: float = 1.0) -> Features:
-    """Return taps of random position maps, the same for every seed, plus random noise, in channels of different scales."""
+    """Return taps of random position maps, the same for every seed, plus noise, in channels of different scales."""
     fixed, generator = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + seed)
     taps = []
     for side, channels in SHAPES:
