@@ -126,13 +126,7 @@ def folds(train: Crops, test: Crops) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 def load_crops(
-    images: Images,
-    photographs: Sequence[Photograph],
-    role: int,
-    count: int,
-    size: int,
-    *,
-    surrounded: bool = False,
+    images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, *, surrounded: bool = False
 ) -> Crops:
     """Return the crops of one role. Each photograph gives one crop in turn, until there are enough.
 

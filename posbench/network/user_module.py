@@ -118,13 +118,7 @@ def backbone(
         UsageError: if a layer is unknown, the module cannot be copied, or does not return maps for one image of
             224 × 224 pixels, or mean or std are not three numbers.
     """
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"expected a torch.nn.Module, not {_described(module)}")
-    try:
-        own = copy.deepcopy(module)
-    except Exception as error:
-        raise UsageError(f"module {type(module).__name__} cannot be copied ({one_line(error)})") from error
-    own = own.to("cpu", torch.float32).eval().requires_grad_(False)
+    own = _copied(module)
     network = _with_taps(own, taps)
     count = _count_taps(network)
 
@@ -146,9 +140,25 @@ def backbone(
         )
     except ValueError as error:
         raise UsageError(f"module {one_line(error)}") from error
+    return replace(record, version=f"{version}-{_identity(own, taps, record)}")
+
+
+def _identity(module: nn.Module, taps: Sequence[str] | Reader | None, record: Backbone) -> str:
+    """Return a hash of the module's structure, the taps and the normalisation."""
     reader = _source(taps) if callable(taps) else taps and list(taps)
-    identity = json.dumps([_structure(own), reader, list(record.mean), list(record.std)])
-    return replace(record, version=f"{version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
+    identity = json.dumps([_structure(module), reader, list(record.mean), list(record.std)])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _copied(module: object) -> nn.Module:
+    """Return a frozen copy in float32 and evaluation mode, on the CPU."""
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"expected a torch.nn.Module, not {_described(module)}")
+    try:
+        own = copy.deepcopy(module)
+    except Exception as error:
+        raise UsageError(f"module {type(module).__name__} cannot be copied ({one_line(error)})") from error
+    return own.to("cpu", torch.float32).eval().requires_grad_(False)
 
 
 def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:

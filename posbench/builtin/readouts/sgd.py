@@ -106,25 +106,37 @@ def fit_sgd(
         low, high = low.minimum(patterns.amin(dim=(1, 2))), high.maximum(patterns.amax(dim=(1, 2)))
     scaled = (targets - low[:, None, None]) / (high - low)[:, None, None]
     fresh = _stack(training.features.channels, kernel, depth, padding, bounded, training.seed).to(device)
-    stacks = [copy.deepcopy(fresh) for _ in targets]
-    losses = torch.full((EPOCHS, len(targets)), torch.nan, dtype=torch.float64)
-    rates = [0.0] * len(targets)
-    pending = list(range(len(targets)))
-    for rate in (RATE * 0.1**reductions for reductions in range(1 if bounded else 1 + MAX_RATE_REDUCTIONS)):
-        for i in pending:
-            stacks[i], rates[i] = copy.deepcopy(fresh), rate
-        losses[:, pending] = _train([stacks[i] for i in pending], training, scaled[pending], rate)
-        if bounded:
-            break
-        pending = [i for i in pending if not bool(losses[-1, i] <= losses[0, i])]
-        if not pending:
-            break
+    if bounded:
+        stacks, rates = [copy.deepcopy(fresh) for _ in targets], [RATE] * len(targets)
+        losses = _train(stacks, training, scaled, RATE)
     else:
-        raise PosbenchError(f"the readout's loss does not fall at any learning rate from {RATE} to {rate:.0e}")
+        stacks, losses, rates = _train_until_loss_falls(fresh, training, scaled)
     for stack in stacks:
         stack.eval()
     constant_losses = (scaled - scaled.nanmean(dim=(1, 2), keepdim=True)).square().nanmean(dim=(1, 2)).double().cpu()
     return ConvolutionalReadout(stacks, low, high - low, losses, rates, constant_losses)
+
+
+def _train_until_loss_falls(
+    fresh: nn.Sequential, training: Training, targets: torch.Tensor
+) -> tuple[list[nn.Sequential], torch.Tensor, list[float]]:
+    """Train a copy of a stack for each target, at a tenth of the learning rate until the target's loss falls.
+
+    Returns:
+        The stacks; the losses, float64 [epochs, targets]; and the learning rate of each target.
+    """
+    stacks = [fresh] * len(targets)
+    losses = torch.full((EPOCHS, len(targets)), torch.nan, dtype=torch.float64)
+    rates = [0.0] * len(targets)
+    pending = list(range(len(targets)))
+    for rate in (RATE * 0.1**reductions for reductions in range(1 + MAX_RATE_REDUCTIONS)):
+        for i in pending:
+            stacks[i], rates[i] = copy.deepcopy(fresh), rate
+        losses[:, pending] = _train([stacks[i] for i in pending], training, targets[pending], rate)
+        pending = [i for i in pending if not bool(losses[-1, i] <= losses[0, i])]
+        if not pending:
+            return stacks, losses, rates
+    raise PosbenchError(f"the readout's loss does not fall at any learning rate from {RATE} to {rate:.0e}")
 
 
 def _stack(channels: int, kernel: int, depth: int, padding: int, bounded: bool, seed: int) -> nn.Sequential:
