@@ -72,7 +72,7 @@ class Leaderboard:
     def _repr_html_(self) -> str:
         from posbench.report import html
 
-        return "\n".join(html.board_table(one) for one in self.boards)
+        return "\n".join(html.board_table(board) for board in self.boards)
 
 
 @dataclass(frozen=True, eq=False)

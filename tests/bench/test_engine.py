@@ -735,8 +735,9 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     log = Log()
     go(wanted, store, log=log)
     assert [state for what, state in log.events if what == "finished"] == ["failed"]
-    found = {(one.measurement.metric, one.measurement.tap): one.measurement for one in store.measurements()}
-    together, tap = found["counting", "all"], found["counting", "1"]
+    measurements = [record.measurement for record in store.measurements()]
+    by_tap = {measurement.tap: measurement for measurement in measurements if measurement.metric == "counting"}
+    together, tap = by_tap["all"], by_tap["1"]
     assert (together.value, together.lo is not None, together.columns) == (2.5, True, 3)
     assert np.frombuffer(together.picture or b"", "<f4").tolist() == [1.0] * 6
     assert (tap.value, tap.lo, tap.by_photograph) == (0.25, None, {})
@@ -763,7 +764,7 @@ def test_surroundings_are_had_where_images_have_them(store: Store) -> None:
 
     edge = Metric(name="edge", summary="", version="1", of_job=of_job)
     go(plan(metrics=[SPC, edge], sources=[(leaves, leaves)]), store)
-    border, within = (one.measurement.value for one in store.measurements())
+    border, within = (record.measurement.value for record in store.measurements())
     assert border is not None
     assert within is not None
     assert border > 100 * within

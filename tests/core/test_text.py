@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from posbench.bench.field_types import replace_control_characters
 from posbench.core.errors import one_line
 from posbench.core.text import ascii_form, has_unicode, printable, replace_unprintable
-from posbench.store.validation import cleaned
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,12 @@ def test_what_a_terminal_would_obey_becomes_its_escape() -> None:
 
 def test_one_rule_says_what_that_is() -> None:
     odd = "a\x1bb\x9bc\udcffd\u202ee\x07"
-    assert cleaned(odd) == one_line(ValueError(odd)) + " " == replace_unprintable(odd, lambda _: " ") == "a b c d e "
+    assert (
+        replace_control_characters(odd)
+        == one_line(ValueError(odd)) + " "
+        == replace_unprintable(odd, lambda _: " ")
+        == "a b c d e "
+    )
     assert printable(odd) == replace_unprintable(odd, printable) == "a\\x1bb\\x9bc\\udcffd\\u202ee\\x07"
 
 
