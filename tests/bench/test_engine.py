@@ -735,19 +735,20 @@ def test_metrics_of_a_job_are_measured_once_and_kept(store: Store) -> None:
     log = Log()
     go(wanted, store, log=log)
     assert [state for what, state in log.events if what == "finished"] == ["failed"]
-    measurements = [record.measurement for record in store.measurements()]
-    by_tap = {measurement.tap: measurement for measurement in measurements if measurement.metric == "counting"}
-    together, tap = by_tap["all"], by_tap["1"]
+    measurements = {
+        (record.measurement.metric, record.measurement.tap): record.measurement for record in store.measurements()
+    }
+    together, tap = measurements["counting", "all"], measurements["counting", "1"]
     assert (together.value, together.lo is not None, together.columns) == (2.5, True, 3)
     assert np.frombuffer(together.picture or b"", "<f4").tolist() == [1.0] * 6
     assert (tap.value, tap.lo, tap.by_photograph) == (0.25, None, {})
-    assert (found["broken", "all"].status, found["broken", "all"].reason) == (
+    assert (measurements["broken", "all"].status, measurements["broken", "all"].reason) == (
         "failed",
         "metric 'broken': ValueError: out of order for good",
     )
     # Images that are drawn, and not on a torus, have no surroundings.
-    assert found["around", "all"].status == "skipped"
-    assert found["around", "all"].value is None
+    assert measurements["around", "all"].status == "skipped"
+    assert measurements["around", "all"].value is None
     go(wanted, store)
     assert len(observations) == 1  # only what failed is tried again
     assert len(observations[0].splits) == 1
