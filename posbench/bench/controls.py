@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from posbench.bench.plan import Cell, Job, Plan, Source, assign_photographs, ordered_by_cost
 from posbench.bench.taps import ALL
@@ -31,8 +33,9 @@ class ControlInputs:
     photographs: Source | None
     seeds: Sequence[int]
 
+    @cached_property
     def context(self) -> ControlContext:
-        """Return what controls get of these inputs."""
+        """The part of these inputs that controls get."""
         photographs = self.photographs.images if self.photographs else None
         return ControlContext(null_images=self.null_images.images, photographs=photographs, seeds=self.seeds)
 
@@ -70,24 +73,24 @@ def with_controls(plan: Plan, controls: Sequence[Control], inputs: ControlInputs
         ComponentError: if a control raises or returns an invalid check.
     """
     checks = [
-        check
-        for cell in plan.cells
-        if not cell.job.backbone.weightless
-        for control in controls
-        for check in checks_of(cell, control, inputs)
+        check for cell in plan.cells if not cell.job.backbone.weightless for check in checks_of(cell, controls, inputs)
     ]
     # By id, since the same check may come up several times.
     return replace(plan, cells=ordered_by_cost({cell.id: cell for cell in [*plan.cells, *checks]}.values()))
 
 
-def checks_of(cell: Cell, control: Control, inputs: ControlInputs) -> list[Cell]:
-    """Return the cells by which a control checks a cell.
+def checks_of(cell: Cell, controls: Iterable[Control], inputs: ControlInputs) -> list[Cell]:
+    """Return the cells by which controls check a cell.
 
     Raises:
-        ComponentError: if the control raises or returns an invalid check.
+        ComponentError: if a control raises or returns an invalid check.
     """
-    with naming_errors(control):
-        return list(_cells(cell, control, control.checks(_checked_cell(cell), inputs.context()), inputs))
+    checked = _checked_cell(cell)
+    cells: list[Cell] = []
+    for control in controls:
+        with naming_errors(control):
+            cells += _cells(cell, control, control.checks(checked, inputs.context), inputs)
+    return cells
 
 
 def _checked_cell(cell: Cell) -> CheckedCell:
@@ -135,24 +138,30 @@ def _cells(cell: Cell, control: Control, checks: Iterable[Check], inputs: Contro
 
 
 def _job(job: Job, check: Check, inputs: ControlInputs) -> Job:
-    """Return the job of a check of a cell of this job."""
-    train, test = job.train, job.test
-    if check.train is not None:
-        train = inputs.source(check.train, job)
-    if check.test is not None:
-        test = inputs.source(check.test, job)
-    n_test = check.n_test or job.n_test
+    """Return the job of a check of a cell of this job, which is the same one if nothing in it changes."""
+    changes: dict[str, Any] = {}
+    if check.train or check.test or check.rotate_test:
+        changes["train"], changes["test"] = _sources(job, check, inputs)
+    if check.n_test:
+        changes["n_test"] = check.n_test
+    if check.test_size:
+        changes["test_size"] = check.test_size
+    if check.random_weights is not None:
+        changes["weights"] = Weights(f"random:{check.random_weights}", seed=check.random_weights)
+    if check.no_network:
+        changes |= {"backbone": inputs.none, "weights": NONE, "padding": None}
+    return replace(job, **changes) if changes else job
+
+
+def _sources(job: Job, check: Check, inputs: ControlInputs) -> tuple[Source, Source]:
+    """Return the sources of training and test images of a check."""
+    train = inputs.source(check.train, job) if check.train else job.train
+    test = inputs.source(check.test, job) if check.test else job.test
     if (check.train or check.test) and train.images == test.images:
         # The same photographs in both roles have to be divided between them.
-        ((train, test),) = assign_photographs([(_undivided(train), _undivided(test))], n_test)
-    if check.rotate_test:
-        test = replace(test, rotated=True)
-    job = replace(job, train=train, test=test, n_test=n_test, test_size=check.test_size or job.test_size)
-    if check.no_network:
-        return replace(job, backbone=inputs.none, weights=NONE, padding=None)
-    if check.random_weights is not None:
-        return replace(job, weights=Weights(f"random:{check.random_weights}", seed=check.random_weights))
-    return job
+        pair = [(_undivided(train), _undivided(test))]
+        ((train, test),) = assign_photographs(pair, check.n_test or job.n_test)
+    return train, replace(test, rotated=True) if check.rotate_test else test
 
 
 def _undivided(source: Source) -> Source:

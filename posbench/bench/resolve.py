@@ -289,4 +289,4 @@ def _check_grid(readout: Readout, image_size: int) -> None:
 def _check_control(control: Control, cells: Sequence[Cell], inputs: ControlInputs) -> None:
     for cell in cells:
         if not cell.job.backbone.weightless:
-            checks_of(cell, control, inputs)
+            checks_of(cell, [control], inputs)

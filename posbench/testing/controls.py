@@ -35,7 +35,7 @@ def check_control(control: Control) -> None:
     inputs = _inputs()
     for cell in _cells(inputs):
         try:
-            checks, again = twice(lambda cell=cell: checks_of(cell, control, inputs), where)  # type: ignore[misc]
+            checks, again = twice(lambda cell=cell: checks_of(cell, [control], inputs), where)  # type: ignore[misc]
         except ComponentError as error:
             raise AssertionError(f"{where}: {error}") from error
         ids = [check.id for check in checks]
