@@ -6,18 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from posbench.bench.field_types import (
-    Count,
-    Digest,
-    Moment,
-    NonNegativeFloat,
-    PlainText,
-    PositiveInt,
-    Seed,
-    Share,
-    Status,
-    Taps,
-)
+from posbench.bench import field_types as types
 from posbench.bench.records import Score
 from posbench.core.statistics import MeanEstimate
 
@@ -41,33 +30,33 @@ class Row(Mapping[str, Any]):
         mutual: the readouts were cross-fitted on these photographs; not a column.
     """
 
-    backbone: PlainText
-    weights: PlainText
-    padding: PlainText
-    images: PlainText
-    test_images: PlainText
-    target: PlainText
-    readout: PlainText
-    taps: Taps
-    seed: Seed | None
-    image_size: PositiveInt
-    precision: PlainText
-    score_at: PlainText
-    n_train: PositiveInt
-    n_test: PositiveInt
-    n_test_photos: Count | None
-    status: Status
-    reason: PlainText
+    backbone: types.PlainText
+    weights: types.PlainText
+    padding: types.PlainText
+    images: types.PlainText
+    test_images: types.PlainText
+    target: types.PlainText
+    readout: types.PlainText
+    taps: types.Taps
+    seed: types.Seed | None
+    image_size: types.PositiveInt
+    precision: types.PlainText
+    score_at: types.PlainText
+    n_train: types.PositiveInt
+    n_test: types.PositiveInt
+    n_test_photos: types.Count | None
+    status: types.Status
+    reason: types.PlainText
     scores: Mapping[str, Score]
-    degenerate: Share | None
-    reach: NonNegativeFloat | None
-    control: PlainText | None
-    control_of: PlainText | None
-    verdict: PlainText | None
-    seconds: NonNegativeFloat
-    cell_id: Digest
-    posbench_version: PlainText
-    created: Moment
+    degenerate: types.Share | None
+    reach: types.NonNegativeFloat | None
+    control: types.PlainText | None
+    control_of: types.PlainText | None
+    verdict: types.PlainText | None
+    seconds: types.NonNegativeFloat
+    cell_id: types.Digest
+    posbench_version: types.PlainText
+    created: types.Moment
     mutual: bool = False
 
     @classmethod
