@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,15 +28,16 @@ from posbench.plugin.observation import Split
 from posbench.plugin.sandbox import isolated_state, sandboxed, write_count
 from posbench.plugin.training import Training
 
+OfImages = TypeVar("OfImages", Features, Training)
 #: Identifies crops by their photographs and how these are cropped, or features by the network and its crops.
 Key = tuple[object, ...]
 
 
+@dataclass
 class Stopwatch:
     """Measures how long each stage of a job takes, in seconds."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -49,11 +51,9 @@ class Stopwatch:
 
 @dataclass
 class JobFeatures:
-    """The features of one job, and the readouts fitted on them.
+    """The features of one job, its crops of training and of testing, and the readouts fitted on the features.
 
     Attributes:
-        train, test: features.
-        crops: of training and of testing.
         folds: the cross-fitted readout that each training and each test image belongs to; None for a single readout.
         readouts: those already fitted on these training images, one a fold, by what they were fitted for.
     """
@@ -64,7 +64,7 @@ class JobFeatures:
     folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
     readouts: dict[Key, list[Fitted]]
 
-    def by_fold(self, training: Training) -> Iterator[Training]:
+    def by_fold(self, training: OfImages) -> Iterator[OfImages]:
         """Yield what each readout is fitted on: all images, or all but those of its fold."""
         if self.folds is None:
             yield training
@@ -78,12 +78,8 @@ class JobFeatures:
         if self.folds is None:
             return [Split(self.train, self.test, names)]
         return [
-            Split(
-                self.train.of_images(np.flatnonzero(self.folds[0] != fold).tolist()),
-                self.test.of_images(numbers),
-                [names[i] for i in numbers],
-            )
-            for fold, numbers in enumerate(self.tested)
+            Split(train, self.test.of_images(numbers), [names[i] for i in numbers])
+            for train, numbers in zip(self.by_fold(self.train), self.tested, strict=True)
             if numbers
         ]
 
@@ -104,9 +100,7 @@ class JobFeatures:
 class JobCache:
     """Crops, networks, features and readouts of jobs on one device, made when a job first needs them.
 
-    Args:
-        device: cpu or cuda.
-        stopwatch: measures how long they take: the stages images and network.
+    The stopwatch measures how long images and networks take.
     """
 
     def __init__(self, device: str, stopwatch: Stopwatch) -> None:
@@ -143,14 +137,9 @@ class JobCache:
         key, source = self._key(job, role), (job.train, job.test)[role]
         if key not in self._crops:
             with self._stopwatch.timed("images"):
-                crops = load_crops(
-                    source.images,
-                    self._photographs(job, role),
-                    role,
-                    (job.n_train, job.n_test)[role],
-                    _side(job, role),
-                    surrounded=_surrounded(job),
-                )
+                count, side = (job.n_train, job.n_test)[role], (job.image_size, job.test_image_size)[role]
+                photographs = self._photographs(job, role)
+                crops = load_crops(source.images, photographs, role, count, side, surrounded=_surrounded(job))
                 self._crops[key] = crops.rotated() if source.rotated else crops
         return self._crops[key]
 
@@ -190,33 +179,26 @@ class JobCache:
     def _photographs(self, job: Job, role: int) -> list[Photograph]:
         key = (job.train, job.test, job.n_test)
         if key not in self._split:
-            halved = (job.train.halved, job.test.halved)
+            train, test = job.train, job.test
+            halved = (train.halved, test.halved)
             self._split[key] = split_photographs(
-                job.train.images, job.test.images, job.n_test, halved, cross_fitted=job.train.cross_fitted
+                train.images, test.images, job.n_test, halved, cross_fitted=train.cross_fitted
             )
         return self._split[key][role]
 
     def _key(self, job: Job, role: int, *, features: bool = False) -> Key:
         """Return the key of the crops of a role, or of the network's features of them."""
         source = (job.train, job.test)[role]
-        crops = (
-            *(source.images, source.rotated, role, (job.n_train, job.n_test)[role], _side(job, role)),
-            *(photograph.digest for photograph in self._photographs(job, role)),
-            _surrounded(job),
-        )
+        count, side = (job.n_train, job.n_test)[role], (job.image_size, job.test_image_size)[role]
+        digests = (photograph.digest for photograph in self._photographs(job, role))
+        crops = (source.images, source.rotated, role, count, side, *digests, _surrounded(job))
         return (job.backbone, job.weights, job.padding, job.precision, crops) if features else crops
 
     def _keys(self, job: Job) -> list[Key]:
         return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
 
 
-def _side(job: Job, role: int) -> int:
-    """Return the side of the images of a role, in pixels."""
-    return job.test_image_size if role == TEST else job.image_size
-
-
 def _surrounded(job: Job) -> bool:
-    """Return True if a job's images are seen with more of their photographs around them."""
     return job.padding is not None and job.padding.border == "surround"
 
 
@@ -228,8 +210,7 @@ class FeaturesModifiedError(ComponentError):
 def features_unmodified(component: Component, *features: Features) -> Iterator[None]:
     """Call a component that must not modify some features.
 
-    torch counts how often each tensor is written to. Writes that it does not count show in the first image, which is
-    compared.
+    torch counts how often each tensor is written to. Writes that it does not count show in the first image.
 
     Raises:
         FeaturesModifiedError: if the component modified them.

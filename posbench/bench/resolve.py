@@ -59,14 +59,9 @@ class ResolvedRun:
 
 
 def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> ResolvedRun:
-    """Look up every name of a configuration.
+    """Look up every name of a configuration, and `download` trained weights that the hub offers or only name them.
 
     Components that a plugin's fault keeps from being planned are left out, unless nothing of their kind remains.
-
-    Args:
-        config: the configuration.
-        registry: where names are looked up.
-        download: download trained weights that the hub offers; otherwise they are only named.
 
     Raises:
         UsageError: for an unknown name, or an option that does not fit.
@@ -148,11 +143,7 @@ def _control_inputs(inputs: PlanInputs, registry: Registry, *, any_controls: boo
 
 
 def _first(registry: Registry, record: type[C], fits: Callable[[C], bool]) -> C:
-    """Return the first component of a kind that fits; built-in ones come first.
-
-    Raises:
-        UsageError: if no component fits, or another has its name.
-    """
+    """Return the first component of a kind that fits; built-in ones come first."""
     for entry in registry.entries(record.kind):
         if isinstance(entry.component, record) and fits(entry.component):
             return registry.get(record, entry.component.name)
@@ -160,7 +151,6 @@ def _first(registry: Registry, record: type[C], fits: Callable[[C], bool]) -> C:
 
 
 def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: bool) -> Iterator[str]:
-    """Yield warnings about networks without trained weights, and about a missing verdict."""
     untrained: dict[str, list[str]] = {}
     for backbone, _, problem in networks.values():
         if problem:
@@ -173,11 +163,7 @@ def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: b
 
 
 def _device(config: RunConfig) -> str:
-    """Return the device of networks: this machine's, or the one that a cluster gives to jobs.
-
-    Raises:
-        UsageError, MissingError: as `resolve_device` does, or if the cluster gives another device than `--device`.
-    """
+    """Return the device of networks: this machine's, or the one that a cluster gives to jobs."""
     if config.executor == LOCAL:
         return resolve_device(config.device)
     device = "cuda" if config.gpus_per_job else "cpu"

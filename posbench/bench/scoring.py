@@ -50,7 +50,7 @@ def score_cell(
         metrics: the metrics of a cell.
         test: the test images.
         remark: the readout's remark on the target.
-        mutual: whether images that one readout is tested on have trained another; see `statistics.CROSS_FITTING_VARIANCE`.
+        mutual: whether images that one readout is tested on have trained another; see `summarised`.
     """
     scores, problems, degenerate = _scores(cell, predictions, pattern, metrics, test.photographs, mutual=mutual)
     return Outcome(
