@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError
 from posbench.core.malloc import release_freed_memory
-from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, load_crops, split_photographs
+from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
 from posbench.network.extract import extract
@@ -26,9 +23,7 @@ from posbench.plugin.components import Component, Fitted
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Split
 from posbench.plugin.sandbox import isolated_state, sandboxed, write_count
-from posbench.plugin.training import Training
 
-OfImages = TypeVar("OfImages", Features, Training)
 #: Identifies crops by their photographs and how these are cropped, or features by the network and its crops.
 Key = tuple[object, ...]
 
@@ -54,47 +49,31 @@ class JobFeatures:
     """The features of one job, its crops of training and of testing, and the readouts fitted on the features.
 
     Attributes:
-        folds: the cross-fitted readout that each training and each test image belongs to; None for a single readout.
+        folds: the numbers of the training images that each readout is fitted on, and of the test images that it
+            predicts maps for: all of them, or those of a fold of cross-fitting.
         readouts: those already fitted on these training images, one a fold, by what they were fitted for.
     """
 
     train: Features
     test: Features
     crops: tuple[Crops, Crops]
-    folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
+    folds: Sequence[tuple[Sequence[int], Sequence[int]]]
     readouts: dict[Key, list[Fitted]]
-
-    def by_fold(self, training: OfImages) -> Iterator[OfImages]:
-        """Yield what each readout is fitted on: all images, or all but those of its fold."""
-        if self.folds is None:
-            yield training
-            return
-        for fold in range(FOLDS):
-            yield training.of_images(np.flatnonzero(self.folds[0] != fold).tolist())
 
     def splits(self) -> list[Split]:
         """Return training and test features of different photographs, one split a fold."""
         names = self.crops[1].photographs
-        if self.folds is None:
-            return [Split(self.train, self.test, names)]
         return [
-            Split(train, self.test.of_images(numbers), [names[i] for i in numbers])
-            for train, numbers in zip(self.by_fold(self.train), self.tested, strict=True)
-            if numbers
+            Split(self.train.of_images(fitted), self.test.of_images(tested), [names[i] for i in tested])
+            for fitted, tested in self.folds
+            if tested
         ]
 
     @property
     def mutual(self) -> bool:
         """True if a photograph that one readout is tested on has trained another."""
         train, test = (set(crops.photographs) for crops in self.crops)
-        return self.folds is not None and bool(train & test)
-
-    @property
-    def tested(self) -> list[list[int]]:
-        """The numbers of the test images that each readout predicts maps for."""
-        if self.folds is None:
-            return [list(range(len(self.test)))]
-        return [np.flatnonzero(self.folds[1] == fold).tolist() for fold in range(FOLDS)]
+        return len(self.folds) > 1 and bool(train & test)
 
 
 class JobCache:

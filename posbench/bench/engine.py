@@ -21,7 +21,7 @@ from posbench.bench.taps import tap_numbers
 from posbench.bench.targets import pattern
 from posbench.core.errors import ComponentError
 from posbench.core.version import __version__
-from posbench.data.crops import TEST, TRAIN, Crops, folds
+from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, folds
 from posbench.data.photographs import readable_photographs
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -126,8 +126,11 @@ class Engine:
         with self._stopwatch.timed("extraction"):
             progress = partial(observer.progress, job.id)
             train, test = (self._cache.features(run, job, role, progress) for role in (TRAIN, TEST))
-        fold_numbers = folds(*crops) if job.train.cross_fitted else None
-        return JobFeatures(train, test, crops, fold_numbers, self._cache.readouts(job))
+        numbers: list[tuple[Sequence[int], Sequence[int]]] = [(range(len(train)), range(len(test)))]
+        if job.train.cross_fitted:
+            fitted, tested = folds(*crops)
+            numbers = [((fitted != i).nonzero()[0].tolist(), (tested == i).nonzero()[0].tolist()) for i in range(FOLDS)]
+        return JobFeatures(train, test, crops, numbers, self._cache.readouts(job))
 
     def _discard_modified(self) -> bool:
         """Discard the features if a component has written into them; return True if so."""
@@ -208,22 +211,22 @@ class Engine:
         key = (readout, *taps, cell.seed, _fit_key(cell), *patterns)
         if key not in features.readouts:
             with features_unmodified(readout, features.train, features.test), sandboxed(readout, job.training_id):
-                features.readouts[key] = [readout.fit(part) for part in features.by_fold(training)]
+                features.readouts[key] = [readout.fit(training.of_images(numbers)) for numbers, _ in features.folds]
         shape = (len(test), len(patterns), sides[1], sides[1])
         predictions = torch.empty(shape, dtype=torch.float32, device=test.taps[0].device)
-        for numbers, fitted in zip(features.tested, features.readouts[key], strict=True):
-            if not numbers:
+        for (_, tested), fitted in zip(features.folds, features.readouts[key], strict=True):
+            if not tested:
                 continue  # there are fewer test images than readouts
-            expected = (len(numbers), *shape[1:])
+            expected = (len(tested), *shape[1:])
             with features_unmodified(readout, features.test), sandboxed(readout, job.training_id):
-                maps = fitted.predict(test.of_images(numbers))
+                maps = fitted.predict(test.of_images(tested))
                 valid = torch.is_tensor(maps) and maps.shape == expected and maps.device == predictions.device
                 valid = valid and maps.is_floating_point()
             if not valid:
                 raise ComponentError(f"{readout.title} must predict maps of shape {expected} on {self._device}")
             if not bool(maps.isfinite().all()):
                 raise ComponentError(f"{readout.title} predicts values that are not finite")
-            predictions[numbers] = maps.detach().float()
+            predictions[tested] = maps.detach().float()
         remarks: dict[str, str] = {}
         with sandboxed(readout):
             for fitted in features.readouts[key]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 from posbench.bench.config import LOCAL, RunConfig
 from posbench.bench.controls import ControlInputs, checks_of, select_controls, with_controls
-from posbench.bench.plan import Cell, Plan, PlanInputs, Source, grid_side, make_plan
+from posbench.bench.plan import Plan, PlanInputs, Source, grid_side, make_plan
 from posbench.bench.taps import parse_taps
 from posbench.bench.verdict import METRIC as VERDICT_METRIC
 from posbench.core.device import resolve_device, resolve_precision
@@ -38,11 +37,9 @@ class ResolvedRun:
     Attributes:
         config: the configuration, without what is left out.
         left_out: why components are left out, one reason for each that a plugin's fault keeps from being planned.
-        plan_inputs: what the plan is made of.
         device: where networks run.
         warnings: to show before the run.
-        controls: the controls that check the plan's cells.
-        control_inputs: what these need beside the plan.
+        control_inputs: what the controls of the plan's cells need beside the plan.
     """
 
     config: RunConfig
@@ -134,9 +131,8 @@ def _plan_inputs(
 def _control_inputs(inputs: PlanInputs, registry: Registry, *, any_controls: bool) -> ControlInputs:
     null_images = _first(registry, Images, lambda images: images.reference == "null")
     # Photographs come from packages that may be missing: they are looked up only if cells on null images need them.
-    on_null_images = any(train.images.reference == "null" for train, _ in inputs.sources)
     photographs = None
-    if any_controls and on_null_images:
+    if any_controls and any(train.images.reference == "null" for train, _ in inputs.sources):
         photographs = _source(_first(registry, Images, lambda images: images.reference == "photographs"))
     none = _first(registry, Backbone, lambda backbone: backbone.weightless)
     return ControlInputs(none, _source(null_images), photographs, inputs.seeds)
@@ -201,7 +197,13 @@ class _Search:
 
         def look_up(name: str) -> Readout:
             readout = self.registry.get(Readout, name)
-            call_in_subprocess(readout, partial(_check_grid, readout, self.config.image_size), self.config.time_limit)
+
+            def check() -> None:
+                with naming_errors(readout):
+                    if not isinstance(side := readout.grid(grid_side(self.config.image_size)), int):
+                        raise TypeError(f"grid returned {side!r}, which is no side of a map")
+
+            call_in_subprocess(readout, check, self.config.time_limit)
             return readout
 
         return self._working(self.config.readouts, look_up)
@@ -213,8 +215,14 @@ class _Search:
 
         def look_up(name: str) -> Control:
             control = by_name[name]
+
+            def check() -> None:
+                for cell in cells:
+                    if not cell.job.backbone.weightless:
+                        checks_of(cell, control, inputs)
+
             if control.foreign:
-                call_in_subprocess(control, partial(_check_control, control, cells, inputs), self.config.time_limit)
+                call_in_subprocess(control, check, self.config.time_limit)
             return control
 
         return self._working(by_name, look_up)
@@ -252,27 +260,11 @@ def find_images(registry: Registry, name: str) -> Images:
 
 
 def _source(images: Images, limit: float | None = None) -> Source:
-    if images.photographs is None:
-        return Source(images)
-    return Source(images, *call_in_subprocess(images, partial(_contents, images), limit))
+    def contents() -> tuple[str, int]:
+        with naming_errors(images):
+            files = list(images.photographs()) if images.photographs else []
+            if images.foreign and not files:
+                raise ValueError("it has no photographs")
+            return content_digest(files), len({content_hash(file) for file in files})
 
-
-def _contents(images: Images) -> tuple[str, int]:
-    """Return the hash of a source's photographs, and how many different ones there are."""
-    with naming_errors(images):
-        files = list(images.photographs()) if images.photographs else []
-        if images.foreign and not files:
-            raise ValueError("it has no photographs")
-        return content_digest(files), len({content_hash(file) for file in files})
-
-
-def _check_grid(readout: Readout, image_size: int) -> None:
-    with naming_errors(readout):
-        if not isinstance(side := readout.grid(grid_side(image_size)), int):
-            raise TypeError(f"grid returned {side!r}, which is no side of a map")
-
-
-def _check_control(control: Control, cells: Sequence[Cell], inputs: ControlInputs) -> None:
-    for cell in cells:
-        if not cell.job.backbone.weightless:
-            checks_of(cell, control, inputs)
+    return Source(images, *call_in_subprocess(images, contents, limit)) if images.photographs else Source(images)
