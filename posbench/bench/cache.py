@@ -123,11 +123,7 @@ class JobCache:
         return self._crops[key]
 
     def network(self, job: Job) -> nn.Module:
-        """Return the frozen network; one network at a time is kept.
-
-        Raises:
-            ComponentError: if it cannot be built.
-        """
+        """Return the frozen network, the only one that is kept. Raises ComponentError if it cannot be built."""
         key = (job.backbone.name, job.weights.label, job.weights.digest)
         if self._network is None or self._network[0] != key:
             self._network = None  # free the last one before the next takes its memory
@@ -187,12 +183,9 @@ class FeaturesModifiedError(ComponentError):
 
 @contextmanager
 def features_unmodified(component: Component, *features: Features) -> Iterator[None]:
-    """Call a component that must not modify some features.
+    """Raise FeaturesModifiedError if a component modifies some features while it is called.
 
     torch counts how often each tensor is written to. Writes that it does not count show in the first image.
-
-    Raises:
-        FeaturesModifiedError: if the component modified them.
     """
     before = [(tap, write_count(tap), tap[:1].clone()) for part in features for tap in part.taps]
     try:

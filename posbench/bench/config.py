@@ -144,7 +144,6 @@ class Option:
     """Describe an option to users.
 
     Attributes:
-        help: one sentence.
         metavar: the placeholder of its value; None for a flag.
         unset: shown as the default where the default is None or empty.
         repeated: given once for each value, rather than with values separated by commas.
@@ -162,9 +161,8 @@ class Option:
 class RunConfig:
     """The options of one run, the same for the command line, YAML files and `posbench.run`.
 
-    A field declares everything about its option: name, type, bounds, default and help. Values are converted from what
-    users write, such as `"H,V"`, and checked one by one; `check` tests how they go together. Names of components are
-    looked up later, by `posbench.bench.resolve`.
+    Values are converted from what users write, such as `"H,V"`, and checked one by one; `check` tests how they go
+    together. Names of components are looked up later, by `posbench.bench.resolve`.
 
     Raises:
         pydantic.ValidationError: if a value has the wrong type or is out of range; `load_config` raises UsageError.
@@ -221,11 +219,7 @@ class RunConfig:
     quiet: Annotated[bool, Option("No progress and no summary.", output_only=True)] = False
 
     def check(self) -> None:
-        """Check that options fit together, and that memory holds the crops of a job.
-
-        Raises:
-            UsageError: if they do not.
-        """
+        """Raise UsageError if options do not fit together, or memory does not hold the crops of a job."""
         for name in ("cpus_per_job", "gpus_per_job", "ray_address"):
             if getattr(self, name) is not None and self.executor == LOCAL:
                 raise UsageError(f"{option_name(name)} is for jobs that run on a cluster: add --executor ray")

@@ -53,11 +53,7 @@ def _check_moment(text: str) -> str:
 
 
 def check_metric(text: str) -> str:
-    """Return the name of a metric.
-
-    Raises:
-        ValueError: if it cannot be the name of a metric and of its column.
-    """
+    """Return the text, or raise ValueError if it cannot be the name of a metric and of its column."""
     if not NAME.match(text) or text.endswith(BOUNDS):
         raise ValueError(f"{text[:40]!r} is no name of a metric")
     return text
@@ -124,14 +120,10 @@ Thumbnail = Annotated[_Bytes, AfterValidator(_array(3, "a thumbnail"))]
 
 
 def check_interval(value: float | None, lo: float | None, hi: float | None) -> None:
-    """Check that a value lies within its interval, or has none.
-
-    Raises:
-        ValueError: if it does not, or one bound is missing.
-    """
-    if (lo is None) != (hi is None) or (
-        lo is not None and hi is not None and not (value is not None and lo <= value <= hi)
-    ):
+    """Raise ValueError if a value does not lie within its interval, or only one bound is missing."""
+    if lo is None and hi is None:
+        return
+    if value is None or lo is None or hi is None or not lo <= value <= hi:
         raise ValueError(f"{value}, which its interval, {lo} to {hi}, does not hold")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
@@ -66,52 +66,14 @@ def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> 
         ComponentError: if a plugin's fault leaves no backbone, readout, control or source of images.
     """
     controls = select_controls(config.controls, registry)
-    request = Request.parse(config.weights)
-    backbones = config.backbones or BARE_RUN
-    if stray := request.files.keys() - set(backbones):
-        raise UsageError(
-            f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
-        )
     registry.time_limit = config.time_limit
     search = _Search(config, registry)
-    networks = search.networks(backbones, request, download=download)
+    networks = search.networks(download=download)
     device = _device(config)
     train, readouts = search.sources(config.images), search.readouts()
     test = None if config.test_images is None else search.sources(config.test_images)
     sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
-    plan_inputs = _plan_inputs(config, registry, networks, sources, readouts, device)
-    control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
-    working = search.controls(controls, plan_inputs, control_inputs)
-    if search.left_out:
-        config = replace(
-            config,
-            backbones=tuple(networks),
-            weights=tuple(w for w in config.weights if "=" not in w or w.partition("=")[0] in networks),
-            images=tuple(train),
-            test_images=None if test is None else tuple(test),
-            readouts=tuple(readouts),
-            controls=tuple(working),
-        )
-    return ResolvedRun(
-        config,
-        tuple(dict.fromkeys(search.left_out)),
-        plan_inputs,
-        device,
-        tuple(_warnings(config, networks, verdict=bool(controls))),
-        tuple(working.values()),
-        control_inputs,
-    )
-
-
-def _plan_inputs(
-    config: RunConfig,
-    registry: Registry,
-    networks: Mapping[str, _Network],
-    sources: Sequence[tuple[Source, Source]],
-    readouts: Mapping[str, Readout],
-    device: str,
-) -> PlanInputs:
-    return PlanInputs(
+    plan_inputs = PlanInputs(
         networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
         paddings=registry.select(Padding, config.paddings),
         targets=registry.select(Target, config.targets),
@@ -126,6 +88,20 @@ def _plan_inputs(
         image_size=config.image_size,
         precision=resolve_precision(config.precision, device),
     )
+    control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
+    working = search.controls(controls, plan_inputs, control_inputs)
+    left_out, warnings = tuple(dict.fromkeys(search.left_out)), tuple(_warnings(config, networks))
+    if left_out:
+        config = replace(
+            config,
+            backbones=tuple(networks),
+            weights=tuple(w for w in config.weights if "=" not in w or w.partition("=")[0] in networks),
+            images=tuple(train),
+            test_images=None if test is None else tuple(test),
+            readouts=tuple(readouts),
+            controls=tuple(working),
+        )
+    return ResolvedRun(config, left_out, plan_inputs, device, warnings, tuple(working.values()), control_inputs)
 
 
 def _control_inputs(inputs: PlanInputs, registry: Registry, *, any_controls: bool) -> ControlInputs:
@@ -146,7 +122,7 @@ def _first(registry: Registry, record: type[C], fits: Callable[[C], bool]) -> C:
     raise UsageError(f"no installed {record.kind} can serve as a reference of controls: install posbench again")
 
 
-def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: bool) -> Iterator[str]:
+def _warnings(config: RunConfig, networks: Mapping[str, _Network]) -> Iterator[str]:
     untrained: dict[str, list[str]] = {}
     for backbone, _, problem in networks.values():
         if problem:
@@ -154,7 +130,7 @@ def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: b
     seeds = ", ".join(map(str, config.seeds))
     for problem, names in untrained.items():
         yield f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
-    if verdict and VERDICT_METRIC not in config.metrics:
+    if config.controls and VERDICT_METRIC not in config.metrics:
         yield f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics"
 
 
@@ -171,17 +147,17 @@ def _device(config: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks up components that run plugin code before there is a plan, and collects the faults of those left out.
-
-    Its methods raise ComponentError if no component of a kind remains.
-    """
+    """Looks up components that run plugin code before there is a plan, and collects the faults of those left out."""
 
     config: RunConfig
     registry: Registry
     left_out: list[str] = field(default_factory=list)
 
-    def networks(self, names: Iterable[str], request: Request, *, download: bool) -> dict[str, _Network]:
+    def networks(self, *, download: bool) -> dict[str, _Network]:
         seeds, limit = self.config.seeds, self.config.time_limit
+        request, names = Request.parse(self.config.weights), self.config.backbones or BARE_RUN
+        if stray := sorted(request.files.keys() - set(names)):
+            raise UsageError(f"--weights names {stray[0]!r}, which is not among the backbones: add it or leave it out")
 
         def look_up(name: str) -> _Network:
             backbone = self.registry.get(Backbone, name)

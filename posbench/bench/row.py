@@ -73,12 +73,11 @@ class Row(Mapping[str, Any]):
             columns: a value for each fixed column, and for each metric `METRIC`, `METRIC_lo` and `METRIC_hi`; a metric
                 without a value is left out. Other keys are ignored.
             by_photograph: for each metric, the mean of each photograph; a table does not have these.
+            mutual: see `Row`.
         """
-        fixed = {name: columns[name] for name in (*FIRST, *LAST)}
+        fixed, means = {name: columns[name] for name in (*FIRST, *LAST)}, by_photograph or {}
         scores = {
-            name: Score(
-                name, "", value, columns[f"{name}_lo"], columns[f"{name}_hi"], (by_photograph or {}).get(name, {})
-            )
+            name: Score(name, "", value, columns[f"{name}_lo"], columns[f"{name}_hi"], means.get(name, {}))
             for name, value in columns.items()
             if name not in fixed and f"{name}_lo" in columns and value is not None
         }
@@ -112,11 +111,7 @@ class Row(Mapping[str, Any]):
         return score.by_photograph if score else {}
 
     def mean(self, metric: str) -> MeanEstimate:
-        """Return a score with its interval, for comparisons.
-
-        Raises:
-            KeyError: if the row has no such score.
-        """
+        """Return a score with its interval, for comparisons; raise KeyError if the row has no such score."""
         score = self.scores[metric]
         return MeanEstimate(score.value, score.lo, score.hi, self.n_test_photos or 0)
 
