@@ -77,7 +77,7 @@ class Engine:
         self._modified = False  # a component has written into the features
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """Announce the jobs that may follow, in order, each once; only what several of them share is kept."""
+        """Announce the jobs that may follow; see `JobCache.expect`."""
         self._cache.expect(jobs)
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
@@ -106,7 +106,10 @@ class Engine:
             note = run.prepare(*crops)
         features = self._features(run, job, crops, observer)
         outcomes: dict[str, Outcome] = {}
-        for cells in _fitted_together(task.cells):
+        groups: dict[Key, list[Cell]] = {}  # of cells that differ in their target alone
+        for cell in task.cells:
+            groups.setdefault((cell.readout.name, cell.taps, cell.seed, _fit_key(cell)), []).append(cell)
+        for cells in groups.values():
             features = self._unmodified(features, run, job, observer)
             for cell, outcome in zip(cells, self._outcomes(cells, metrics, features), strict=True):
                 outcomes[cell.id] = replace(outcome, reason=outcome.reason or note)
@@ -261,14 +264,6 @@ def _fit_key(cell: Cell) -> Key:
     """Return what separates the fit of a control's readouts from that of plain cells, if anything does."""
     check = cell.check
     return (check.name, check.features, check.held_out) if check and check.separate_fit else ()
-
-
-def _fitted_together(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Group the cells of a job that differ in their target alone."""
-    groups: dict[Key, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.readout.name, cell.taps, cell.seed, _fit_key(cell)), []).append(cell)
-    return list(groups.values())
 
 
 def _inputs(

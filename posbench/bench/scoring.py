@@ -43,16 +43,25 @@ def score_cell(
 ) -> Outcome:
     """Score the predictions of a cell. A metric that raises fails the cell, but the other metrics keep their scores.
 
-    Args:
-        cell: the cell.
-        predictions: the map of each test image, float32 [n, side, side].
-        pattern: the target, float32 at its own resolution.
-        metrics: the metrics of a cell.
-        test: the test images.
-        remark: the readout's remark on the target.
-        mutual: whether images that one readout is tested on have trained another; see `summarised`.
+    The predictions are the map of each test image, float32 [n, side, side], and the pattern is the target, float32 at
+    its own resolution. The remark is the readout's on the target; for `mutual` see `summarised`.
     """
-    scores, problems, degenerate = _scores(cell, predictions, pattern, metrics, test.photographs, mutual=mutual)
+    by_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
+    problems, degenerate = [], 0.0
+    # Maps at image size are large: they are scored in batches.
+    for batch in torch.split(predictions, max(1, MAP_CELLS // cell.job.test_image_size**2)):
+        maps, target = scored_region(cell, batch, pattern)
+        maps, share = flatten_degenerate(maps, target)
+        degenerate += share * len(batch) / len(predictions)
+        for metric, batches in list(by_metric.items()):
+            try:
+                batches.append(values(metric, maps, target))
+            except Exception as error:
+                problems.append(describe_error(error))
+                del by_metric[metric]
+    scores = [
+        summarised(metric, torch.cat(batches), test.photographs, mutual=mutual) for metric, batches in by_metric.items()
+    ]
     return Outcome(
         cell.identity(),
         "failed" if problems else "ok",
@@ -64,36 +73,6 @@ def score_cell(
         reach=_reach(cell, pattern, metrics, scores),
         examples=[] if cell.control else examples(test, predictions),
     )
-
-
-def _scores(
-    cell: Cell,
-    predictions: torch.Tensor,
-    pattern: torch.Tensor,
-    metrics: Sequence[Metric],
-    photographs: Sequence[str],
-    *,
-    mutual: bool,
-) -> tuple[list[Score], list[str], float]:
-    """Return the scores of one cell, the errors of metrics that raised, and the share of degenerate maps."""
-    by_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
-    problems, degenerate = [], 0.0
-    # Maps at image size are large: they are scored in batches.
-    batch_size = max(1, MAP_CELLS // cell.job.test_image_size**2)
-    for batch in torch.split(predictions, batch_size):
-        maps, target = scored_region(cell, batch, pattern)
-        maps, share = flatten_degenerate(maps, target)
-        degenerate += share * len(batch) / len(predictions)
-        for metric, batches in list(by_metric.items()):
-            try:
-                batches.append(values(metric, maps, target))
-            except Exception as error:
-                problems.append(describe_error(error))
-                del by_metric[metric]
-    scores = [
-        summarised(metric, torch.cat(batches), photographs, mutual=mutual) for metric, batches in by_metric.items()
-    ]
-    return scores, problems, degenerate
 
 
 def scored_region(cell: Cell, predictions: torch.Tensor, pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
