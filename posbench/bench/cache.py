@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import nn
@@ -94,7 +95,11 @@ class JobCache:
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """Announce the jobs that may follow, in order, each once; only what several of them share is kept."""
-        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
+        self._last_use = {
+            self._key(job, role, features=features): number
+            for number, job in enumerate(jobs)
+            for role, features in product((TRAIN, TEST), (False, True))
+        }
         self._places = {job.id: number for number, job in enumerate(jobs)}
 
     def discard(self, job: Job) -> None:
@@ -162,15 +167,11 @@ class JobCache:
         return self._split[key][role]
 
     def _key(self, job: Job, role: int, *, features: bool = False) -> Key:
-        """Return the key of the crops of a role, or of the network's features of them."""
         source = (job.train, job.test)[role]
         count, side = (job.n_train, job.n_test)[role], (job.image_size, job.test_image_size)[role]
         digests = (photograph.digest for photograph in self._photographs(job, role))
         crops = (source.images, source.rotated, role, count, side, *digests, _surrounded(job))
         return (job.backbone, job.weights, job.padding, job.precision, crops) if features else crops
-
-    def _keys(self, job: Job) -> list[Key]:
-        return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
 
 
 def _surrounded(job: Job) -> bool:

@@ -345,8 +345,7 @@ def ordered_by_cost(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     def place(cell: Cell) -> list[int]:
         job = cell.job
         network = (job.backbone.name, job.weights.label, job.weights.digest)
-        padding = job.padding.name if job.padding else ""
-        parts = (network, padding, job.training_id, job.id)
+        parts = (network, job.padding.name if job.padding else "", job.training_id, job.id)
         return [places.setdefault(parts[:depth], len(places)) for depth in range(1, len(parts) + 1)]
 
     return tuple(sorted(cells, key=place))

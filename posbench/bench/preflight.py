@@ -34,9 +34,8 @@ def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
             unsafe.add(backbone)
             continue
         if smallest is not None and smallest > size:
-            raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {smallest}"
-            )
+            hint = f"give --image-size {smallest}"
+            raise UsageError(f"image size {size} is too small for backbone {backbone.name!r}: {hint}")
     named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
     for backbone, weights in named:
         if backbone not in unsafe:

@@ -51,10 +51,7 @@ def curve(pattern: NDArray[np.floating], image_size: int) -> tuple[Floats, Float
 def reach(pattern: NDArray[np.floating], correlation: float, image_size: int) -> float | None:
     """Return the least distance from the border, in pixels, at which the oracle attains a correlation.
 
-    Args:
-        pattern: the target, [side, side].
-        correlation: Spearman's rank correlation of a predicted map with it.
-        image_size: in pixels.
+    The correlation is Spearman's, of a predicted map with the target [side, side]; the image size is in pixels.
 
     Returns:
         From 0, for a correlation of 0 or less, to `ceiling`, for one of 1; None if the target has no reach.

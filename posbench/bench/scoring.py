@@ -187,10 +187,7 @@ def measurement(metric: Metric, reading: Reading, note: str, *, mutual: bool) ->
 
 
 def failed_outcome(cell: Cell, error: Exception) -> Outcome:
-    """Return the outcome of a cell in which a component raised.
-
-    Components are third-party code and may raise anything: the run continues, and the reason is stored.
-    """
+    """Return the outcome of a cell in which a component raised."""
     return Outcome(cell.identity(), *_failure(error))
 
 
@@ -200,4 +197,5 @@ def failed_measurement(metric: Metric, error: Exception) -> Measurement:
 
 
 def _failure(error: Exception) -> tuple[Status, str]:
+    # Components are third-party code and may raise anything: the run continues, and the reason is stored.
     return "skipped" if isinstance(error, Inapplicable) else "failed", describe_error(error)
