@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from posbench.bench.plan import Job
 from posbench.core.errors import ComponentError
 from posbench.core.malloc import release_freed_memory
-from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, load_crops, split_photographs
+from posbench.data.crops import TEST, TRAIN, Crops, load_crops, split_photographs
 from posbench.data.photographs import Photograph
 from posbench.network.build import build
 from posbench.network.extract import extract
@@ -25,17 +24,16 @@ from posbench.plugin.components import Component, Fitted
 from posbench.plugin.features import Features
 from posbench.plugin.observation import Split
 from posbench.plugin.sandbox import isolated_state, sandboxed, write_count
-from posbench.plugin.training import Training
 
 #: Identifies crops by their photographs and how these are cropped, or features by the network and its crops.
 Key = tuple[object, ...]
 
 
+@dataclass
 class Stopwatch:
     """Measures how long each stage of a job takes, in seconds."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -49,64 +47,40 @@ class Stopwatch:
 
 @dataclass
 class JobFeatures:
-    """The features of one job, and the readouts fitted on them.
+    """The features of one job, its crops of training and of testing, and the readouts fitted on the features.
 
     Attributes:
-        train, test: features.
-        crops: of training and of testing.
-        folds: the cross-fitted readout that each training and each test image belongs to; None for a single readout.
+        folds: the numbers of the training images that each readout is fitted on, and of the test images that it
+            predicts maps for: all of them, or those of a fold of cross-fitting.
         readouts: those already fitted on these training images, one a fold, by what they were fitted for.
     """
 
     train: Features
     test: Features
     crops: tuple[Crops, Crops]
-    folds: tuple[NDArray[np.intp], NDArray[np.intp]] | None
+    folds: Sequence[tuple[Sequence[int], Sequence[int]]]
     readouts: dict[Key, list[Fitted]]
-
-    def by_fold(self, training: Training) -> Iterator[Training]:
-        """Yield what each readout is fitted on: all images, or all but those of its fold."""
-        if self.folds is None:
-            yield training
-            return
-        for fold in range(FOLDS):
-            yield training.of_images(np.flatnonzero(self.folds[0] != fold).tolist())
 
     def splits(self) -> list[Split]:
         """Return training and test features of different photographs, one split a fold."""
         names = self.crops[1].photographs
-        if self.folds is None:
-            return [Split(self.train, self.test, names)]
         return [
-            Split(
-                self.train.of_images(np.flatnonzero(self.folds[0] != fold).tolist()),
-                self.test.of_images(numbers),
-                [names[i] for i in numbers],
-            )
-            for fold, numbers in enumerate(self.tested)
-            if numbers
+            Split(self.train.of_images(fitted), self.test.of_images(tested), [names[i] for i in tested])
+            for fitted, tested in self.folds
+            if tested
         ]
 
     @property
     def mutual(self) -> bool:
         """True if a photograph that one readout is tested on has trained another."""
         train, test = (set(crops.photographs) for crops in self.crops)
-        return self.folds is not None and bool(train & test)
-
-    @property
-    def tested(self) -> list[list[int]]:
-        """The numbers of the test images that each readout predicts maps for."""
-        if self.folds is None:
-            return [list(range(len(self.test)))]
-        return [np.flatnonzero(self.folds[1] == fold).tolist() for fold in range(FOLDS)]
+        return len(self.folds) > 1 and bool(train & test)
 
 
 class JobCache:
     """Crops, networks, features and readouts of jobs on one device, made when a job first needs them.
 
-    Args:
-        device: cpu or cuda.
-        stopwatch: measures how long they take: the stages images and network.
+    The stopwatch measures how long images and networks take.
     """
 
     def __init__(self, device: str, stopwatch: Stopwatch) -> None:
@@ -121,7 +95,11 @@ class JobCache:
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """Announce the jobs that may follow, in order, each once; only what several of them share is kept."""
-        self._last_use = {key: number for number, job in enumerate(jobs) for key in self._keys(job)}
+        self._last_use = {
+            self._key(job, role, features=features): number
+            for number, job in enumerate(jobs)
+            for role, features in product((TRAIN, TEST), (False, True))
+        }
         self._places = {job.id: number for number, job in enumerate(jobs)}
 
     def discard(self, job: Job) -> None:
@@ -143,23 +121,14 @@ class JobCache:
         key, source = self._key(job, role), (job.train, job.test)[role]
         if key not in self._crops:
             with self._stopwatch.timed("images"):
-                crops = load_crops(
-                    source.images,
-                    self._photographs(job, role),
-                    role,
-                    (job.n_train, job.n_test)[role],
-                    _side(job, role),
-                    surrounded=_surrounded(job),
-                )
+                count, side = (job.n_train, job.n_test)[role], (job.image_size, job.test_image_size)[role]
+                photographs = self._photographs(job, role)
+                crops = load_crops(source.images, photographs, role, count, side, surrounded=_surrounded(job))
                 self._crops[key] = crops.rotated() if source.rotated else crops
         return self._crops[key]
 
     def network(self, job: Job) -> nn.Module:
-        """Return the frozen network; one network at a time is kept.
-
-        Raises:
-            ComponentError: if it cannot be built.
-        """
+        """Return the frozen network, the only one that is kept. Raises ComponentError if it cannot be built."""
         key = (job.backbone.name, job.weights.label, job.weights.digest)
         if self._network is None or self._network[0] != key:
             self._network = None  # free the last one before the next takes its memory
@@ -190,33 +159,22 @@ class JobCache:
     def _photographs(self, job: Job, role: int) -> list[Photograph]:
         key = (job.train, job.test, job.n_test)
         if key not in self._split:
-            halved = (job.train.halved, job.test.halved)
+            train, test = job.train, job.test
+            halved = (train.halved, test.halved)
             self._split[key] = split_photographs(
-                job.train.images, job.test.images, job.n_test, halved, cross_fitted=job.train.cross_fitted
+                train.images, test.images, job.n_test, halved, cross_fitted=train.cross_fitted
             )
         return self._split[key][role]
 
     def _key(self, job: Job, role: int, *, features: bool = False) -> Key:
-        """Return the key of the crops of a role, or of the network's features of them."""
         source = (job.train, job.test)[role]
-        crops = (
-            *(source.images, source.rotated, role, (job.n_train, job.n_test)[role], _side(job, role)),
-            *(photograph.digest for photograph in self._photographs(job, role)),
-            _surrounded(job),
-        )
+        count, side = (job.n_train, job.n_test)[role], (job.image_size, job.test_image_size)[role]
+        digests = (photograph.digest for photograph in self._photographs(job, role))
+        crops = (source.images, source.rotated, role, count, side, *digests, _surrounded(job))
         return (job.backbone, job.weights, job.padding, job.precision, crops) if features else crops
-
-    def _keys(self, job: Job) -> list[Key]:
-        return [self._key(job, role, features=features) for role in (TRAIN, TEST) for features in (False, True)]
-
-
-def _side(job: Job, role: int) -> int:
-    """Return the side of the images of a role, in pixels."""
-    return job.test_image_size if role == TEST else job.image_size
 
 
 def _surrounded(job: Job) -> bool:
-    """Return True if a job's images are seen with more of their photographs around them."""
     return job.padding is not None and job.padding.border == "surround"
 
 
@@ -226,13 +184,9 @@ class FeaturesModifiedError(ComponentError):
 
 @contextmanager
 def features_unmodified(component: Component, *features: Features) -> Iterator[None]:
-    """Call a component that must not modify some features.
+    """Raise FeaturesModifiedError if a component modifies some features while it is called.
 
-    torch counts how often each tensor is written to. Writes that it does not count show in the first image, which is
-    compared.
-
-    Raises:
-        FeaturesModifiedError: if the component modified them.
+    torch counts how often each tensor is written to. Writes that it does not count show in the first image.
     """
     before = [(tap, write_count(tap), tap[:1].clone()) for part in features for tap in part.taps]
     try:

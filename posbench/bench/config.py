@@ -2,43 +2,141 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from posbench.bench import experiments
-from posbench.bench.config_file import read_options
-from posbench.bench.option_types import (
-    AnyNames,
-    Crops,
-    FileName,
-    GpuShare,
-    Names,
-    Pixels,
-    Processes,
-    ScoreAt,
-    Seconds,
-    Seeds,
-    Shard,
-    StorePath,
-    Taps,
-    Text,
-    WholeNames,
-    parse_shard,
-)
+from posbench.bench.config_file import LONGEST_NUMBER, read_options
 from posbench.core.device import memory
 from posbench.core.errors import UsageError
+from posbench.core.files import user_path
 
 #: The executor that runs jobs on this machine.
 LOCAL = "local"
 LARGEST_CROPS = 2**40  # bytes: what the largest machines have
+LARGEST_GPUS = 1024
+LARGEST_SEED = 2**64 - 1  # the largest that torch's generators take
 #: Characters of a wrong value that a message repeats.
 LONGEST_VALUE = 80
+
+T = TypeVar("T")
+
+# A converter returns what it cannot convert as it is, so that pydantic refuses it. A check raises ValueError with the
+# end of a sentence that begins with the option's name.
+
+
+def _split(value: object) -> object:
+    """Return text separated by commas, or a list, as a tuple."""
+    return _wrap(value.split(",") if isinstance(value, str) else value)
+
+
+def _wrap(value: object) -> object:
+    """Return one text, or a list, as a tuple."""
+    value = [value] if isinstance(value, str) else value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _split_numbers(value: object) -> object:
+    return _split(value) if isinstance(value, str | list | tuple) else (value,)
+
+
+def _join_numbers(value: object) -> object:
+    """Return one number, or a list of them, as text separated by commas."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _unique_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return _unique(tuple(stripped for name in names if (stripped := name.strip())))
+
+
+def _parse_whole(value: object) -> object:
+    # int() would also take "1_0" and "٣".
+    if isinstance(value, str) and (text := value.strip()).isascii() and text.removeprefix("-").isdigit():
+        return int(text) if len(text) <= LONGEST_NUMBER else value
+    return value
+
+
+def _parse_number(value: object) -> object:
+    # float() would also take "nan", "1e9" and "1_0".
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}\.?[0-9]{0,9}|\.[0-9]{1,9}", text := value.strip()):
+        return float(text)
+    return value
+
+
+def _expand_path(value: object) -> object:
+    return user_path(str(value)) if isinstance(value, str | Path) and str(value) else value
+
+
+def _expand_file_name(value: object) -> object:
+    """Return the path of a file as text; `-` stands for standard output."""
+    path = value if value == "-" else _expand_path(value)
+    return str(path) if isinstance(path, Path) else path
+
+
+def _at_most(largest: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if not 1 <= value <= largest:
+            raise ValueError(f"is {value}: give 1 to {largest}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_seed(seed: int) -> int:
+    if seed < 0:
+        raise ValueError(f"{seed} is negative: seeds are whole numbers from 0")
+    if seed > LARGEST_SEED:
+        raise ValueError(f"{seed} is too large: give at most {LARGEST_SEED}")
+    return seed
+
+
+def _check_shard(text: str) -> str:
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"{text!r}: give i/n with i from 1 to n, such as 2/8")
+    return text
+
+
+def _check_gpus(count: float) -> float:
+    if not 0 < count <= (LARGEST_GPUS if count.is_integer() else 1):
+        raise ValueError(f"{count:g}: give a share of one, such as 0.5, or a whole number")
+    return count
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+StorePath: TypeAlias = Annotated[Path, BeforeValidator(_expand_path)]
+FileName: TypeAlias = Annotated[Text, BeforeValidator(_expand_file_name)]
+#: Names, as a list or separated by commas.
+AnyNames: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique_names)]
+Names: TypeAlias = Annotated[AnyNames, Field(min_length=1)]
+#: Names that may hold commas, as a list.
+WholeNames: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_wrap), AfterValidator(_unique_names)]
+Whole: TypeAlias = Annotated[int, BeforeValidator(_parse_whole)]
+Seed: TypeAlias = Annotated[Whole, AfterValidator(_check_seed)]
+Seeds: TypeAlias = Annotated[
+    tuple[Seed, ...], BeforeValidator(_split_numbers), AfterValidator(_unique), Field(min_length=1)
+]
+Taps: TypeAlias = Annotated[Text, BeforeValidator(_join_numbers)]
+ScoreAt: TypeAlias = Literal["grid", "image"]
+Shard: TypeAlias = Annotated[Text, AfterValidator(_check_shard)]
+Pixels: TypeAlias = Annotated[Whole, _at_most(4096)]
+Crops: TypeAlias = Annotated[Whole, _at_most(1_000_000)]
+Processes: TypeAlias = Annotated[Whole, _at_most(1024)]
+Seconds: TypeAlias = Annotated[Whole, _at_most(10_000_000)]
+GpuShare: TypeAlias = Annotated[float, BeforeValidator(_parse_number), AfterValidator(_check_gpus)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +144,6 @@ class Option:
     """Describe an option to users.
 
     Attributes:
-        help: one sentence.
         metavar: the placeholder of its value; None for a flag.
         unset: shown as the default where the default is None or empty.
         repeated: given once for each value, rather than with values separated by commas.
@@ -64,9 +161,8 @@ class Option:
 class RunConfig:
     """The options of one run, the same for the command line, YAML files and `posbench.run`.
 
-    A field declares everything about its option: name, type, bounds, default and help. Values are converted from what
-    users write, such as `"H,V"`, and checked one by one; `check` tests how they go together. Names of components are
-    looked up later, by `posbench.bench.resolve`.
+    Values are converted from what users write, such as `"H,V"`, and checked one by one; `check` tests how they go
+    together. Names of components are looked up later, by `posbench.bench.resolve`.
 
     Raises:
         pydantic.ValidationError: if a value has the wrong type or is out of range; `load_config` raises UsageError.
@@ -123,11 +219,7 @@ class RunConfig:
     quiet: Annotated[bool, Option("No progress and no summary.", output_only=True)] = False
 
     def check(self) -> None:
-        """Check that options fit together, and that memory holds the crops of a job.
-
-        Raises:
-            UsageError: if they do not.
-        """
+        """Raise UsageError if options do not fit together, or memory does not hold the crops of a job."""
         for name in ("cpus_per_job", "gpus_per_job", "ray_address"):
             if getattr(self, name) is not None and self.executor == LOCAL:
                 raise UsageError(f"{option_name(name)} is for jobs that run on a cluster: add --executor ray")
@@ -145,10 +237,8 @@ class RunConfig:
 
     def part(self) -> tuple[int, int]:
         """Return the number of the shard, from 1, and the count of shards."""
-        return parse_shard(self.shard) if self.shard else (1, 1)
-
-
-_NAMES = tuple(field.name for field in fields(RunConfig))
+        number, _, count = (self.shard or "1/1").partition("/")
+        return int(number), int(count)
 
 
 def option_name(name: str) -> str:
@@ -196,7 +286,8 @@ def load_config(
 
 
 def _parse_file(path: Path) -> dict[str, Any]:
-    return {option.name: _parse(*option) for option in read_options(path, _NAMES)}
+    names = [field.name for field in fields(RunConfig)]
+    return {option[0]: _parse(*option) for option in read_options(path, names)}
 
 
 #: What a message says was expected, by the type of pydantic's error.
@@ -209,15 +300,7 @@ _EXPECTED = {
 
 
 def _parse(name: str, value: Any, key: str, place: str = "") -> Any:
-    """Return the value of one option, converted.
-
-    Args:
-        key: the option as the user wrote it.
-        place: the file and line, if the option is in a file; it begins the message.
-
-    Raises:
-        UsageError: if it does not fit.
-    """
+    """Return the value of one option, converted; `key` and `place` are those of `read_options`."""
     try:
         return getattr(RunConfig(**{name: value}), name)
     except UsageError as error:
@@ -237,6 +320,7 @@ def _parse(name: str, value: Any, key: str, place: str = "") -> Any:
             message = f"{option} {wrong!r}: choose {choices}"
         case _:
             shown = repr(wrong)
-            shown = shown if len(shown) <= LONGEST_VALUE else shown[: LONGEST_VALUE - 1] + "…"
+            if len(shown) > LONGEST_VALUE:
+                shown = shown[: LONGEST_VALUE - 1] + "…"
             message = f"{key}: expected {_EXPECTED.get(kind, 'text')}, not {shown}"
     raise UsageError(place + message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
@@ -16,26 +15,16 @@ LARGEST_FILE = 2**20  # bytes: room for a hundred thousand names
 LONGEST_NUMBER = 20
 
 
-class FileOption(NamedTuple):
-    """An option as a file gives it.
-
-    Attributes:
-        value: text, a whole number, true or false, or a list of these.
-        key: the option as it is written in the file.
-        place: the file and line, ending in a colon and a blank: the start of a message about the option.
-    """
-
-    name: str
-    value: object
-    key: str
-    place: str
-
-
-def read_options(path: Path, names: Collection[str]) -> Iterator[FileOption]:
+def read_options(path: Path, names: Collection[str]) -> Iterator[tuple[str, object, str, str]]:
     """Yield the options in a YAML file, in its order.
 
     Args:
+        path: of the file.
         names: the known options; a key may have `-` in place of `_`.
+
+    Yields:
+        An option's name; its value: text, a whole number, true or false, or a list of these; its key as written in the
+        file; and the file and line, which a message about the option begins with.
 
     Raises:
         UsageError: if the file cannot be read, is not valid YAML, or has a key that is unknown or given twice, or a
@@ -57,11 +46,13 @@ def read_options(path: Path, names: Collection[str]) -> Iterator[FileOption]:
         if name in given:
             raise UsageError(f"{place}{key.value!r} is given twice: keep one")
         given.add(name)
-        yield FileOption(name, _plain(value, path), key.value, place)
+        # Nested values, tags and aliases of lists are errors.
+        flat = isinstance(value, yaml.SequenceNode) and value.tag == "tag:yaml.org,2002:seq"
+        plain = [_scalar(item, path) for item in value.value] if flat else _scalar(value, path)
+        yield name, plain, key.value, place
 
 
 def _compose(path: Path) -> yaml.Node | None:
-    """Return the root of a YAML file, or None if the file is empty."""
     try:
         return yaml.compose(read_regular_file(path, LARGEST_FILE).decode("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
@@ -81,17 +72,9 @@ def _place(path: Path, node: yaml.Node) -> str:
     return f"{path}:{node.start_mark.line + 1}: "
 
 
-def _plain(node: yaml.Node, path: Path) -> object:
-    """Return a scalar or a flat list of scalars; nested values, tags and aliases of lists are errors."""
-    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_scalar(item, path) for item in node.value]
-    return _scalar(node, path)
-
-
 def _scalar(node: yaml.Node, path: Path) -> object:
     """Return a whole number, true or false, or text, which stands for all other types of YAML."""
-    place = _place(path, node)
-    loader = yaml.SafeLoader("")
+    place, loader = _place(path, node), yaml.SafeLoader("")
     if not isinstance(node, yaml.ScalarNode) or node.tag != loader.resolve(  # type: ignore[no-untyped-call]
         yaml.ScalarNode, node.value, (node.style is None, node.style is not None)
     ):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from posbench.bench.taps import tap_numbers
 from posbench.bench.targets import pattern
 from posbench.core.errors import ComponentError
 from posbench.core.version import __version__
-from posbench.data.crops import TEST, TRAIN, Crops, folds
+from posbench.data.crops import FOLDS, TEST, TRAIN, Crops, folds
 from posbench.data.photographs import readable_photographs
 from posbench.network.extract import extract
 from posbench.network.forward import ForwardPass
@@ -64,8 +63,8 @@ class JobResult:
         return [reason for status, reason in dict.fromkeys(self._reasons()) if status == "failed"]
 
     def _reasons(self) -> list[tuple[Status, str]]:
-        reasons = [(outcome.status, outcome.reason) for outcome in self.outcomes]
-        return reasons + [(measurement.status, measurement.reason) for measurement in self.measurements]
+        results: list[Outcome | Measurement] = [*self.outcomes, *self.measurements]
+        return [(result.status, result.reason) for result in results]
 
 
 class Engine:
@@ -78,7 +77,7 @@ class Engine:
         self._modified = False  # a component has written into the features
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """Announce the jobs that may follow, in order, each once; only what several of them share is kept."""
+        """Announce the jobs that may follow; see `JobCache.expect`."""
         self._cache.expect(jobs)
 
     def compute(self, task: Task, metrics: Sequence[Metric], observer: Observer) -> JobResult:
@@ -107,7 +106,10 @@ class Engine:
             note = run.prepare(*crops)
         features = self._features(run, job, crops, observer)
         outcomes: dict[str, Outcome] = {}
-        for cells in _fitted_together(task.cells):
+        groups: dict[Key, list[Cell]] = {}  # of cells that differ in their target alone
+        for cell in task.cells:
+            groups.setdefault((cell.readout.name, cell.taps, cell.seed, _fit_key(cell)), []).append(cell)
+        for cells in groups.values():
             features = self._unmodified(features, run, job, observer)
             for cell, outcome in zip(cells, self._outcomes(cells, metrics, features), strict=True):
                 outcomes[cell.id] = replace(outcome, reason=outcome.reason or note)
@@ -118,43 +120,35 @@ class Engine:
                 try:
                     measurements += self._measurements(metric, job, features, run, note)
                 except Exception as error:
-                    self._record_modification(error)
+                    self._modified |= isinstance(error, FeaturesModifiedError)
                     measurements.append(scoring.failed_measurement(metric, error))
-        if self._modified:
-            self._discard_features()
+        self._discard_modified()
         return [outcomes[cell.id] for cell in task.cells], measurements
 
     def _features(self, run: ForwardPass, job: Job, crops: tuple[Crops, Crops], observer: Observer) -> JobFeatures:
         with self._stopwatch.timed("extraction"):
             progress = partial(observer.progress, job.id)
             train, test = (self._cache.features(run, job, role, progress) for role in (TRAIN, TEST))
-        fold_numbers = folds(*crops) if job.train.cross_fitted else None
-        return JobFeatures(train, test, crops, fold_numbers, self._cache.readouts(job))
+        numbers: list[tuple[Sequence[int], Sequence[int]]] = [(range(len(train)), range(len(test)))]
+        if job.train.cross_fitted:
+            fitted, tested = folds(*crops)
+            numbers = [((fitted != i).nonzero()[0].tolist(), (tested == i).nonzero()[0].tolist()) for i in range(FOLDS)]
+        return JobFeatures(train, test, crops, numbers, self._cache.readouts(job))
 
-    def _record_modification(self, error: Exception) -> None:
-        self._modified = self._modified or isinstance(error, FeaturesModifiedError)
-
-    def _discard_features(self) -> None:
-        self._modified = False
-        self._cache.discard_features()
+    def _discard_modified(self) -> bool:
+        """Discard the features if a component has written into them; return True if so."""
+        modified, self._modified = self._modified, False
+        if modified:
+            self._cache.discard_features()
+        return modified
 
     def _unmodified(self, features: JobFeatures, run: ForwardPass, job: Job, observer: Observer) -> JobFeatures:
         """Return the features, extracted again if a component has written into them."""
-        if not self._modified:
-            return features
-        self._discard_features()
-        return self._features(run, job, features.crops, observer)
+        return self._features(run, job, features.crops, observer) if self._discard_modified() else features
 
     def _measurements(
         self, metric: Metric, job: Job, features: JobFeatures, run: ForwardPass, note: str
     ) -> list[Measurement]:
-        """Measure a metric of the job as a whole.
-
-        Raises:
-            Inapplicable: if the metric does not apply to the job.
-            ComponentError: if the metric raises, or returns what it must not.
-        """
-
         @cache
         def surrounded() -> Features:
             surrounded_run = replace(run, padding=SURROUND)
@@ -182,7 +176,7 @@ class Engine:
         try:
             outcomes |= self._scored(patterns, metrics, features) if patterns else {}
         except Exception as error:
-            self._record_modification(error)
+            self._modified |= isinstance(error, FeaturesModifiedError)
             outcomes |= {cell: scoring.failed_outcome(cell, error) for cell in patterns}
         return [outcomes[cell] for cell in cells]
 
@@ -198,67 +192,55 @@ class Engine:
         outcomes = {}
         for cell in drawn:
             name = cell.target.name
+            maps, remark = predictions[name], remarks.get(name, "")
             with self._stopwatch.timed("scoring"):
                 outcomes[cell] = scoring.score_cell(
-                    cell,
-                    predictions[name],
-                    patterns[name],
-                    metrics,
-                    features.crops[1],
-                    remark=remarks.get(name, ""),
-                    mutual=features.mutual,
+                    cell, maps, patterns[name], metrics, features.crops[1], remark=remark, mutual=features.mutual
                 )
         return outcomes
 
     def _predictions(
         self, cells: Sequence[Cell], patterns: Mapping[str, torch.Tensor], features: JobFeatures
     ) -> tuple[torch.Tensor, dict[str, str]]:
-        """Return the predicted maps and the readout's remarks by target.
+        """Return the maps that readouts predict for the test images of their folds, and their remarks by target.
 
-        Each test image is predicted by the readout of its fold.
-
-        Returns:
-            float32 [n, targets, side, side], and remarks.
-
-        Raises:
-            ComponentError: if the readout or a control raises, or returns what it must not.
+        The maps are float32 [n, targets, side, side].
         """
-        cell, job = cells[0], cells[0].job
-        with sandboxed(cell.readout):
-            sides = cell.readout.grid(job.grid), cell.readout.grid(job.test_grid)
+        cell, job, readout = cells[0], cells[0].job, cells[0].readout
+        with sandboxed(readout):
+            sides = readout.grid(job.grid), readout.grid(job.test_grid)
         taps = tap_numbers(cell.taps, job.backbone.taps)
         training, test = _inputs(cell, taps, torch.stack(list(patterns.values())), features, sides)
-        key = (cell.readout, *taps, cell.seed, _fit_key(cell), *patterns)
+        key = (readout, *taps, cell.seed, _fit_key(cell), *patterns)
         if key not in features.readouts:
-            with _guarded(cell, features.train, features.test):
-                features.readouts[key] = [cell.readout.fit(part) for part in features.by_fold(training)]
+            with features_unmodified(readout, features.train, features.test), sandboxed(readout, job.training_id):
+                features.readouts[key] = [readout.fit(training.of_images(numbers)) for numbers, _ in features.folds]
         shape = (len(test), len(patterns), sides[1], sides[1])
         predictions = torch.empty(shape, dtype=torch.float32, device=test.taps[0].device)
-        for numbers, fitted in zip(features.tested, features.readouts[key], strict=True):
-            if not numbers:
+        for (_, tested), fitted in zip(features.folds, features.readouts[key], strict=True):
+            if not tested:
                 continue  # there are fewer test images than readouts
-            expected = (len(numbers), *shape[1:])
-            with _guarded(cell, features.test):
-                maps = fitted.predict(test.of_images(numbers))
+            expected = (len(tested), *shape[1:])
+            with features_unmodified(readout, features.test), sandboxed(readout, job.training_id):
+                maps = fitted.predict(test.of_images(tested))
                 valid = torch.is_tensor(maps) and maps.shape == expected and maps.device == predictions.device
                 valid = valid and maps.is_floating_point()
             if not valid:
-                raise ComponentError(f"{cell.readout.title} must predict maps of shape {expected} on {self._device}")
+                raise ComponentError(f"{readout.title} must predict maps of shape {expected} on {self._device}")
             if not bool(maps.isfinite().all()):
-                raise ComponentError(f"{cell.readout.title} predicts values that are not finite")
-            predictions[numbers] = maps.detach().float()
+                raise ComponentError(f"{readout.title} predicts values that are not finite")
+            predictions[tested] = maps.detach().float()
         remarks: dict[str, str] = {}
-        with sandboxed(cell.readout):
+        with sandboxed(readout):
             for fitted in features.readouts[key]:
                 texts = dict(zip(patterns, map(str, getattr(fitted, "remarks", ())), strict=False))
                 remarks = texts | {name: text for name, text in remarks.items() if text}
         return predictions, remarks
 
     def _environment(self) -> dict[str, Any]:
-        packages = ("torch", "timm", "numpy", "pillow")
         return {
             "posbench": __version__,
-            "packages": {name: version(name) for name in packages},
+            "packages": {name: version(name) for name in ("torch", "timm", "numpy", "pillow")},
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
             "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
@@ -278,41 +260,18 @@ def _photographs(job: Job, crops: tuple[Crops, Crops]) -> dict[str, Any]:
     return {"photographs": photographs} | ({"images left out": sorted(unreadable)} if unreadable else {})
 
 
-@contextmanager
-def _guarded(cell: Cell, *features: Features) -> Iterator[None]:
-    """Run a cell's readout from a seeded random state; raise ComponentError if it raises or modifies the features."""
-    with features_unmodified(cell.readout, *features), sandboxed(cell.readout, cell.job.training_id):
-        yield
-
-
 def _fit_key(cell: Cell) -> Key:
     """Return what separates the fit of a control's readouts from that of plain cells, if anything does."""
     check = cell.check
     return (check.name, check.features, check.held_out) if check and check.separate_fit else ()
 
 
-def _fitted_together(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Group the cells of a job that differ in their target alone."""
-    groups: dict[Key, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.readout.name, cell.taps, cell.seed, _fit_key(cell)), []).append(cell)
-    return list(groups.values())
-
-
 def _inputs(
     cell: Cell, taps: Sequence[int], patterns: torch.Tensor, features: JobFeatures, sides: tuple[int, int]
 ) -> tuple[Training, Features]:
-    """Return what a cell's readout is fitted on, and the test features.
+    """Return what a cell's readout is fitted on, and the test features, changed by a control that does so.
 
-    Args:
-        cell: the cell.
-        taps: the indices of its taps.
-        patterns: of the targets, [targets, 256, 256].
-        features: of its job.
-        sides: of the readout's maps of training and of test images.
-
-    Raises:
-        ComponentError: if a control that changes the features raises, or returns others.
+    The patterns of the targets are [targets, 256, 256], and the sides those of maps of training and of test images.
     """
     check = cell.check
     train, test = features.train.of_taps(taps), features.test.of_taps(taps)

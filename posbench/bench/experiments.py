@@ -19,11 +19,7 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """Return the configuration file of an experiment.
-
-    Raises:
-        UsageError: if no experiment has this name.
-    """
+    """Return the configuration file of an experiment; raise UsageError if no experiment has this name."""
     if name not in names():
         raise unknown("experiment", name, names())
     return FOLDER / f"{name}.yaml"

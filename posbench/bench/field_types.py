@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from math import isqrt
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    GetCoreSchemaHandler,
-    GetPydanticSchema,
-    with_config,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, BeforeValidator, Field, GetPydanticSchema, with_config
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from posbench.core.text import replace_unprintable
@@ -30,16 +22,13 @@ from posbench.plugin.components import BOUNDS, NAME
 UNFIT = "unfit"
 
 
-@dataclass(frozen=True)
-class _Reason:
-    """An annotation: the reason in error messages, in which `{value}` is the value."""
-
-    reason: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.custom_error_schema(
-            handler(source), custom_error_type=UNFIT, custom_error_message=self.reason
+def _reason(reason: str) -> GetPydanticSchema:
+    """Return an annotation with the reason in error messages, in which `{value}` is the value."""
+    return GetPydanticSchema(
+        lambda kind, handler: core_schema.custom_error_schema(
+            handler(kind), custom_error_type=UNFIT, custom_error_message=reason
         )
+    )
 
 
 def _schema_of(kind: Any) -> GetPydanticSchema:
@@ -64,11 +53,7 @@ def _check_moment(text: str) -> str:
 
 
 def check_metric(text: str) -> str:
-    """Return the name of a metric.
-
-    Raises:
-        ValueError: if it cannot be the name of a metric and of its column.
-    """
+    """Return the text, or raise ValueError if it cannot be the name of a metric and of its column."""
     if not NAME.match(text) or text.endswith(BOUNDS):
         raise ValueError(f"{text[:40]!r} is no name of a metric")
     return text
@@ -84,13 +69,13 @@ Moment = Annotated[PlainText, AfterValidator(_check_moment)]
 #: The name of a metric: it is the name of a column, next to those of the bounds of its interval.
 MetricName = Annotated[PlainText, AfterValidator(check_metric)]
 #: A SHA-256 in hexadecimal.
-Digest = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$"), _Reason("{value}, not 64 hexadecimal digits")]
+Digest = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$"), _reason("{value}, not 64 hexadecimal digits")]
 #: The taps that a readout is fitted on: `all`, or numbers.
 Taps = Annotated[
-    str, Field(strict=True, pattern=r"^(all|[0-9]{1,8}(\+[0-9]{1,8})*)$"), _Reason("{value}, which are no taps")
+    str, Field(strict=True, pattern=r"^(all|[0-9]{1,8}(\+[0-9]{1,8})*)$"), _reason("{value}, which are no taps")
 ]
 #: `all`, or the number of a tap.
-Tap = Annotated[str, Field(strict=True, pattern="^(all|[0-9]{1,8})$"), _Reason("{value}, which is no tap")]
+Tap = Annotated[str, Field(strict=True, pattern="^(all|[0-9]{1,8})$"), _reason("{value}, which is no tap")]
 
 FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
@@ -102,19 +87,12 @@ PositiveInt = Annotated[int, Field(strict=True, gt=0, lt=2**53)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**64)]
 #: A value for each photograph, by its name.
 ByPhotograph = Annotated[
-    Mapping[str, float], _schema_of(dict[str, FiniteFloat]), _Reason("a photograph without a finite number")
+    Mapping[str, float], _schema_of(dict[str, FiniteFloat]), _reason("a photograph without a finite number")
 ]
 
 
 def _array(size: int, what: str, kind: str = "", *, square: bool = True) -> Callable[[bytes], bytes]:
-    """Return a check of the bytes of an array.
-
-    Args:
-        size: the bytes of one cell.
-        what: the array, in messages.
-        kind: the NumPy type of cells that must be finite; empty where any byte will do.
-        square: whether there are as many rows as columns.
-    """
+    """Return a check of the bytes of an array, of cells of `size` bytes that must be finite if `kind` is given."""
 
     def check(content: bytes) -> bytes:
         cells, rest = divmod(len(content), size)
@@ -142,14 +120,10 @@ Thumbnail = Annotated[_Bytes, AfterValidator(_array(3, "a thumbnail"))]
 
 
 def check_interval(value: float | None, lo: float | None, hi: float | None) -> None:
-    """Check that a value lies within its interval, or has none.
-
-    Raises:
-        ValueError: if it does not, or one bound is missing.
-    """
-    if (lo is None) != (hi is None) or (
-        lo is not None and hi is not None and not (value is not None and lo <= value <= hi)
-    ):
+    """Raise ValueError if a value does not lie within its interval, or only one bound is missing."""
+    if lo is None and hi is None:
+        return
+    if value is None or lo is None or hi is None or not lo <= value <= hi:
         raise ValueError(f"{value}, which its interval, {lo} to {hi}, does not hold")
 
 
@@ -163,29 +137,25 @@ def _check_json(value: Any) -> Any:
 
 #: An object that is valid JSON in UTF-8: finite numbers, no lone surrogates, limited nesting.
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_check_json)]
-_open = with_config({"extra": "allow"})
 
 
-@_open
 class _Component(TypedDict):
     name: PlainText
     version: PlainText
 
 
-@_open
 class _Weights(TypedDict):
     label: PlainText
     sha256: PlainText
 
 
-@_open
 class _Images(TypedDict):
     label: PlainText
     version: PlainText
     sha256: PlainText
 
 
-@_open
+@with_config({"extra": "allow"})
 class _Job(TypedDict):
     backbone: _Component
     weights: _Weights
@@ -199,7 +169,7 @@ class _Job(TypedDict):
     n_test: PositiveInt
 
 
-@_open
+@with_config({"extra": "allow"})
 class _Cell(_Job):
     target: _Component
     readout: _Component

@@ -17,7 +17,7 @@ from typing import Any
 from posbench.bench.taps import ALL, EACH, tap_numbers
 from posbench.core.errors import UsageError
 from posbench.network.weights import Weights
-from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
+from posbench.plugin.components import Backbone, Component, Images, Metric, Padding, Readout, Target
 from posbench.plugin.control import Check, Control
 from posbench.plugin.execution import TaskIds
 from posbench.plugin.sandbox import naming_errors
@@ -36,6 +36,10 @@ def identify(identity: Mapping[str, Any]) -> str:
     """Return the SHA-256, in hexadecimal, of an identity as canonical JSON: keys sorted, no blanks, ASCII."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _part(component: Component) -> Identity:
+    return {"name": component.name, "version": component.version}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Job:
     """One network under one padding over one set of images.
 
     Attributes:
-        padding: the padding strategy; None for a network without weights or border.
+        padding: None for a network without weights or border.
         n_train, n_test: how many crops.
         image_size: the side of a crop, in pixels.
         precision: `fp32` or `bf16`.
@@ -169,31 +173,23 @@ class Cell:
     control_of: str = ""
 
     def identity(self) -> Identity:
-        return self.job.identity() | self._settings() | self._check_identity()
-
-    def _settings(self) -> Identity:
-        return {
+        identity = self.job.identity() | {
             "target": _part(self.target),
             "readout": _part(self.readout),
             "taps": self.taps,
             "seed": self.seed,
             "score_at": self.score_at,
         }
-
-    def _check_identity(self) -> Identity:
-        if self.check is None or self.control is None:
-            return {}
-        # Results of controls before they had versions, all of them "1" now, keep their ids.
-        version = {} if self.control.version == "1" else {"control_version": self.control.version}
-        return {"control": self.check.name, "control_of": self.control_of} | version
+        if self.check and self.control:
+            identity |= {"control": self.check.name, "control_of": self.control_of}
+            # Results of controls before they had versions, all of them "1" now, keep their ids.
+            if self.control.version != "1":
+                identity["control_version"] = self.control.version
+        return identity
 
     @cached_property
     def id(self) -> str:
         return identify(self.identity())
-
-
-def _part(component: Backbone | Padding | Target | Readout) -> Identity:
-    return {"name": component.name, "version": component.version}
 
 
 def grid_side(image_size: int) -> int:
@@ -241,12 +237,7 @@ Measured = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of one run, those of a job next to each other.
-
-    Attributes:
-        metrics: that score cells.
-        measures: metrics of a job as a whole.
-    """
+    """The cells of one run, those of a job next to each other; metrics score cells, measures a job as a whole."""
 
     cells: tuple[Cell, ...]
     metrics: tuple[Metric, ...]
@@ -263,12 +254,7 @@ class Plan:
         return replace(self, cells=tuple(c for c in self.cells if places[c.job.training_id] % count == number - 1))
 
     def tasks(self, done: Collection[str] = (), measured: Collection[Measured] = ()) -> list[Task]:
-        """Return the remaining work.
-
-        Args:
-            done: the ids of cells that need no computing.
-            measured: measurements of jobs that need no repeating.
-        """
+        """Return the remaining work, without cells of the ids in `done` and measurements in `measured`."""
         tasks = []
         for job, cells in self.jobs():
             measurable = any(cell.control is None or cell.control.measured for cell in cells)
@@ -322,14 +308,10 @@ def _check_map_size(readout: Readout, image_size: int) -> None:
 
 
 def assign_photographs(sources: Sequence[tuple[Source, Source]], n_test: int) -> Iterator[tuple[Source, Source]]:
-    """Mark how the photographs of sources that serve for both training and testing are divided.
+    """Mark how the photographs of training and test sources that serve for both are divided.
 
-    A source with at least one photograph for each test crop is halved, in all pairs alike, so that a readout does not
-    depend on the test images. With fewer photographs, readouts are cross-fitted, so that each photograph is tested.
-
-    Args:
-        sources: pairs of training and test source.
-        n_test: how many test crops.
+    A source with at least one photograph for each of `n_test` crops is halved, in all pairs alike, so that a readout
+    does not depend on the test images. With fewer, readouts are cross-fitted, so that each photograph is tested.
     """
     trained, tested = ({identify(source.identity()) for source in role} for role in zip(*sources, strict=True))
 
@@ -354,18 +336,16 @@ def _jobs(inputs: PlanInputs) -> Iterator[Job]:
 
 
 def ordered_by_cost(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Sort cells so that those that share the costliest parts are next to each other.
+    """Sort cells so that those that share the costliest parts are next to each other, else as they first occur.
 
-    These are the network, its padding, the training features and the job. Groups, and the cells within each, stay in
-    the order in which they first occur.
+    These are the network, its padding, the training features and the job.
     """
     places: dict[tuple[object, ...], int] = {}
 
     def place(cell: Cell) -> list[int]:
         job = cell.job
         network = (job.backbone.name, job.weights.label, job.weights.digest)
-        padding = job.padding.name if job.padding else ""
-        parts = (network, padding, job.training_id, job.id)
+        parts = (network, job.padding.name if job.padding else "", job.training_id, job.id)
         return [places.setdefault(parts[:depth], len(places)) for depth in range(1, len(parts) + 1)]
 
     return tuple(sorted(cells, key=place))

@@ -16,15 +16,11 @@ from posbench.plugin.sandbox import call_in_subprocess
 
 
 def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
-    """Check jobs for errors that would end all of them.
-
-    Args:
-        jobs: of the run.
-        limit: seconds that building a plugin's network and tracing its shapes may take, or None.
+    """Check the jobs of a run for errors that would end all of them.
 
     Returns:
-        The ids of jobs whose networks ended the process in which they were tried, or took too long: these should run
-        in a process of their own.
+        The ids of jobs whose networks ended the process in which they were tried, or took longer than `limit` seconds
+        to build and trace: these should run in a process of their own.
 
     Raises:
         UsageError: if a network cannot take images this small, or photographs are too few or too many cannot be read.
@@ -38,18 +34,16 @@ def check(jobs: Sequence[Job], limit: float | None = None) -> set[str]:
             unsafe.add(backbone)
             continue
         if smallest is not None and smallest > size:
-            raise UsageError(
-                f"image size {size} is too small for backbone {backbone.name!r}: give --image-size {smallest}"
-            )
+            hint = f"give --image-size {smallest}"
+            raise UsageError(f"image size {size} is too small for backbone {backbone.name!r}: {hint}")
     named = {(job.backbone, job.weights) for job in jobs if job.weights.path and not job.weights.checkpoint}
     for backbone, weights in named:
         if backbone not in unsafe:
             with suppress(ComponentError):  # its jobs will fail with this error
                 call_in_subprocess(backbone, partial(_fits, backbone, weights), limit)
     for train, test, n_test in {(job.train, job.test, job.n_test) for job in jobs}:
-        split_photographs(
-            train.images, test.images, n_test, (train.halved, test.halved), cross_fitted=train.cross_fitted
-        )
+        halved = (train.halved, test.halved)
+        split_photographs(train.images, test.images, n_test, halved, cross_fitted=train.cross_fitted)
     return {job.id for job in jobs if job.backbone in unsafe}
 
 

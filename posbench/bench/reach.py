@@ -33,11 +33,7 @@ def ceiling(image_size: int) -> float:
 
 
 def curve(pattern: NDArray[np.floating], image_size: int) -> tuple[Floats, Floats] | None:
-    """Return the oracle's rank correlation by distance.
-
-    Args:
-        pattern: the target, [side, side].
-        image_size: in pixels.
+    """Return the oracle's rank correlation with a target [side, side] by distance, for an image size in pixels.
 
     Returns:
         Distances from 0 to the ceiling, in pixels, and the rank correlation at each, rising; or None if the target has
@@ -55,10 +51,7 @@ def curve(pattern: NDArray[np.floating], image_size: int) -> tuple[Floats, Float
 def reach(pattern: NDArray[np.floating], correlation: float, image_size: int) -> float | None:
     """Return the least distance from the border, in pixels, at which the oracle attains a correlation.
 
-    Args:
-        pattern: the target, [side, side].
-        correlation: Spearman's rank correlation of a predicted map with it.
-        image_size: in pixels.
+    The correlation is Spearman's, of a predicted map with the target [side, side]; the image size is in pixels.
 
     Returns:
         From 0, for a correlation of 0 or less, to `ceiling`, for one of 1; None if the target has no reach.
@@ -68,10 +61,8 @@ def reach(pattern: NDArray[np.floating], correlation: float, image_size: int) ->
         return None
     distances, correlations = oracle
     after = int(np.searchsorted(correlations, correlation))
-    if after == 0:
-        return 0.0
-    if after == len(correlations):
-        return float(distances[-1])
+    if after in (0, len(correlations)):
+        return float(distances[max(0, after - 1)])
     share = (correlation - correlations[after - 1]) / (correlations[after] - correlations[after - 1])
     return float(distances[after - 1] + share * (distances[after] - distances[after - 1]))
 

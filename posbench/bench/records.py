@@ -11,28 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, SkipValidation, model_validator
 
-from posbench.bench.field_types import (
-    ByPhotograph,
-    CellIdentity,
-    Count,
-    Digest,
-    FiniteFloat,
-    JobIdentity,
-    JsonObject,
-    MetricName,
-    Moment,
-    NonNegativeFloat,
-    Picture,
-    PlainText,
-    PositiveInt,
-    Share,
-    SmallMap,
-    SquareMap,
-    Status,
-    Tap,
-    Thumbnail,
-    check_interval,
-)
+from posbench.bench import field_types as types
 
 #: Records that are already built are checked like others.
 _CHECKED = ConfigDict(revalidate_instances="always")
@@ -50,21 +29,16 @@ class Score:
 
     __pydantic_config__ = _CHECKED
 
-    metric: MetricName
-    version: PlainText
-    value: FiniteFloat
-    lo: FiniteFloat | None
-    hi: FiniteFloat | None
-    by_photograph: ByPhotograph = field(default_factory=dict)
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the width of the interval, or None without an interval."""
-        return None if self.lo is None or self.hi is None else (self.hi - self.lo) / 2
+    metric: types.MetricName
+    version: types.PlainText
+    value: types.FiniteFloat
+    lo: types.FiniteFloat | None
+    hi: types.FiniteFloat | None
+    by_photograph: types.ByPhotograph = field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_interval(self.value, self.lo, self.hi)
+        types.check_interval(self.value, self.lo, self.hi)
         return self
 
 
@@ -78,9 +52,9 @@ class Example:
         drawn: the map, float16 little-endian, a square row by row.
     """
 
-    photograph: PlainText
-    thumbnail: Thumbnail
-    drawn: SmallMap
+    photograph: types.PlainText
+    thumbnail: types.Thumbnail
+    drawn: types.SmallMap
 
 
 def _check_scores(scores: Sequence[Score]) -> Sequence[Score]:
@@ -106,15 +80,15 @@ class Outcome:
 
     __pydantic_config__ = _CHECKED
 
-    identity: CellIdentity
-    status: Status
-    reason: PlainText = ""
-    n_test_photos: Count | None = None
-    degenerate: Share | None = None
-    seconds: NonNegativeFloat = 0.0
-    mean_map: SquareMap | None = None
+    identity: types.CellIdentity
+    status: types.Status
+    reason: types.PlainText = ""
+    n_test_photos: types.Count | None = None
+    degenerate: types.Share | None = None
+    seconds: types.NonNegativeFloat = 0.0
+    mean_map: types.SquareMap | None = None
     scores: Annotated[Sequence[Score], AfterValidator(_check_scores)] = ()
-    reach: NonNegativeFloat | None = None
+    reach: types.NonNegativeFloat | None = None
     examples: SkipValidation[Sequence[Example]] = ()
 
 
@@ -129,21 +103,21 @@ class Measurement:
 
     __pydantic_config__ = _CHECKED
 
-    metric: MetricName
-    version: PlainText
-    tap: Tap = "all"
-    status: Status = "ok"
-    reason: PlainText = ""
-    value: FiniteFloat | None = None
-    lo: FiniteFloat | None = None
-    hi: FiniteFloat | None = None
-    by_photograph: ByPhotograph = field(default_factory=dict)
-    picture: Picture | None = None
-    columns: PositiveInt | None = None
+    metric: types.MetricName
+    version: types.PlainText
+    tap: types.Tap = "all"
+    status: types.Status = "ok"
+    reason: types.PlainText = ""
+    value: types.FiniteFloat | None = None
+    lo: types.FiniteFloat | None = None
+    hi: types.FiniteFloat | None = None
+    by_photograph: types.ByPhotograph = field(default_factory=dict)
+    picture: types.Picture | None = None
+    columns: types.PositiveInt | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_interval(self.value, self.lo, self.hi)
+        types.check_interval(self.value, self.lo, self.hi)
         if self.picture is not None and (not self.columns or len(self.picture) // 4 % self.columns):
             raise ValueError(f"a map of {len(self.picture)} bytes, with {self.columns} columns")
         return self
@@ -153,30 +127,30 @@ class Measurement:
 class MeasurementRecord:
     """A stored measurement: of which job, and when and by which version it was made."""
 
-    job_id: Digest
-    identity: JobIdentity
-    run_id: Count
+    job_id: types.Digest
+    identity: types.JobIdentity
+    run_id: types.Count
     measurement: Measurement
-    created: Moment
-    posbench_version: PlainText
+    created: types.Moment
+    posbench_version: types.PlainText
 
 
 @dataclass(frozen=True)
 class CellRecord:
     """A stored cell: its outcome, and when and by which version it was made."""
 
-    cell_id: Digest
-    run_id: Count
+    cell_id: types.Digest
+    run_id: types.Count
     outcome: Outcome
-    created: Moment
-    posbench_version: PlainText
+    created: types.Moment
+    posbench_version: types.PlainText
 
 
 @dataclass(frozen=True)
 class JobRun:
     """One time that a job was computed: when, and how."""
 
-    run_id: Count
-    job_id: Digest
-    provenance: JsonObject
-    created: Moment
+    run_id: types.Count
+    job_id: types.Digest
+    provenance: types.JsonObject
+    created: types.Moment

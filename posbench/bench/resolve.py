@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 from posbench.bench.config import LOCAL, RunConfig
 from posbench.bench.controls import ControlInputs, checks_of, select_controls, with_controls
-from posbench.bench.plan import Cell, Plan, PlanInputs, Source, grid_side, make_plan
+from posbench.bench.plan import Plan, PlanInputs, Source, grid_side, make_plan
 from posbench.bench.taps import parse_taps
 from posbench.bench.verdict import METRIC as VERDICT_METRIC
 from posbench.core.device import resolve_device, resolve_precision
@@ -38,11 +37,9 @@ class ResolvedRun:
     Attributes:
         config: the configuration, without what is left out.
         left_out: why components are left out, one reason for each that a plugin's fault keeps from being planned.
-        plan_inputs: what the plan is made of.
         device: where networks run.
         warnings: to show before the run.
-        controls: the controls that check the plan's cells.
-        control_inputs: what these need beside the plan.
+        control_inputs: what the controls of the plan's cells need beside the plan.
     """
 
     config: RunConfig
@@ -59,14 +56,9 @@ class ResolvedRun:
 
 
 def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> ResolvedRun:
-    """Look up every name of a configuration.
+    """Look up every name of a configuration, and `download` trained weights that the hub offers or only name them.
 
     Components that a plugin's fault keeps from being planned are left out, unless nothing of their kind remains.
-
-    Args:
-        config: the configuration.
-        registry: where names are looked up.
-        download: download trained weights that the hub offers; otherwise they are only named.
 
     Raises:
         UsageError: for an unknown name, or an option that does not fit.
@@ -74,52 +66,14 @@ def resolve_config(config: RunConfig, registry: Registry, *, download: bool) -> 
         ComponentError: if a plugin's fault leaves no backbone, readout, control or source of images.
     """
     controls = select_controls(config.controls, registry)
-    request = Request.parse(config.weights)
-    backbones = config.backbones or BARE_RUN
-    if stray := request.files.keys() - set(backbones):
-        raise UsageError(
-            f"--weights names {sorted(stray)[0]!r}, which is not among the backbones: add it or leave it out"
-        )
     registry.time_limit = config.time_limit
     search = _Search(config, registry)
-    networks = search.networks(backbones, request, download=download)
+    networks = search.networks(download=download)
     device = _device(config)
     train, readouts = search.sources(config.images), search.readouts()
     test = None if config.test_images is None else search.sources(config.test_images)
     sources = [(a, b) for a in train.values() for b in ([a] if test is None else test.values())]
-    plan_inputs = _plan_inputs(config, registry, networks, sources, readouts, device)
-    control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
-    working = search.controls(controls, plan_inputs, control_inputs)
-    if search.left_out:
-        config = replace(
-            config,
-            backbones=tuple(networks),
-            weights=tuple(w for w in config.weights if "=" not in w or w.partition("=")[0] in networks),
-            images=tuple(train),
-            test_images=None if test is None else tuple(test),
-            readouts=tuple(readouts),
-            controls=tuple(working),
-        )
-    return ResolvedRun(
-        config,
-        tuple(dict.fromkeys(search.left_out)),
-        plan_inputs,
-        device,
-        tuple(_warnings(config, networks, verdict=bool(controls))),
-        tuple(working.values()),
-        control_inputs,
-    )
-
-
-def _plan_inputs(
-    config: RunConfig,
-    registry: Registry,
-    networks: Mapping[str, _Network],
-    sources: Sequence[tuple[Source, Source]],
-    readouts: Mapping[str, Readout],
-    device: str,
-) -> PlanInputs:
-    return PlanInputs(
+    plan_inputs = PlanInputs(
         networks=[(backbone, weights) for backbone, weights, _ in networks.values()],
         paddings=registry.select(Padding, config.paddings),
         targets=registry.select(Target, config.targets),
@@ -134,33 +88,41 @@ def _plan_inputs(
         image_size=config.image_size,
         precision=resolve_precision(config.precision, device),
     )
+    control_inputs = _control_inputs(plan_inputs, registry, any_controls=bool(controls))
+    working = search.controls(controls, plan_inputs, control_inputs)
+    left_out, warnings = tuple(dict.fromkeys(search.left_out)), tuple(_warnings(config, networks))
+    if left_out:
+        config = replace(
+            config,
+            backbones=tuple(networks),
+            weights=tuple(w for w in config.weights if "=" not in w or w.partition("=")[0] in networks),
+            images=tuple(train),
+            test_images=None if test is None else tuple(test),
+            readouts=tuple(readouts),
+            controls=tuple(working),
+        )
+    return ResolvedRun(config, left_out, plan_inputs, device, warnings, tuple(working.values()), control_inputs)
 
 
 def _control_inputs(inputs: PlanInputs, registry: Registry, *, any_controls: bool) -> ControlInputs:
     null_images = _first(registry, Images, lambda images: images.reference == "null")
     # Photographs come from packages that may be missing: they are looked up only if cells on null images need them.
-    on_null_images = any(train.images.reference == "null" for train, _ in inputs.sources)
     photographs = None
-    if any_controls and on_null_images:
+    if any_controls and any(train.images.reference == "null" for train, _ in inputs.sources):
         photographs = _source(_first(registry, Images, lambda images: images.reference == "photographs"))
     none = _first(registry, Backbone, lambda backbone: backbone.weightless)
     return ControlInputs(none, _source(null_images), photographs, inputs.seeds)
 
 
 def _first(registry: Registry, record: type[C], fits: Callable[[C], bool]) -> C:
-    """Return the first component of a kind that fits; built-in ones come first.
-
-    Raises:
-        UsageError: if no component fits, or another has its name.
-    """
+    """Return the first component of a kind that fits; built-in ones come first."""
     for entry in registry.entries(record.kind):
         if isinstance(entry.component, record) and fits(entry.component):
             return registry.get(record, entry.component.name)
     raise UsageError(f"no installed {record.kind} can serve as a reference of controls: install posbench again")
 
 
-def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: bool) -> Iterator[str]:
-    """Yield warnings about networks without trained weights, and about a missing verdict."""
+def _warnings(config: RunConfig, networks: Mapping[str, _Network]) -> Iterator[str]:
     untrained: dict[str, list[str]] = {}
     for backbone, _, problem in networks.values():
         if problem:
@@ -168,16 +130,12 @@ def _warnings(config: RunConfig, networks: Mapping[str, _Network], *, verdict: b
     seeds = ", ".join(map(str, config.seeds))
     for problem, names in untrained.items():
         yield f"no trained weights for {', '.join(names)} ({problem}): probing untrained networks, seed {seeds}"
-    if verdict and VERDICT_METRIC not in config.metrics:
+    if config.controls and VERDICT_METRIC not in config.metrics:
         yield f"without the metric {VERDICT_METRIC} there is no verdict: add it to --metrics"
 
 
 def _device(config: RunConfig) -> str:
-    """Return the device of networks: this machine's, or the one that a cluster gives to jobs.
-
-    Raises:
-        UsageError, MissingError: as `resolve_device` does, or if the cluster gives another device than `--device`.
-    """
+    """Return the device of networks: this machine's, or the one that a cluster gives to jobs."""
     if config.executor == LOCAL:
         return resolve_device(config.device)
     device = "cuda" if config.gpus_per_job else "cpu"
@@ -189,17 +147,17 @@ def _device(config: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks up components that run plugin code before there is a plan, and collects the faults of those left out.
-
-    Its methods raise ComponentError if no component of a kind remains.
-    """
+    """Looks up components that run plugin code before there is a plan, and collects the faults of those left out."""
 
     config: RunConfig
     registry: Registry
     left_out: list[str] = field(default_factory=list)
 
-    def networks(self, names: Iterable[str], request: Request, *, download: bool) -> dict[str, _Network]:
+    def networks(self, *, download: bool) -> dict[str, _Network]:
         seeds, limit = self.config.seeds, self.config.time_limit
+        request, names = Request.parse(self.config.weights), self.config.backbones or BARE_RUN
+        if stray := sorted(request.files.keys() - set(names)):
+            raise UsageError(f"--weights names {stray[0]!r}, which is not among the backbones: add it or leave it out")
 
         def look_up(name: str) -> _Network:
             backbone = self.registry.get(Backbone, name)
@@ -215,7 +173,13 @@ class _Search:
 
         def look_up(name: str) -> Readout:
             readout = self.registry.get(Readout, name)
-            call_in_subprocess(readout, partial(_check_grid, readout, self.config.image_size), self.config.time_limit)
+
+            def check() -> None:
+                with naming_errors(readout):
+                    if not isinstance(side := readout.grid(grid_side(self.config.image_size)), int):
+                        raise TypeError(f"grid returned {side!r}, which is no side of a map")
+
+            call_in_subprocess(readout, check, self.config.time_limit)
             return readout
 
         return self._working(self.config.readouts, look_up)
@@ -227,8 +191,14 @@ class _Search:
 
         def look_up(name: str) -> Control:
             control = by_name[name]
+
+            def check() -> None:
+                for cell in cells:
+                    if not cell.job.backbone.weightless:
+                        checks_of(cell, [control], inputs)
+
             if control.foreign:
-                call_in_subprocess(control, partial(_check_control, control, cells, inputs), self.config.time_limit)
+                call_in_subprocess(control, check, self.config.time_limit)
             return control
 
         return self._working(by_name, look_up)
@@ -266,27 +236,11 @@ def find_images(registry: Registry, name: str) -> Images:
 
 
 def _source(images: Images, limit: float | None = None) -> Source:
-    if images.photographs is None:
-        return Source(images)
-    return Source(images, *call_in_subprocess(images, partial(_contents, images), limit))
+    def contents() -> tuple[str, int]:
+        with naming_errors(images):
+            files = list(images.photographs()) if images.photographs else []
+            if images.foreign and not files:
+                raise ValueError("it has no photographs")
+            return content_digest(files), len({content_hash(file) for file in files})
 
-
-def _contents(images: Images) -> tuple[str, int]:
-    """Return the hash of a source's photographs, and how many different ones there are."""
-    with naming_errors(images):
-        files = list(images.photographs()) if images.photographs else []
-        if images.foreign and not files:
-            raise ValueError("it has no photographs")
-        return content_digest(files), len({content_hash(file) for file in files})
-
-
-def _check_grid(readout: Readout, image_size: int) -> None:
-    with naming_errors(readout):
-        if not isinstance(side := readout.grid(grid_side(image_size)), int):
-            raise TypeError(f"grid returned {side!r}, which is no side of a map")
-
-
-def _check_control(control: Control, cells: Sequence[Cell], inputs: ControlInputs) -> None:
-    for cell in cells:
-        if not cell.job.backbone.weightless:
-            checks_of(cell, [control], inputs)
+    return Source(images, *call_in_subprocess(images, contents, limit)) if images.photographs else Source(images)

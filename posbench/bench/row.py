@@ -6,18 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from posbench.bench.field_types import (
-    Count,
-    Digest,
-    Moment,
-    NonNegativeFloat,
-    PlainText,
-    PositiveInt,
-    Seed,
-    Share,
-    Status,
-    Taps,
-)
+from posbench.bench import field_types as types
 from posbench.bench.records import Score
 from posbench.core.statistics import MeanEstimate
 from posbench.plugin.control import Control, ControlCatalogue
@@ -44,33 +33,33 @@ class Row(Mapping[str, Any]):
         on_null_images: trained and tested on images in which nothing but a border indicates position; not a column.
     """
 
-    backbone: PlainText
-    weights: PlainText
-    padding: PlainText
-    images: PlainText
-    test_images: PlainText
-    target: PlainText
-    readout: PlainText
-    taps: Taps
-    seed: Seed | None
-    image_size: PositiveInt
-    precision: PlainText
-    score_at: PlainText
-    n_train: PositiveInt
-    n_test: PositiveInt
-    n_test_photos: Count | None
-    status: Status
-    reason: PlainText
+    backbone: types.PlainText
+    weights: types.PlainText
+    padding: types.PlainText
+    images: types.PlainText
+    test_images: types.PlainText
+    target: types.PlainText
+    readout: types.PlainText
+    taps: types.Taps
+    seed: types.Seed | None
+    image_size: types.PositiveInt
+    precision: types.PlainText
+    score_at: types.PlainText
+    n_train: types.PositiveInt
+    n_test: types.PositiveInt
+    n_test_photos: types.Count | None
+    status: types.Status
+    reason: types.PlainText
     scores: Mapping[str, Score]
-    degenerate: Share | None
-    reach: NonNegativeFloat | None
-    control: PlainText | None
-    control_of: PlainText | None
-    verdict: PlainText | None
-    seconds: NonNegativeFloat
-    cell_id: Digest
-    posbench_version: PlainText
-    created: Moment
+    degenerate: types.Share | None
+    reach: types.NonNegativeFloat | None
+    control: types.PlainText | None
+    control_of: types.PlainText | None
+    verdict: types.PlainText | None
+    seconds: types.NonNegativeFloat
+    cell_id: types.Digest
+    posbench_version: types.PlainText
+    created: types.Moment
     mutual: bool = False
     of_control: Control | None = None
     on_null_images: bool = False
@@ -91,12 +80,11 @@ class Row(Mapping[str, Any]):
                 without a value is left out. Other keys are ignored.
             controls: the installed controls.
             by_photograph: for each metric, the mean of each photograph; a table does not have these.
+            mutual: see `Row`.
         """
-        fixed = {name: columns[name] for name in (*FIRST, *LAST)}
+        fixed, means = {name: columns[name] for name in (*FIRST, *LAST)}, by_photograph or {}
         scores = {
-            name: Score(
-                name, "", value, columns[f"{name}_lo"], columns[f"{name}_hi"], (by_photograph or {}).get(name, {})
-            )
+            name: Score(name, "", value, columns[f"{name}_lo"], columns[f"{name}_hi"], means.get(name, {}))
             for name, value in columns.items()
             if name not in fixed and f"{name}_lo" in columns and value is not None
         }
@@ -135,11 +123,7 @@ class Row(Mapping[str, Any]):
         return score.by_photograph if score else {}
 
     def mean(self, metric: str) -> MeanEstimate:
-        """Return a score with its interval, for comparisons.
-
-        Raises:
-            KeyError: if the row has no such score.
-        """
+        """Return a score with its interval, for comparisons; raise KeyError if the row has no such score."""
         score = self.scores[metric]
         return MeanEstimate(score.value, score.lo, score.hi, self.n_test_photos or 0)
 

@@ -43,16 +43,25 @@ def score_cell(
 ) -> Outcome:
     """Score the predictions of a cell. A metric that raises fails the cell, but the other metrics keep their scores.
 
-    Args:
-        cell: the cell.
-        predictions: the map of each test image, float32 [n, side, side].
-        pattern: the target, float32 at its own resolution.
-        metrics: the metrics of a cell.
-        test: the test images.
-        remark: the readout's remark on the target.
-        mutual: whether images that one readout is tested on have trained another; see `statistics.MUTUAL`.
+    The predictions are the map of each test image, float32 [n, side, side], and the pattern is the target, float32 at
+    its own resolution. The remark is the readout's on the target; for `mutual` see `summarised`.
     """
-    scores, problems, degenerate = _scores(cell, predictions, pattern, metrics, test.photographs, mutual=mutual)
+    by_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
+    problems, degenerate = [], 0.0
+    # Maps at image size are large: they are scored in batches.
+    for batch in torch.split(predictions, max(1, MAP_CELLS // cell.job.test_image_size**2)):
+        maps, target = scored_region(cell, batch, pattern)
+        maps, share = flatten_degenerate(maps, target)
+        degenerate += share * len(batch) / len(predictions)
+        for metric, batches in list(by_metric.items()):
+            try:
+                batches.append(values(metric, maps, target))
+            except Exception as error:
+                problems.append(describe_error(error))
+                del by_metric[metric]
+    scores = [
+        summarised(metric, torch.cat(batches), test.photographs, mutual=mutual) for metric, batches in by_metric.items()
+    ]
     return Outcome(
         cell.identity(),
         "failed" if problems else "ok",
@@ -66,48 +75,10 @@ def score_cell(
     )
 
 
-def _scores(
-    cell: Cell,
-    predictions: torch.Tensor,
-    pattern: torch.Tensor,
-    metrics: Sequence[Metric],
-    photographs: Sequence[str],
-    *,
-    mutual: bool,
-) -> tuple[list[Score], list[str], float]:
-    """Return the scores of one cell, the errors of metrics that raised, and the share of degenerate maps.
-
-    The maps are scored in batches, since at image size they are large.
-    """
-    by_metric: dict[Metric, list[torch.Tensor]] = {metric: [] for metric in metrics}
-    problems, degenerate = [], 0.0
-    batch_size = max(1, MAP_CELLS // cell.job.test_image_size**2)
-    for batch in torch.split(predictions, batch_size):
-        maps, target = scored_region(cell, batch, pattern)
-        maps, share = flatten_degenerate(maps, target)
-        degenerate += share * len(batch) / len(predictions)
-        for metric, batches in list(by_metric.items()):
-            try:
-                batches.append(values(metric, maps, target))
-            except Exception as error:
-                problems.append(describe_error(error))
-                del by_metric[metric]
-    scores = [
-        summarised(metric, torch.cat(batches), photographs, mutual=mutual) for metric, batches in by_metric.items()
-    ]
-    return scores, problems, degenerate
-
-
 def scored_region(cell: Cell, predictions: torch.Tensor, pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the part of a cell's maps that is scored, and the same part of the target.
 
-    Args:
-        cell: the cell.
-        predictions: maps [n, side, side].
-        pattern: the target [256, 256].
-
-    Returns:
-        Maps [n, height, width] and target [height, width].
+    From maps [n, side, side] and the target [256, 256], these are [n, height, width] and [height, width].
     """
     job, check, side = cell.job, cell.check, predictions.shape[-1]
     if check and check.crop:
@@ -123,11 +94,7 @@ def scored_region(cell: Cell, predictions: torch.Tensor, pattern: torch.Tensor) 
 
 
 def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Replace maps that are constant up to rounding by their mean.
-
-    Args:
-        predictions: [n, height, width].
-        target: [height, width].
+    """Replace maps [n, height, width] of a target [height, width] that are constant up to rounding by their mean.
 
     Returns:
         float64 predictions of the same shape, and the share in [0, 1] that was degenerate.
@@ -145,12 +112,9 @@ def flatten_degenerate(predictions: torch.Tensor, target: torch.Tensor) -> tuple
 
 
 def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return one metric of each image, float64 [n].
+    """Return one metric of each image, float64 [n], for a target [height, width].
 
-    Args:
-        metric: the metric.
-        predictions: float64 [n, height, width], as `flatten_degenerate` returns them.
-        target: [height, width].
+    `predictions` are float64 [n, height, width], as `flatten_degenerate` returns them.
 
     Raises:
         ComponentError: if the metric raises, or does not return one finite score an image.
@@ -168,13 +132,9 @@ def values(metric: Metric, predictions: torch.Tensor, target: torch.Tensor) -> t
 
 
 def summarised(metric: Metric, values: torch.Tensor, photographs: Sequence[str], *, mutual: bool = False) -> Score:
-    """Return the mean over photographs with its interval.
+    """Return the mean over photographs with its interval, from the score of each image, [n], and its photograph.
 
-    Args:
-        metric: the metric.
-        values: the score of each image, [n].
-        photographs: the photograph of each image.
-        mutual: whether readouts were cross-fitted on these photographs; see `statistics.CROSS_FITTING_VARIANCE`.
+    `mutual` says that readouts were cross-fitted on these photographs; see `statistics.CROSS_FITTING_VARIANCE`.
     """
     numbers = {name: i for i, name in enumerate(dict.fromkeys(photographs))}
     photograph = np.array([numbers[name] for name in photographs])
@@ -195,36 +155,21 @@ def _reach(cell: Cell, pattern: torch.Tensor, metrics: Sequence[Metric], scores:
 def examples(test: Crops, predictions: torch.Tensor) -> list[Example]:
     """Return the first test image of each of the first photographs, with its predicted map.
 
-    Args:
-        test: the test images.
-        predictions: the map of each, float32 [n, side, side]; kept as float16, clipped to its range.
+    The maps, float32 [n, side, side], are kept as float16, clipped to its range.
     """
-    first = {name: number for number, name in reversed(list(enumerate(test.photographs)))}
     limit = np.finfo(np.float16).max
-    return [
-        Example(
-            name,
-            _thumbnail(test, number),
-            predictions[number].cpu().numpy().clip(-limit, limit).astype("<f2").tobytes(),
-        )
-        for name, number in sorted(first.items(), key=lambda item: item[1])[:EXAMPLES]
-    ]
-
-
-def _thumbnail(test: Crops, number: int) -> bytes:
-    image = Image.fromarray(test.pixels[number])
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    return image.tobytes()
+    kept = []
+    for name in list(dict.fromkeys(test.photographs))[:EXAMPLES]:
+        number = test.photographs.index(name)
+        thumbnail = Image.fromarray(test.pixels[number])
+        thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+        drawn = predictions[number].cpu().numpy().clip(-limit, limit).astype("<f2").tobytes()
+        kept.append(Example(name, thumbnail.tobytes(), drawn))
+    return kept
 
 
 def measurement(metric: Metric, reading: Reading, note: str, *, mutual: bool) -> Measurement:
-    """Return a reading of a job as a record, with its interval.
-
-    Args:
-        metric: the metric of the job.
-        reading: one of the numbers that it returned.
-        note: a remark on the job.
-        mutual: see `score_cell`.
+    """Return a reading that a metric of a job returned as a record, with its interval and a remark on the job.
 
     Raises:
         ValueError: if one of the reading's numbers is not finite.
@@ -242,10 +187,7 @@ def measurement(metric: Metric, reading: Reading, note: str, *, mutual: bool) ->
 
 
 def failed_outcome(cell: Cell, error: Exception) -> Outcome:
-    """Return the outcome of a cell in which a component raised.
-
-    Components are third-party code and may raise anything: the run continues, and the reason is stored.
-    """
+    """Return the outcome of a cell in which a component raised."""
     return Outcome(cell.identity(), *_failure(error))
 
 
@@ -255,4 +197,5 @@ def failed_measurement(metric: Metric, error: Exception) -> Measurement:
 
 
 def _failure(error: Exception) -> tuple[Status, str]:
+    # Components are third-party code and may raise anything: the run continues, and the reason is stored.
     return "skipped" if isinstance(error, Inapplicable) else "failed", describe_error(error)

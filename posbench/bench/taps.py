@@ -9,15 +9,10 @@ ALL, EACH = "all", "each"
 
 
 def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
-    """Return the indices, from 0, of the taps that a cell's `taps` names.
-
-    Args:
-        taps: `all`, or numbers from 1 joined by `+`.
-        count: how many taps the network has.
-        where: names the network in the error.
+    """Return the indices, from 0, of the taps that a cell's `taps` names: `all`, or numbers from 1 joined by `+`.
 
     Raises:
-        UsageError: if the network has no tap of a number.
+        UsageError: if the network, which `where` names, has `count` taps and none of a number.
     """
     if taps == ALL:
         return list(range(count))
@@ -28,10 +23,7 @@ def tap_numbers(taps: str, count: int, where: str = "the network") -> list[int]:
 
 
 def parse_taps(text: str) -> list[str]:
-    """Parse `--taps`: `all`, `each`, both, or numbers for one readout on a subset.
-
-    Returns:
-        Values of a cell's `taps`, or `each`.
+    """Parse `--taps`, `all`, `each`, both, or numbers for one readout on a subset, to a cell's `taps`, or `each`.
 
     Raises:
         UsageError: if the text is none of these.

@@ -13,11 +13,7 @@ DRAWN_AT = 256
 
 
 def pattern(target: Target) -> torch.Tensor:
-    """Draw a target, float32 [256, 256].
-
-    Raises:
-        ComponentError: if the target raises, or does not draw a finite [256, 256] array.
-    """
+    """Draw a target, float32 [256, 256]. Raises ComponentError if it raises, or draws no finite array of this shape."""
     with sandboxed(target):
         drawn = torch.as_tensor(target.draw(DRAWN_AT))
         real = drawn.dtype != torch.bool and not drawn.is_complex()

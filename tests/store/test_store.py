@@ -20,6 +20,7 @@ from posbench import __version__
 from posbench.bench.plan import Plan, Task, identify
 from posbench.bench.records import Example, Measurement, Outcome, Score
 from posbench.core.errors import UsageError
+from posbench.report.labels import half_width
 from posbench.report.rows import row
 from posbench.store.schema import SCHEMA_VERSION
 from posbench.store.store import Store
@@ -730,5 +731,5 @@ def test_of_what_is_left_only_what_others_have_not_finished_remains(path: Path) 
 
 
 def test_the_half_width_of_an_interval() -> None:
-    assert Score("spc", "1", 0.5, 0.25, 0.75).half_width == 0.25
-    assert Score("spc", "1", 0.5, None, None).half_width is None
+    assert half_width(Score("spc", "1", 0.5, 0.25, 0.75)) == 0.25
+    assert half_width(Score("spc", "1", 0.5, None, None)) is None
