@@ -51,15 +51,14 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     module = name.replace("-", "_")
     _check_name(singular, name, module, registry)
     folder = user_path(str(into)) / name
-    description = "source of images" if singular == "images" else singular
-    fields = {"name": name, "module": module, "kind": description, "use": usage(singular, name)}
+    kind = "source of images" if singular == "images" else singular
+    fields = {"name": name, "module": module, "kind": kind, "use": usage(singular, name)}
     contents = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{module}.py": f"{singular}.py",
         f"tests/test_{module}.py": f"test_{singular}.py",
     }
-    templates = files("posbench.plugin") / "templates"
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
@@ -69,8 +68,8 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     try:
         (folder / "tests").mkdir()
         for path, template in contents.items():
-            text = Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(fields)
-            (folder / path).write_text(text, encoding="utf-8")
+            text = files("posbench.plugin").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+            (folder / path).write_text(Template(text).substitute(fields), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name a folder with --into") from error

@@ -22,7 +22,7 @@ _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1,
 
 
 def check_padding(padding: Padding, *, device: str = "cpu") -> None:
-    """Check that a strategy keeps its contract, on maps of several shapes, dtypes and memory layouts.
+    """Raise AssertionError unless a strategy keeps its contract, on maps of several shapes, dtypes and layouts.
 
     A strategy with `pad` is tried with borders of 0 to 3 cells, even and uneven. The result must have the right size,
     and the dtype, device and memory format of the map. Its interior must be the map, its border finite. The input must
@@ -34,7 +34,6 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
     neither function has nothing to check.
 
     Raises:
-        AssertionError: names the broken requirement, the map and the borders.
         Inapplicable: if the strategy refuses a map of 8×9 cells, which is larger than all of these borders.
     """
     if padding.operate:
@@ -80,7 +79,6 @@ def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tens
 
 
 def _layers() -> list[nn.Module]:
-    """Return padded layers of several kinds, for six channels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return [
@@ -110,9 +108,8 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
     expect(output.shape == native.shape, where, f"the result is {tuple(output.shape)}, not {tuple(native.shape)}")
     expect(output.dtype == native.dtype, where, f"the result is {output.dtype}")
     inner = (..., *field.padding_free(size, native.shape))
-    expect(
-        torch.allclose(output[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed"
-    )
+    alike = torch.allclose(output[inner], native[inner], atol=1e-5)
+    expect(alike, where, "values that no padding reaches were changed")
 
 
 def _check_function(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str) -> torch.Tensor:
