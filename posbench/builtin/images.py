@@ -39,15 +39,8 @@ def photographs() -> list[Path]:
     Raises:
         MissingError: if one of the packages is not installed.
     """
-    return [
-        folder / name
-        for package, subfolder, names in (
-            ("skimage", "data", SCIKIT_IMAGE),
-            ("sklearn", "datasets/images", SCIKIT_LEARN),
-        )
-        for folder in [_package_folder(package) / subfolder]
-        for name in names
-    ]
+    scikit_image, scikit_learn = _package_folder("skimage") / "data", _package_folder("sklearn") / "datasets/images"
+    return [scikit_image / name for name in SCIKIT_IMAGE] + [scikit_learn / name for name in SCIKIT_LEARN]
 
 
 def _package_folder(name: str) -> Path:

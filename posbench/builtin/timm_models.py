@@ -35,8 +35,7 @@ def rows() -> list[Row]:
     """Return every model of the installed timm, and every tag of each. Imports timm."""
     import timm
 
-    tagged = timm.list_pretrained()
-    return [row(name) for name in sorted({*timm.list_models(), *tagged})]
+    return [row(name) for name in sorted({*timm.list_models(), *timm.list_pretrained()})]
 
 
 def row(name: str) -> Row:
