@@ -62,8 +62,7 @@ def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
-        size = inner.shape[dim]
-        before[:] = inner.narrow(dim, size - before.shape[dim], before.shape[dim])
+        before[:] = inner.narrow(dim, inner.shape[dim] - before.shape[dim], before.shape[dim])
         after[:] = inner.narrow(dim, 0, after.shape[dim])
 
     _check_size("circular", x, sides, 0)
@@ -75,9 +74,8 @@ def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
-        size = inner.shape[dim]
         before[:] = inner.narrow(dim, 0, before.shape[dim]).flip(dim)
-        after[:] = inner.narrow(dim, size - after.shape[dim], after.shape[dim]).flip(dim)
+        after[:] = inner.narrow(dim, inner.shape[dim] - after.shape[dim], after.shape[dim]).flip(dim)
 
     _check_size("symmetric", x, sides, 0)
     return _extend(x, sides, fill)
@@ -87,20 +85,17 @@ def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
     """Extrapolate linearly from the last two cells at each edge, vertically first. Any float dtype."""
     import torch
 
-    def line(edge: torch.Tensor, inner: torch.Tensor, dim: int, steps: range) -> torch.Tensor:
-        shape = (-1, 1) if dim == -2 else (-1,)
-        return edge + torch.tensor(steps, dtype=x.dtype, device=x.device).view(shape) * (edge - inner)
-
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
         size, near, far = inner.shape[dim], before.shape[dim], after.shape[dim]
         if size < 2 and near + far:
             raise Inapplicable("extrapolate needs two cells to draw a line through, and this map has one")
-        if near:
-            before[:] = line(inner.narrow(dim, 0, 1), inner.narrow(dim, 1, 1), dim, range(near, 0, -1))
-        if far:
-            last, previous = inner.narrow(dim, size - 1, 1), inner.narrow(dim, size - 2, 1)
-            after[:] = line(last, previous, dim, range(1, far + 1))
+        borders = ((before, 0, 1, range(near, 0, -1)), (after, size - 1, size - 2, range(1, far + 1)))
+        for border, last, previous, steps in borders:
+            if steps:
+                edge, inside = inner.narrow(dim, last, 1), inner.narrow(dim, previous, 1)
+                distance = torch.tensor(steps, dtype=x.dtype, device=x.device).view((-1, 1) if dim == -2 else (-1,))
+                border[:] = edge + distance * (edge - inside)
 
     return _extend(x, sides, fill)
 
@@ -188,7 +183,7 @@ def posbench_paddings() -> Iterable[Padding]:
     lin = "Lin et al., Unveiling the Mask of Position-Information Pattern, arXiv 2206.01202"
     liu = "Liu et al., Partial Convolution based Padding, arXiv 1811.11718"
     wavelets = "smooth extension of wavelet transforms"
-    noise = {"pad": random, "stochastic": True, "version": "2"}
+    noise = {"pad": random, "stochastic": True}
     nguyen = "after Nguyen et al., Distribution Padding, ICIP 2019, whose means are of border patches"
     strategies: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         ("zero", "zeros, as networks come (max-pooling: −∞)", islam, {}),
@@ -204,4 +199,5 @@ def posbench_paddings() -> Iterable[Padding]:
         ("surround", "none in sight: the window's true surroundings in its photograph", lin, {"border": "surround"}),
     )
     for name, summary, source, options in strategies:
-        yield Padding(**{"name": name, "summary": summary, "version": "1", "source": source} | options)
+        version = "2" if name == "random" else "1"
+        yield Padding(name=name, summary=summary, version=version, source=source, **options)

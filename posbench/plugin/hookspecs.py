@@ -18,7 +18,6 @@ from posbench.plugin.components import Backbone, Executor, Images, Metric, Paddi
 from posbench.plugin.control import Control
 
 PROJECT = "posbench"
-
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -34,12 +33,17 @@ def posbench_backbones() -> Iterable[Backbone]:
         def build():
             from torch import nn
 
-            class TwoTaps(nn.Sequential):
-                def forward(self, x):
-                    first = self[0](x).relu()
-                    return [first, self[1](first).relu()]
+            class TwoTaps(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+                    self.conv2 = nn.Conv2d(8, 16, 3, stride=2, padding=1)
 
-            return TwoTaps(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1))
+                def forward(self, x):
+                    first = self.conv1(x).relu()
+                    return [first, self.conv2(first).relu()]
+
+            return TwoTaps()
 
         @hookimpl
         def posbench_backbones():
@@ -87,7 +91,8 @@ def posbench_paddings() -> Iterable[Padding]:
         from posbench import Padding, hookimpl
 
         def pad(x, sides):
-            return F.pad(x, sides, mode="replicate")  # left, right, top, bottom
+            left, right, top, bottom = sides
+            return F.pad(x, (left, right, top, bottom), mode="replicate")
 
         @hookimpl
         def posbench_paddings():
@@ -206,8 +211,15 @@ def posbench_controls() -> Iterable[Control]:
 
         @hookimpl
         def posbench_controls():
-            texts = {"summary": "features less their mean over positions", "difference": "what the means add"}
-            return [Control(name="without-means", version="1", checks=checks, **texts)]
+            return [
+                Control(
+                    name="without-means",
+                    summary="features less their mean over positions",
+                    version="1",
+                    checks=checks,
+                    difference="what the means add",
+                )
+            ]
         ```
     """
 

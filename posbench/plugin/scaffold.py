@@ -31,16 +31,12 @@ _COMMANDS = {
 
 
 def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
-    """Write a distribution with one component.
+    """Write a distribution with one component into a new folder in `into`, and return the new folder.
 
     Args:
         kind: the kind of the component, in the singular or the plural.
         name: the name of the component and of the distribution, such as `my-padding`; the module is `my_padding`.
         registry: the known components, whose names are taken.
-        into: the folder in which the distribution's folder is created.
-
-    Returns:
-        The new folder.
 
     Raises:
         UsageError: if the kind is unknown, the name is invalid or taken, or the folder exists or cannot be created.
