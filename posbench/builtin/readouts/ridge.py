@@ -189,7 +189,8 @@ class _NormalEquations:
 
     def _residual_product(self, own: torch.Tensor) -> torch.Tensor:
         """Return the residuals' part of XᵀX w. Where the operands include the mean image, its part is subtracted."""
-        mean, rounded = self.standardised.operand_mean, self.standardised.rounded
+        rounded = self.standardised.rounded
+        mean = None if rounded else self.standardised.mean_image
         mean_maps = own.new_zeros(()) if mean is None else self._convolve(mean, own)
         total, sum_of_maps = torch.zeros_like(own), own.new_zeros(())
         for batch in self.standardised.operands():

@@ -52,7 +52,7 @@ class StandardisedFeatures:
         """Yield, chunk by chunk, the features to multiply in order to multiply the residuals.
 
         These are the residuals themselves if they are rounded. Otherwise they are the features, which include the mean
-        image (`operand_mean`): subtracting it from a product is cheaper than subtracting it from the features.
+        image: subtracting it from a product is cheaper than subtracting it from the features.
         """
         if not self.rounded:
             yield from chunks(self.features)
@@ -63,11 +63,6 @@ class StandardisedFeatures:
             else:
                 residuals = self.residuals(images)
                 yield Features(tuple(tap.bfloat16() for tap in residuals.taps), residuals.grid)
-
-    @property
-    def operand_mean(self) -> Features | None:
-        """The mean image, if `operands` include it; else None."""
-        return None if self.rounded else self.mean_image
 
     def residuals(self, images: slice | Sequence[int]) -> Features:
         """Return the chosen images minus the mean image, float32."""
