@@ -35,7 +35,10 @@ def check_images(images: Images) -> None:
         expect(not readable.left_out, where, f"some photographs cannot be read: {', '.join(readable.left_out)}")
     for size, seed in product((32, 57), (0, 1)) if draw else ():
         here = f"{where}, size {size}"
-        drawn, again = twice(lambda size=size, seed=seed: draw(np.random.default_rng(seed), size), here)  # type: ignore[misc]
+        drawn, again = twice(
+            lambda size=size, seed=seed: draw(np.random.default_rng(seed), size),  # type: ignore[misc]
+            here,
+        )
         expect(isinstance(drawn, np.ndarray), here, f"it draws a {type(drawn).__name__}, no array")
         expect(drawn.shape == (size, size, 3), here, f"it draws {drawn.shape}, not {(size, size, 3)}")
         expect(drawn.dtype == np.uint8, here, f"it draws {drawn.dtype}, not uint8")
