@@ -92,7 +92,6 @@ def lite0_checkpoint() -> Checkpoint:
 
 def timm_backbone(row: timm_models.Row) -> Backbone:
     """Return the record of one timm model."""
-    architecture = row.name.partition(".")[0]
     packaged = (lite0_checkpoint(),) if row.name == "tf_efficientnet_lite0" else ()
     published = (hub_checkpoint(row.name, row.hub),) if row.hub else ()
     return Backbone(
@@ -101,7 +100,7 @@ def timm_backbone(row: timm_models.Row) -> Backbone:
         family="timm",
         version="1",
         source=SOURCE,
-        build=partial(build_timm, architecture),
+        build=partial(build_timm, row.name.partition(".")[0]),
         taps=int(row.taps),
         mean=_channels(row.mean),
         std=_channels(row.std),
@@ -110,7 +109,7 @@ def timm_backbone(row: timm_models.Row) -> Backbone:
 
 
 def _channels(numbers: str) -> tuple[float, float, float]:
-    red, green, blue = (float(number) for number in numbers.split())
+    red, green, blue = map(float, numbers.split())
     return red, green, blue
 
 
@@ -145,9 +144,8 @@ def posbench_backbones() -> Iterable[Backbone]:
 @hookimpl
 def posbench_find_backbone(name: str) -> Backbone | None:
     """Return a model by its name with a weights tag (`vgg16.tv_in1k`), or one that only a newer timm has."""
-    for row in timm_models.read():
-        if row.name == name:
-            return timm_backbone(row)
+    if row := next((row for row in timm_models.read() if row.name == name), None):
+        return timm_backbone(row)
     import timm
 
     return timm_backbone(timm_models.row(name)) if timm.is_model(name) and timm.get_pretrained_cfg(name) else None

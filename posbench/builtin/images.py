@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from posbench import Images, MissingError, hookimpl
 from posbench.data.dead_leaves import dead_leaves
@@ -39,15 +40,8 @@ def photographs() -> list[Path]:
     Raises:
         MissingError: if one of the packages is not installed.
     """
-    return [
-        folder / name
-        for package, subfolder, names in (
-            ("skimage", "data", SCIKIT_IMAGE),
-            ("sklearn", "datasets/images", SCIKIT_LEARN),
-        )
-        for folder in [_package_folder(package) / subfolder]
-        for name in names
-    ]
+    scikit_image, scikit_learn = _package_folder("skimage") / "data", _package_folder("sklearn") / "datasets/images"
+    return [scikit_image / name for name in SCIKIT_IMAGE] + [scikit_learn / name for name in SCIKIT_LEARN]
 
 
 def _package_folder(name: str) -> Path:
@@ -57,15 +51,11 @@ def _package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def constant(value: int) -> Callable[[np.random.Generator, int], NDArray[np.uint8]]:
-    """Return a generator of images of one grey value."""
+def constant(rng: np.random.Generator, size: int, *, value: int) -> NDArray[np.uint8]:
+    """Return an image of one grey value, uint8 [size, size, 3]."""
+    import numpy as np
 
-    def draw(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-        import numpy as np
-
-        return np.full((size, size, 3), value, np.uint8)
-
-    return draw
+    return np.full((size, size, 3), value, np.uint8)
 
 
 def noise(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
@@ -77,30 +67,15 @@ def noise(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 @hookimpl
 def posbench_images() -> Iterable[Images]:
-    return [
-        Images(
-            name="photos",
-            summary="15 photographs from scikit-image and scikit-learn",
-            version="1",
-            source="scikit-image, scikit-learn",
-            photographs=photographs,
-            reference="photographs",
-        ),
-        Images(
-            name="leaves",
-            summary="dead leaves on a torus: natural statistics, no cue to position",
-            version="1",
-            source="Lee, Mumford & Huang, IJCV 2001",
-            draw=dead_leaves,
-            torus=True,
-            reference="null",
-        ),
-        *(
-            Images(name=name, summary=summary, version="1", source=ISLAM, draw=draw, torus=True)
-            for name, summary, draw in (
-                ("black", "black images", constant(0)),
-                ("white", "white images", constant(255)),
-                ("noise", "independent normal values", noise),
-            )
-        ),
-    ]
+    packages, lee = "scikit-image, scikit-learn", "Lee, Mumford & Huang, IJCV 2001"
+    photos = "15 photographs from scikit-image and scikit-learn"
+    natural = "dead leaves on a torus: natural statistics, no cue to position"
+    sources: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("photos", photos, packages, {"photographs": photographs, "reference": "photographs"}),
+        ("leaves", natural, lee, {"draw": dead_leaves, "torus": True, "reference": "null"}),
+        ("black", "black images", ISLAM, {"draw": partial(constant, value=0), "torus": True}),
+        ("white", "white images", ISLAM, {"draw": partial(constant, value=255), "torus": True}),
+        ("noise", "independent normal values", ISLAM, {"draw": noise, "torus": True}),
+    )
+    for name, summary, source, options in sources:
+        yield Images(name=name, summary=summary, version="1", source=source, **options)

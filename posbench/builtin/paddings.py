@@ -1,9 +1,9 @@
-"""The built-in padding strategies."""
+"""The built-in padding strategies. They raise Inapplicable for maps that are too small for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from posbench import Inapplicable, Padding, Sides, hookimpl
 
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def reflect(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Reflect at the edge, without repeating it: c b | a b c | b a. Any float dtype; borders narrower than the map.
-
-    Raises:
-        Inapplicable: if a border is as wide as the map or wider.
-    """
+    """Reflect at the edge, without repeating it: c b | a b c | b a. Any float dtype; borders narrower than the map."""
     import torch.nn.functional as F
 
     _check_size("reflect", x, sides, 1)
@@ -35,7 +31,6 @@ def replicate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
 
 def _check_size(name: str, x: torch.Tensor, sides: Sides, excess: int) -> None:
-    """Raise Inapplicable unless the map is at least `excess` cells larger than each border."""
     height, width = x.shape[-2:]
     left, right, top, bottom = sides
     if max(left, right) > width - excess or max(top, bottom) > height - excess:
@@ -45,14 +40,8 @@ def _check_size(name: str, x: torch.Tensor, sides: Sides, excess: int) -> None:
 def _extend(x: torch.Tensor, sides: Sides, fill: Callable[[Lines, int], None]) -> torch.Tensor:
     """Return the map inside a larger one whose border is filled in place, so that memory is written only once.
 
-    Args:
-        x: [n, channels, height, width].
-        sides: the cells to add.
-        fill: called with (the lines before the map, the map's lines, the lines after it) and their dimension; writes
-            the lines before and after. Called for rows (-2) first, then for columns (-1) including the corners.
-
-    Returns:
-        [n, channels, height + top + bottom, width + left + right], of the dtype, device and memory format of x.
+    `fill` writes the lines before and after the map. It is called with (the lines before, the map's lines, the lines
+    after) and their dimension: for rows (-2) first, then for columns (-1) including the corners.
     """
     import torch
 
@@ -69,16 +58,11 @@ def _extend(x: torch.Tensor, sides: Sides, fill: Callable[[Lines, int], None]) -
 
 
 def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Continue the map at its opposite edge: b c | a b c | a b. Any dtype; borders no wider than the map.
-
-    Raises:
-        Inapplicable: if a border is wider than the map.
-    """
+    """Continue the map at its opposite edge: b c | a b c | a b. Any dtype; borders no wider than the map."""
 
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
-        size = inner.shape[dim]
-        before[:] = inner.narrow(dim, size - before.shape[dim], before.shape[dim])
+        before[:] = inner.narrow(dim, inner.shape[dim] - before.shape[dim], before.shape[dim])
         after[:] = inner.narrow(dim, 0, after.shape[dim])
 
     _check_size("circular", x, sides, 0)
@@ -86,44 +70,32 @@ def circular(x: torch.Tensor, sides: Sides) -> torch.Tensor:
 
 
 def symmetric(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Reflect at the edge, repeating it: c b a | a b c | c b a. Any dtype; borders no wider than the map.
-
-    Raises:
-        Inapplicable: if a border is wider than the map.
-    """
+    """Reflect at the edge, repeating it: c b a | a b c | c b a. Any dtype; borders no wider than the map."""
 
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
-        size = inner.shape[dim]
         before[:] = inner.narrow(dim, 0, before.shape[dim]).flip(dim)
-        after[:] = inner.narrow(dim, size - after.shape[dim], after.shape[dim]).flip(dim)
+        after[:] = inner.narrow(dim, inner.shape[dim] - after.shape[dim], after.shape[dim]).flip(dim)
 
     _check_size("symmetric", x, sides, 0)
     return _extend(x, sides, fill)
 
 
 def extrapolate(x: torch.Tensor, sides: Sides) -> torch.Tensor:
-    """Extrapolate linearly from the last two cells at each edge, vertically first. Any float dtype.
-
-    Raises:
-        Inapplicable: if an axis that is padded has a single cell.
-    """
+    """Extrapolate linearly from the last two cells at each edge, vertically first. Any float dtype."""
     import torch
-
-    def line(edge: torch.Tensor, inner: torch.Tensor, dim: int, steps: range) -> torch.Tensor:
-        shape = (-1, 1) if dim == -2 else (-1,)
-        return edge + torch.tensor(steps, dtype=x.dtype, device=x.device).view(shape) * (edge - inner)
 
     def fill(lines: Lines, dim: int) -> None:
         before, inner, after = lines
         size, near, far = inner.shape[dim], before.shape[dim], after.shape[dim]
         if size < 2 and near + far:
             raise Inapplicable("extrapolate needs two cells to draw a line through, and this map has one")
-        if near:
-            before[:] = line(inner.narrow(dim, 0, 1), inner.narrow(dim, 1, 1), dim, range(near, 0, -1))
-        if far:
-            last, previous = inner.narrow(dim, size - 1, 1), inner.narrow(dim, size - 2, 1)
-            after[:] = line(last, previous, dim, range(1, far + 1))
+        borders = ((before, 0, 1, range(near, 0, -1)), (after, size - 1, size - 2, range(1, far + 1)))
+        for border, last, previous, steps in borders:
+            if steps:
+                edge, inside = inner.narrow(dim, last, 1), inner.narrow(dim, previous, 1)
+                distance = torch.tensor(steps, dtype=x.dtype, device=x.device).view((-1, 1) if dim == -2 else (-1,))
+                border[:] = edge + distance * (edge - inside)
 
     return _extend(x, sides, fill)
 
@@ -200,53 +172,32 @@ def partial(operation: Operation) -> torch.Tensor:
 
 
 def _share_inside(size: int, outputs: int, kernel: int, stride: int, dilation: int, before: int) -> list[float]:
-    """Return, for each window along one axis, the share of its cells that lies in a map of this size."""
+    """Return the share of each window's cells that lies in a map of this size, along one axis."""
     return [sum(0 <= i * stride - before + j * dilation < size for j in range(kernel)) / kernel for i in range(outputs)]
 
 
 @hookimpl
 def posbench_paddings() -> Iterable[Padding]:
     islam = "Islam et al., Position, Padding and Predictions, arXiv 2101.12322"
+    islam_table = "Islam, Jia & Bruce, ICLR 2020, Table 4, for VGG-16"
+    lin = "Lin et al., Unveiling the Mask of Position-Information Pattern, arXiv 2206.01202"
+    liu = "Liu et al., Partial Convolution based Padding, arXiv 1811.11718"
+    wavelets = "smooth extension of wavelet transforms"
+    noise = {"pad": random, "stochastic": True}
     nguyen = "after Nguyen et al., Distribution Padding, ICIP 2019, whose means are of border patches"
-    strategies = (
-        ("zero", "zeros, as networks come (max-pooling: −∞)", islam, None),
-        ("circular", "the map continues at its opposite edge", islam, circular),
-        ("reflect", "mirrored at the edge, which is not repeated", islam, reflect),
-        ("symmetric", "mirrored at the edge, which is repeated", "half-sample symmetric extension", symmetric),
-        ("replicate", "the edge, repeated", islam, replicate),
-        ("mean", "each channel's mean over the map", nguyen, mean),
-        ("extrapolate", "the line through the last two cells", "smooth extension of wavelet transforms", extrapolate),
+    strategies: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("zero", "zeros, as networks come (max-pooling: −∞)", islam, {}),
+        ("circular", "the map continues at its opposite edge", islam, {"pad": circular}),
+        ("reflect", "mirrored at the edge, which is not repeated", islam, {"pad": reflect}),
+        ("symmetric", "mirrored at the edge, which is repeated", "half-sample symmetric extension", {"pad": symmetric}),
+        ("replicate", "the edge, repeated", islam, {"pad": replicate}),
+        ("mean", "each channel's mean over the map", nguyen, {"pad": mean}),
+        ("extrapolate", "the line through the last two cells", wavelets, {"pad": extrapolate}),
+        ("random", "normal, with each channel's mean and spread, seeded by the images", nguyen, noise),
+        ("partial", "partial convolution: over the cells that are there, scaled up", liu, {"operate": partial}),
+        ("valid", "none: cells that padding reaches are dropped", islam_table, {"border": "drop"}),
+        ("surround", "none in sight: the window's true surroundings in its photograph", lin, {"border": "surround"}),
     )
-    yield from (
-        Padding(name=name, summary=summary, version="1", source=source, pad=pad)
-        for name, summary, source, pad in strategies
-    )
-    yield Padding(
-        name="random",
-        summary="normal, with each channel's mean and spread, seeded by the images",
-        version="2",
-        source=nguyen,
-        pad=random,
-        stochastic=True,
-    )
-    yield Padding(
-        name="partial",
-        summary="partial convolution: over the cells that are there, scaled up",
-        version="1",
-        source="Liu et al., Partial Convolution based Padding, arXiv 1811.11718",
-        operate=partial,
-    )
-    yield Padding(
-        name="valid",
-        summary="none: cells that padding reaches are dropped",
-        version="1",
-        source="Islam, Jia & Bruce, ICLR 2020, Table 4, for VGG-16",
-        border="drop",
-    )
-    yield Padding(
-        name="surround",
-        summary="none in sight: the window's true surroundings in its photograph",
-        version="1",
-        source="Lin et al., Unveiling the Mask of Position-Information Pattern, arXiv 2206.01202",
-        border="surround",
-    )
+    for name, summary, source, options in strategies:
+        version = "2" if name == "random" else "1"
+        yield Padding(name=name, summary=summary, version=version, source=source, **options)

@@ -6,17 +6,16 @@ The formulas were fitted to the 256×256 pictures that the authors ship and agre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from posbench import Target, hookimpl
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     import numpy as np
     from numpy.typing import NDArray
 
-    Pattern: TypeAlias = NDArray[np.float64]
+    Pattern = NDArray[np.float64]
 
 STRIPES = 2.5  # periods across the image
 SIGMA = 0.5  # of the Gaussian, in image sides
@@ -59,13 +58,9 @@ def vertical_stripes(size: int) -> Pattern:
     return horizontal_stripes(size).T.copy()
 
 
-def signed(draw: Callable[[int], Pattern]) -> Callable[[int], Pattern]:
-    """Rescale a pattern from [0, 1] to [−1, 1], the scale of the paper's errors for stripes."""
-
-    def rescaled(size: int) -> Pattern:
-        return 2 * draw(size) - 1
-
-    return rescaled
+def signed(size: int, *, draw: Callable[[int], Pattern]) -> Pattern:
+    """Return a pattern rescaled from [0, 1] to [−1, 1], the scale of the paper's errors for stripes."""
+    return 2 * draw(size) - 1
 
 
 @hookimpl
@@ -78,7 +73,7 @@ def posbench_targets() -> Iterable[Target]:
             ("G", "Gaussian around the centre", gaussian),
             ("HS", "horizontal stripes, 2.5 periods", horizontal_stripes),
             ("VS", "vertical stripes, 2.5 periods", vertical_stripes),
-            ("HS-signed", "HS from −1 to 1, the scale of the paper's errors", signed(horizontal_stripes)),
-            ("VS-signed", "VS from −1 to 1, the scale of the paper's errors", signed(vertical_stripes)),
+            ("HS-signed", "HS from −1 to 1, the scale of the paper's errors", partial(signed, draw=horizontal_stripes)),
+            ("VS-signed", "VS from −1 to 1, the scale of the paper's errors", partial(signed, draw=vertical_stripes)),
         )
     ]

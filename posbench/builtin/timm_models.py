@@ -31,14 +31,6 @@ class Row(NamedTuple):
     taps: str
 
 
-def rows() -> list[Row]:
-    """Return every model of the installed timm, and every tag of each. Imports timm."""
-    import timm
-
-    tagged = timm.list_pretrained()
-    return [row(name) for name in sorted({*timm.list_models(), *tagged})]
-
-
 def row(name: str) -> Row:
     """Return the row of one model from the installed timm. Imports timm."""
     import timm
@@ -86,10 +78,13 @@ def read() -> list[Row]:
 
 
 def main() -> None:
-    """Write the packaged list from the installed timm."""
+    """Write the packaged list: every model of the installed timm, and every tag of each."""
+    import timm
+
+    rows = [row(name) for name in sorted({*timm.list_models(), *timm.list_pretrained()})]
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([Row._fields, *rows()])
+        writer.writerows([Row._fields, *rows])
     sys.stdout.write(f"wrote {TABLE.name}\n")
 
 

@@ -1,7 +1,7 @@
 """The records that plugins return: one frozen dataclass for each kind of component.
 
-A record holds a component's name and version and the functions that do its work. Making one runs nothing and imports no
-torch: the functions import what they need when they are called, so that listing components stays fast.
+Making a record imports no torch: its functions import what they need when they are called, so that listing components
+stays fast.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -142,23 +142,18 @@ class Backbone(Component):
         if not isinstance(self.taps, int) or self.taps < 1:
             raise ValueError(f"{self.name}: taps must be a whole number, 1 or more, not {self.taps!r}")
         # Records are hashed; an author may still write a list or an array.
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, self._channels(name))
+        for name, lowest, above in (("mean", -inf, ""), ("std", 0, ", each above 0")):
+            value = getattr(self, name)
+            try:
+                channels = tuple(map(float, value))
+            except (TypeError, ValueError):
+                channels = ()
+            if len(channels) != 3 or not all(lowest < channel < inf for channel in channels):
+                raise ValueError(
+                    f"{self.name}: {name} is {value!r}: give three numbers, for red, green and blue{above}"
+                )
+            object.__setattr__(self, name, channels)
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
-
-    def _channels(self, name: str) -> tuple[float, ...]:
-        value = getattr(self, name)
-        try:
-            channels = tuple(map(float, value))
-        except (TypeError, ValueError):
-            channels = ()
-        if len(channels) != 3 or not all(map(isfinite, channels)) or (name == "std" and min(channels) <= 0):
-            above = ", each above 0" if name == "std" else ""
-            raise ValueError(f"{self.name}: {name} is {value!r}: give three numbers, for red, green and blue{above}")
-        return channels
-
-
-BORDERS = ("keep", "drop", "surround")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +189,8 @@ class Padding(Component):
             raise ValueError("a padding cannot be called none: that stands for a network without a border")
         if self.pad and self.operate:
             raise ValueError(f"{self.name}: give pad or operate, not both")
-        if self.border not in BORDERS:
-            raise ValueError(f"{self.name}: border is {self.border!r}; it must be one of {', '.join(BORDERS)}")
+        if self.border not in ("keep", "drop", "surround"):
+            raise ValueError(f"{self.name}: border is {self.border!r}; it must be one of keep, drop, surround")
 
     @property
     def native(self) -> bool:
@@ -248,10 +243,6 @@ class Metric(Component):
             raise ValueError(f"{self.name}: {' and '.join(BOUNDS)} end the columns of a metric's interval")
 
 
-#: The roles of a source of images in controls and verdicts.
-REFERENCES = ("", "null", "photographs")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Images(Component):
     """A source of images: either photographs to crop, or a generator.
@@ -283,7 +274,7 @@ class Images(Component):
             raise ValueError(f"{self.name}: give either photographs or draw")
         if not isinstance(self.label, str) or not self.label.isprintable():
             raise ValueError(f"{self.name}: the label must be a printable string, not {self.label!r}")
-        if self.reference not in REFERENCES:
+        if self.reference not in ("", "null", "photographs"):
             raise ValueError(f"{self.name}: reference is {self.reference!r}; it must be null, photographs or empty")
 
 
@@ -295,7 +286,6 @@ class Fitted(Protocol):
 
     def predict(self, features: Features) -> torch.Tensor:
         """Return the predicted maps of n images for every target, float32 [n, targets, grid, grid]."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,7 @@ class RunOptions:
         device: `cpu` or `cuda`, the device that jobs run on.
         jobs: the number of jobs to run at once; None leaves it to the executor.
         time_limit: seconds that a job may take, or None.
-        cpus_per_job: the processors of a cluster that a job takes, or None.
-        gpus_per_job: the GPUs of a cluster that a job takes, or None.
+        cpus_per_job, gpus_per_job: the processors and GPUs of a cluster that a job takes, or None.
         ray_address: the address of a Ray cluster, or None.
     """
 
@@ -61,11 +60,9 @@ class Observer(Protocol):
 
     def started(self, job_id: str) -> None:
         """Note that a job begins."""
-        ...
 
     def progress(self, job_id: str, images: int) -> None:
         """Note that this many more images have passed through the job's network."""
-        ...
 
 
 class Pool(Protocol):
@@ -85,13 +82,9 @@ class Pool(Protocol):
         Raises:
             UsageError, MissingError: for input that the user has to correct. They end the run.
         """
-        ...
 
 
 def groups(tasks: Iterable[TaskIds]) -> Iterator[list[TaskIds]]:
-    """Yield the consecutive tasks that share features, a list each.
-
-    A worker that is given a whole group computes its features once.
-    """
+    """Yield the consecutive tasks that share features, a list each: a worker computes them once for a whole group."""
     for _, group in groupby(tasks, key=lambda task: task.features_id):
         yield list(group)

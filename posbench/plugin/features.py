@@ -46,14 +46,18 @@ class Features:
     def of_images(self, indices: slice | Sequence[int]) -> Features:
         """Return the images at these indices; a view of the same memory if they are consecutive, else a copy."""
         if not isinstance(indices, slice) and len(indices) and indices[0] >= 0:
-            consecutive = range(indices[0], indices[0] + len(indices))
-            if list(indices) == list(consecutive):
-                indices = slice(consecutive.start, consecutive.stop)
+            first, end = indices[0], indices[0] + len(indices)
+            if list(indices) == list(range(first, end)):
+                indices = slice(first, end)
         if isinstance(indices, slice):
             return Features(tuple(tap[indices] for tap in self.taps), self.grid)
         taps: list[torch.Tensor] = []
         for group in self._adjacent_groups():
-            taps.extend(torch.split(_select(_merge(group), indices), [tap.shape[3] for tap in group], 3))
+            merged = _merge(group)
+            index = torch.as_tensor(indices, dtype=torch.int64, device=merged.device)
+            selected = empty((len(index), *merged.shape[1:]), merged.dtype, merged.device)
+            torch.index_select(merged, 0, index, out=selected)
+            taps.extend(torch.split(selected, [tap.shape[3] for tap in group], 3))
         return Features(tuple(taps), self.grid)
 
     def merged(self) -> Features:
@@ -61,7 +65,6 @@ class Features:
         return Features(tuple(map(_merge, self._adjacent_groups())), self.grid)
 
     def _adjacent_groups(self) -> list[list[torch.Tensor]]:
-        """Group the taps that are adjacent in memory."""
         groups: list[list[torch.Tensor]] = []
         for tap in self.taps:
             if groups and _adjacent(groups[-1][-1], tap):
@@ -108,11 +111,5 @@ def _adjacent(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def _merge(group: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return adjacent taps as one tensor over the same memory."""
     channels = sum(tap.shape[3] for tap in group)
     return group[0].as_strided((*group[0].shape[:3], channels), group[0].stride(), group[0].storage_offset())
-
-
-def _select(tap: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
-    index = torch.as_tensor(indices, dtype=torch.int64, device=tap.device)
-    return torch.index_select(tap, 0, index, out=empty((len(index), *tap.shape[1:]), tap.dtype, tap.device))

@@ -6,6 +6,8 @@ A plugin is a distribution whose metadata names a module under the entry-point g
     edge = "posbench_edge"
 """
 
+# mypy: disable-error-code="empty-body"
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -16,7 +18,6 @@ from posbench.plugin.components import Backbone, Executor, Images, Metric, Paddi
 from posbench.plugin.control import Control
 
 PROJECT = "posbench"
-
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -49,7 +50,6 @@ def posbench_backbones() -> Iterable[Backbone]:
             return [Backbone(name="two-taps", summary="two convolutions", version="1", build=build, taps=2)]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec(firstresult=True)
@@ -79,7 +79,6 @@ def posbench_find_backbone(name: str) -> Backbone | None:
             return Backbone(name=name, summary="a stack of convolutions", version="1", build=build, taps=1)
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -100,7 +99,6 @@ def posbench_paddings() -> Iterable[Padding]:
             return [Padding(name="edge", summary="repeat the edge", version="1", pad=pad)]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -121,7 +119,6 @@ def posbench_targets() -> Iterable[Target]:
             return [Target(name="diagonal", summary="from corner to corner", version="1", draw=diagonal)]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -150,7 +147,6 @@ def posbench_metrics() -> Iterable[Metric]:
             ]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -170,7 +166,6 @@ def posbench_images() -> Iterable[Images]:
             return [Images(name="static", summary="uniform noise", version="1", draw=draw)]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -196,7 +191,6 @@ def posbench_readouts() -> Iterable[Readout]:
             return [Readout(name="constant", summary="constant", version="1", fit=fit, grid=lambda side: side)]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -228,7 +222,6 @@ def posbench_controls() -> Iterable[Control]:
             ]
         ```
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -253,4 +246,3 @@ def posbench_executors() -> Iterable[Executor]:
             return [Executor(name="one-by-one", summary="one job after the other", version="1", start=OneByOne)]
         ```
     """
-    raise NotImplementedError

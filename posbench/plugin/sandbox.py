@@ -1,8 +1,7 @@
 """Calls of plugin code: errors name the component, and global state is restored.
 
-`naming_errors` turns what a component raises into a ComponentError with the component's name. `isolated_state` restores
-random states and torch's modes, so that no component's numbers depend on another one. `call_in_subprocess` tries code
-in a process of its own, which may hang or die.
+No component's numbers depend on the state that another one leaves, and code that may hang or die is tried in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -68,34 +67,25 @@ def running_component(title: str) -> Iterator[None]:
 def naming_errors(component: PluginCode, *passing: type[PosbenchError]) -> Iterator[None]:
     """Call a component in this context; re-raise any error as ComponentError that names it.
 
-    Args:
-        component: the owner of the code.
-        passing: types of errors that are re-raised unchanged, besides Inapplicable.
-
     Raises:
-        ComponentError: for any exception, `SystemExit` included. Errors that already name another component, and
-            posbench's errors from its own components, are re-raised unchanged.
+        ComponentError: for any exception, `SystemExit` included. Inapplicable, errors of the types `passing`, errors
+            that already name another component, and posbench's errors from its own components are not changed.
     """
     try:
         with running_component(component.title):
             yield
     except BaseException as error:
-        if isinstance(error, (Inapplicable, *passing)) or (isinstance(error, PosbenchError) and not component.foreign):
-            raise
-        if isinstance(error, ComponentError) and error.attributed:
-            raise
-        if isinstance(error, KeyboardInterrupt) and not is_plugin_interrupt():
+        own = isinstance(error, PosbenchError) and not component.foreign
+        attributed = isinstance(error, ComponentError) and error.attributed
+        stopped = isinstance(error, KeyboardInterrupt) and not is_plugin_interrupt()
+        if own or attributed or stopped or isinstance(error, (Inapplicable, *passing)):
             raise
         raise attributed_error(f"{component.title}: {describe_error(error)}") from error
 
 
 @contextmanager
 def trusted_callback() -> Iterator[None]:
-    """Run posbench's own code in this context, which plugin code has called; its errors name their component already.
-
-    Raises:
-        ComponentError: as raised inside; `naming_errors` further out re-raises it unchanged.
-    """
+    """Run posbench's own code, called by plugin code, in this context; `naming_errors` further out keeps its errors."""
     try:
         yield
     except ComponentError as error:
@@ -121,13 +111,8 @@ def call_in_subprocess(owner: PluginCode, function: Callable[[], T], limit: floa
     It is meant for small answers that are needed before any job runs. Workers, which are such processes already, and
     systems other than Linux call the function directly.
 
-    Args:
-        owner: the owner of the code.
-        function: the function to call.
-        limit: seconds that it may take, or None.
-
     Raises:
-        ComponentError: if the process dies or takes too long.
+        ComponentError: if the process dies or takes longer than `limit` seconds.
         Exception: any error of the function.
     """
     if not owner.foreign or _board is not None or sys.platform != "linux":
@@ -162,7 +147,6 @@ def call_in_subprocess(owner: PluginCode, function: Callable[[], T], limit: floa
 
 
 def _send_result(function: Callable[[], object], connection: Connection) -> None:
-    """Call the function in the child process; send whether it failed, and its result or error."""
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if "torch" in sys.modules:
@@ -184,10 +168,7 @@ def isolated_state(seed: str = "") -> Iterator[None]:
     """Seed all random states in this context, and restore all global state at its end.
 
     The state is that of Python's, NumPy's and torch's generators, torch's gradient mode and its default dtype. Modules
-    that are not imported yet have no state.
-
-    Args:
-        seed: a text; the same one gives the same random states.
+    that are not imported yet have no state. The same seed gives the same random states.
     """
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
     torch, numpy = (sys.modules.get(name) for name in ("torch", "numpy"))
@@ -198,16 +179,12 @@ def isolated_state(seed: str = "") -> Iterator[None]:
             after.callback(numpy.random.set_state, numpy.random.get_state())
             numpy.random.seed(number)
         if torch is not None:
-            _isolate_torch(torch, number, after)
+            after.callback(torch.set_default_dtype, torch.get_default_dtype())
+            after.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+            devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+            after.enter_context(torch.random.fork_rng(devices=devices))
+            torch.manual_seed(number)
         yield
-
-
-def _isolate_torch(torch: Any, number: int, after: ExitStack) -> None:
-    after.callback(torch.set_default_dtype, torch.get_default_dtype())
-    after.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    after.enter_context(torch.random.fork_rng(devices=devices))
-    torch.manual_seed(number)
 
 
 @contextmanager

@@ -31,16 +31,12 @@ _COMMANDS = {
 
 
 def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
-    """Write a distribution with one component.
+    """Write a distribution with one component into a new folder in `into`, and return the new folder.
 
     Args:
         kind: the kind of the component, in the singular or the plural.
         name: the name of the component and of the distribution, such as `my-padding`; the module is `my_padding`.
         registry: the known components, whose names are taken.
-        into: the folder in which the distribution's folder is created.
-
-    Returns:
-        The new folder.
 
     Raises:
         UsageError: if the kind is unknown, the name is invalid or taken, or the folder exists or cannot be created.
@@ -51,15 +47,14 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     module = name.replace("-", "_")
     _check_name(singular, name, module, registry)
     folder = user_path(str(into)) / name
-    description = "source of images" if singular == "images" else singular
-    fields = {"name": name, "module": module, "kind": description, "use": usage(singular, name)}
+    kind = "source of images" if singular == "images" else singular
+    fields = {"name": name, "module": module, "kind": kind, "use": usage(singular, name)}
     contents = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{module}.py": f"{singular}.py",
         f"tests/test_{module}.py": f"test_{singular}.py",
     }
-    templates = files("posbench.plugin") / "templates"
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
@@ -69,8 +64,8 @@ def write_plugin(kind: str, name: str, registry: Registry, into: Path) -> Path:
     try:
         (folder / "tests").mkdir()
         for path, template in contents.items():
-            text = Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(fields)
-            (folder / path).write_text(text, encoding="utf-8")
+            text = files("posbench.plugin").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+            (folder / path).write_text(Template(text).substitute(fields), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{str(folder)!r} cannot be made ({error.strerror}): name a folder with --into") from error

@@ -44,9 +44,8 @@ class Training:
 
     def of_images(self, indices: Sequence[int]) -> Training:
         """Return the training data with only the images at these indices."""
-        return replace(
-            self, features=self.features.of_images(indices), photographs=[self.photographs[i] for i in indices]
-        )
+        photographs = [self.photographs[i] for i in indices]
+        return replace(self, features=self.features.of_images(indices), photographs=photographs)
 
 
 def held_out(positions: str, side: int) -> tuple[slice, slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,13 @@ from posbench.plugin.sandbox import isolated_state
 
 
 def expect(condition: bool, where: str, problem: str) -> None:
-    """Check a condition of a contract.
-
-    Raises:
-        AssertionError: if it is false; says where, and the problem.
-    """
+    """Raise AssertionError, which says where and the problem, unless a condition of a contract is true."""
     if not condition:
         raise AssertionError(f"{where}: {problem}")
 
 
 def twice(function: Callable[[], Any], where: str) -> tuple[Any, Any]:
-    """Call a function from two different random states, and return both results.
-
-    Raises:
-        AssertionError: if a call changes the random state of Python, NumPy or torch.
-    """
+    """Call a function from two different random states, which it must not change, and return both results."""
     results = []
     for seed in ("one", "other"):
         with isolated_state(seed):
@@ -36,6 +28,11 @@ def twice(function: Callable[[], Any], where: str) -> tuple[Any, Any]:
             for name, old, new in zip(("Python", "NumPy", "torch"), before, _states(), strict=True):
                 expect(old == new, where, f"the random state of {name} was disturbed")
     return results[0], results[1]
+
+
+def same_tensors(first: Iterable[torch.Tensor], second: Iterable[torch.Tensor]) -> bool:
+    """Return True if the tensors are equal, one by one."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _states() -> tuple[object, object, object]:

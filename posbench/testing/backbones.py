@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -9,40 +11,32 @@ from posbench.plugin.components import Backbone, Readout
 from posbench.plugin.features import Features, allocate_taps
 from posbench.plugin.sandbox import isolated_state
 from posbench.plugin.training import Training
-from posbench.testing.assertions import expect, twice
+from posbench.testing.assertions import expect, same_tensors, twice
 
 #: The largest difference, as a share of the maximum, that other images of the batch may make to a map: rounding.
 ROUNDING = 1e-3
 
 
 def check_backbone(backbone: Backbone, *, image_size: int = 64) -> None:
-    """Check that a backbone builds a network and returns the taps that its record promises.
+    """Raise AssertionError unless a backbone builds a network that returns the taps that its record promises.
 
     Built twice from the same random state, the network is the same. In evaluation mode it returns, for float32 images
     [2, 3, image_size, image_size], a list of as many taps as the record says, each [2, channels, height, width],
     floating-point and finite. It does not change the images, returns the same taps for the same images, and the taps
     of an image do not depend on the other images. Every file that a checkpoint finds exists.
-
-    Raises:
-        AssertionError: names the broken requirement.
     """
     where = backbone.name
     network, again = (_built(backbone) for _ in range(2))
-    states = (network.state_dict(), again.state_dict())
-    alike = states[0].keys() == states[1].keys() and all(
-        torch.equal(states[0][name], states[1][name]) for name in states[0]
-    )
+    state, other_state = network.state_dict(), again.state_dict()
+    alike = state.keys() == other_state.keys() and same_tensors(state.values(), (other_state[name] for name in state))
     expect(alike, where, "built again from the same random state, it is another network")
     x = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     original = x.clone()
     with torch.no_grad():
         taps, others = twice(lambda: network(x), where)
         expect(isinstance(taps, list | tuple), where, f"forward returned a {type(taps).__name__}, not a list of taps")
-        expect(
-            len(taps) == backbone.taps,
-            where,
-            f"forward returned {len(taps)} taps, where the record says {backbone.taps}",
-        )
+        number_of_taps = f"forward returned {len(taps)} taps, where the record says {backbone.taps}"
+        expect(len(taps) == backbone.taps, where, number_of_taps)
         for number, (tap, other) in enumerate(zip(taps, others, strict=True), 1):
             here = f"{where}, tap {number}"
             expect(torch.is_tensor(tap) and tap.ndim == 4, here, "it is no map [n, channels, height, width]")
@@ -67,23 +61,17 @@ def _built(backbone: Backbone) -> nn.Module:
 
 
 def check_readout(readout: Readout, *, grid: int = 12) -> None:
-    """Check that a readout can be fitted and predicts the maps that its record promises.
+    """Raise AssertionError unless a readout can be fitted and predicts the maps that its record promises.
 
     On twelve images with three taps of two resolutions, laid out in memory as in a run, and three targets: predictions
     are float32 [12, 3, side, side], with the side that the record's `grid` returns, and finite. Features and targets
     are not changed. A second fit with the same seed gives the same predictions, and the predictions for a target do
     not depend on the other targets.
-
-    Raises:
-        AssertionError: names the broken requirement.
     """
     where, generator = readout.name, torch.Generator().manual_seed(0)
-    sides = (grid, grid, grid // 2)
-    taps = tuple(
-        allocate_taps([(12, side, side, 4) for side in sides], [torch.float32] * len(sides), torch.device("cpu"))
-    )
-    for tap in taps:
-        tap.normal_(generator=generator)
+    shapes = [(12, side, side, 4) for side in (grid, grid, grid // 2)]
+    allocated = allocate_taps(shapes, [torch.float32] * len(shapes), torch.device("cpu"))
+    taps = tuple(tap.normal_(generator=generator) for tap in allocated)
     axis = torch.linspace(0, 1, 256)
     patterns = torch.stack([axis.expand(256, 256), axis.expand(256, 256).T, axis[:, None] * axis])
     photographs = [f"photo-{i // 2}" for i in range(12)]
@@ -91,17 +79,12 @@ def check_readout(readout: Readout, *, grid: int = 12) -> None:
     original = [part.clone() for part in (*taps, patterns)]
     predicted, again = twice(lambda: readout.fit(training).predict(training.features), where)
     side = readout.grid(grid)
-    expect(
-        torch.is_tensor(predicted) and predicted.shape == (12, 3, side, side),
-        where,
-        f"it must draw [12, 3, {side}, {side}]",
-    )
+    shaped = torch.is_tensor(predicted) and predicted.shape == (12, 3, side, side)
+    expect(shaped, where, f"it must draw [12, 3, {side}, {side}]")
     expect(predicted.dtype == torch.float32, where, f"it draws {predicted.dtype}")
     expect(bool(predicted.isfinite().all()), where, "some values are not finite")
     expect(torch.equal(predicted, again), where, "fitted again with the same seed, it draws other maps")
-    unchanged = all(torch.equal(before, now) for before, now in zip(original, (*taps, patterns), strict=True))
-    expect(unchanged, where, "the features or the targets were changed")
-    single = Training(features=training.features, photographs=photographs, patterns=patterns[1:2], image_size=8 * grid)
-    alone = readout.fit(single).predict(training.features)
+    expect(same_tensors(original, (*taps, patterns)), where, "the features or the targets were changed")
+    alone = readout.fit(replace(training, patterns=patterns[1:2])).predict(training.features)
     near = (alone[:, 0] - predicted[:, 1]).abs().max() <= 1e-2
     expect(bool(near), where, "what it draws of a target depends on the other targets")

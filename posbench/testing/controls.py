@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +15,21 @@ from posbench.bench.plan import Cell, PlanInputs, Source, make_plan
 from posbench.core.errors import ComponentError
 from posbench.network.weights import Weights
 from posbench.plugin.components import Backbone, Fitted, Images, Padding, Readout, Target
-from posbench.plugin.control import Control
+from posbench.plugin.control import Check, Control, FeatureChange
 from posbench.plugin.features import Features
 from posbench.plugin.training import Training
-from posbench.testing.assertions import expect, twice
+from posbench.testing.assertions import expect, same_tensors, twice
 from posbench.testing.sources import check_target
 
 
 def check_control(control: Control) -> None:
-    """Check that a control adds valid checks to cells of trained and untrained networks, on photographs and others.
+    """Raise AssertionError unless a control adds valid checks to cells of several networks and images.
+
+    The cells are of trained and untrained networks, on photographs and others.
 
     The same cell gets the same checks each time, each with an identity of its own and different from the cell; random
     states are undisturbed. A target that a check draws passes `check_target`. Changed features are those of the same
     images on the same grid, finite, and the same each time; the features that they are made from are left as they were.
-
-    Raises:
-        AssertionError: naming what was broken.
     """
     where = control.name
     inputs = _inputs()
@@ -41,31 +41,24 @@ def check_control(control: Control) -> None:
         ids = [check.id for check in checks]
         expect(ids == [check.id for check in again], where, "called again, it returned other checks")
         expect(len(set(ids)) == len(ids), where, "two checks of a cell have the same name and settings")
-        for check in checks:
-            _check(check, cell)
+        for added in checks:
+            if added.check:
+                _check(added, added.check, cell)
 
 
-def _check(cell: Cell, checked: Cell) -> None:
+def _check(cell: Cell, check: Check, checked: Cell) -> None:
     """Check a cell that a control adds, beside the cell that it checks."""
-    check = cell.check
-    assert check is not None, "a control adds it"  # noqa: S101  no claim about the control
-    where = check.name
     same = replace(cell, control=None, check=None, control_of="")
-    expect(same.id != checked.id or check.separate_fit or check.crop, where, "it differs in nothing from the cell")
+    different = same.id != checked.id or check.separate_fit or check.crop
+    expect(different, check.name, "it differs in nothing from the cell")
     if check.target is not None:
         check_target(cell.target)
-    if check.features is None:
-        return
-    for testing in (False, True):
-        _check_features(cell, testing=testing)
+    if check.features is not None:
+        _check_features(cell, check.features, f"{check.name}, training images", testing=False)
+        _check_features(cell, check.features, f"{check.name}, test images", testing=True)
 
 
-def _check_features(cell: Cell, *, testing: bool) -> None:
-    check = cell.check
-    assert check is not None, "a control adds it"  # noqa: S101  no claim about the control
-    change = check.features
-    assert change is not None, "it was looked at"  # noqa: S101  no claim about the control
-    where = f"{check.name}, {'test' if testing else 'training'} images"
+def _check_features(cell: Cell, change: FeatureChange, where: str, *, testing: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     grid = cell.job.test_grid if testing else cell.job.grid
     taps = tuple(torch.randn(6, side, side, 4, generator=generator) for side in (grid, grid // 2))
@@ -77,53 +70,47 @@ def _check_features(cell: Cell, *, testing: bool) -> None:
     fits = (len(changed), changed.grid) == (6, grid) and all(tap.ndim == 4 for tap in changed.taps)
     expect(fits, where, "the features must be [n, height, width, channels] of the same images and grid")
     expect(all(bool(tap.isfinite().all()) for tap in changed.taps), where, "some features are not finite")
-    equal = all(torch.equal(first, second) for first, second in zip(changed.taps, again.taps, strict=True))
-    expect(equal, where, "the same features were changed to others")
-    unchanged = all(torch.equal(first, second) for first, second in zip(before, taps, strict=True))
-    expect(unchanged, where, "the given features were modified")
+    expect(same_tensors(changed.taps, again.taps), where, "the same features were changed to others")
+    expect(same_tensors(before, taps), where, "the given features were modified")
 
 
 def _inputs() -> ControlInputs:
-    backbone = Backbone(name="no-network", summary="", version="1", build=torch.nn.Identity, taps=1, weightless=True)
-    null_images = Images(name="null-images", summary="", version="1", draw=_draw_image, reference="null")
+    backbone = Backbone(**_named("no-network"), build=torch.nn.Identity, taps=1, weightless=True)
+    null_images = Images(**_named("null-images"), draw=_noise, reference="null")
     return ControlInputs(backbone, Source(null_images), _photographs("photographs"), (0, 1))
 
 
-def _cells(inputs: ControlInputs) -> Iterator[Cell]:
-    """Yield cells of a trained and an untrained network on photographs and on null images."""
-    folder = _photographs("folder")
-    yield from make_plan(
-        PlanInputs(
-            networks=[
-                (
-                    Backbone(name="network", summary="", version="1", build=torch.nn.Identity, taps=2),
-                    [Weights("trained:network@1", "ab" * 32), Weights("random:0", seed=0)],
-                )
-            ],
-            paddings=[Padding(name="padding", summary="", version="1")],
-            targets=[Target(name="ramp", summary="", version="1", draw=_ramp)],
-            readouts=[Readout(name="readout", summary="", version="1", fit=_fit, grid=lambda side: side - 2)],
-            metrics=[],
-            sources=[(folder, folder), (inputs.null_images, inputs.null_images)],
-            seeds=inputs.seeds,
-            taps=["all"],
-            n_train=16,
-            n_test=8,
-            image_size=96,
-            precision="fp32",
-        )
-    ).cells
+def _cells(inputs: ControlInputs) -> Iterable[Cell]:
+    """Return cells of a trained and an untrained network on photographs and on null images."""
+    folder, null_images = _photographs("folder"), inputs.null_images
+    network = Backbone(**_named("network"), build=torch.nn.Identity, taps=2)
+    weights = [Weights("trained:network@1", "ab" * 32), Weights("random:0", seed=0)]
+    planned = PlanInputs(
+        networks=[(network, weights)],
+        paddings=[Padding(**_named("padding"))],
+        targets=[Target(**_named("ramp"), draw=lambda size: np.tile(np.linspace(0, 1, size), (size, 1)))],
+        readouts=[Readout(**_named("readout"), fit=_fit, grid=lambda side: side - 2)],
+        metrics=[],
+        sources=[(folder, folder), (null_images, null_images)],
+        seeds=inputs.seeds,
+        taps=["all"],
+        n_train=16,
+        n_test=8,
+        image_size=96,
+        precision="fp32",
+    )
+    return make_plan(planned).cells
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name, "summary": "", "version": "1"}
 
 
 def _photographs(name: str) -> Source:
-    return Source(Images(name=name, summary="", version="1", photographs=list), "cd" * 32, 15)
+    return Source(Images(**_named(name), photographs=list), "cd" * 32, 15)
 
 
-def _ramp(size: int) -> NDArray[np.float64]:
-    return np.tile(np.linspace(0, 1, size), (size, 1))
-
-
-def _draw_image(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+def _noise(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     return rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 

@@ -31,13 +31,12 @@ CONFIG = RunConfig(
 
 
 def check_executor(executor: Executor) -> None:
-    """Check with three small jobs that an executor computes each claimed job once, with the scores of this process.
+    """Raise AssertionError unless an executor computes each of three claimed jobs once, with this process's scores.
 
     The executor is started twice. The first time, it may not claim one of the jobs, as if another run had locked it.
     The second time, its results are closed after the first one, as when a user stops a run.
 
     Raises:
-        AssertionError: naming the broken part of the contract.
         ComponentError: if the executor raises, or yields something else than results.
     """
     where = executor.name
@@ -51,9 +50,9 @@ def check_executor(executor: Executor) -> None:
         return [task for task in group if task.job_id != locked]
 
     results = list(CheckedPool.start(executor, options).results(tasks, JobObserver(), claim))
-    job_ids = [job_id for job_id, _ in results]
+    job_ids = sorted(job_id for job_id, _ in results)
     expect(locked not in job_ids, where, "it computed a job that it could not claim")
-    expect(sorted(job_ids) == sorted(free), where, "it did not compute each claimed job once")
+    expect(job_ids == sorted(free), where, "it did not compute each claimed job once")
     for job_id, result in results:
         _compare(result, expected[job_id], where)
     stopped = CheckedPool.start(executor, options).results(tasks, JobObserver(), list)
@@ -62,7 +61,6 @@ def check_executor(executor: Executor) -> None:
 
 
 def _compare(result: JobResult | Exception, expected: JobResult, where: str) -> None:
-    """Compare a job's statuses and scores with those of this process."""
     if isinstance(result, Exception):
         raise AssertionError(f"{where}: a job has no result: {result}") from result
     for outcome, reference in zip(result.outcomes, expected.outcomes, strict=True):

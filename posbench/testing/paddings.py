@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from itertools import product
-from typing import ParamSpec
 
 import torch
 from torch import nn
@@ -16,13 +16,11 @@ from posbench.plugin.components import Padding, Sides
 from posbench.plugin.sandbox import isolated_state
 from posbench.testing.assertions import expect
 
-P = ParamSpec("P")
-
 _SIDES: tuple[Sides, ...] = ((1, 1, 1, 1), (3, 3, 3, 3), (0, 1, 0, 1), (2, 0, 1, 3), (0, 0, 0, 0))
 
 
 def check_padding(padding: Padding, *, device: str = "cpu") -> None:
-    """Check that a strategy keeps its contract, on maps of several shapes, dtypes and memory layouts.
+    """Raise AssertionError unless a strategy keeps its contract, on maps of several shapes, dtypes and layouts.
 
     A strategy with `pad` is tried with borders of 0 to 3 cells, even and uneven. The result must have the right size,
     and the dtype, device and memory format of the map. Its interior must be the map, its border finite. The input must
@@ -34,41 +32,29 @@ def check_padding(padding: Padding, *, device: str = "cpu") -> None:
     neither function has nothing to check.
 
     Raises:
-        AssertionError: names the broken requirement, the map and the borders.
         Inapplicable: if the strategy refuses a map of 8×9 cells, which is larger than all of these borders.
     """
     if padding.operate:
         for dtype, layer in product((torch.float32, torch.float64), _layers()):
             _check_operation(padding, layer.to(device, dtype), dtype, device)
-    if padding.pad is None:
+    pad = padding.pad
+    if pad is None:
         return
-    pad = _seeded(padding.pad) if padding.stochastic else padding.pad
     layouts = (torch.contiguous_format, torch.channels_last)
     for dtype, layout, sides in product((torch.float32, torch.bfloat16, torch.float64), layouts, _SIDES):
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, 5, 8, 9, generator=generator).to(device, dtype).contiguous(memory_format=layout)
-        _check_pad(pad, x, sides, f"{padding.name}: {dtype}, {layout}, sides {sides}")
-    tiny = torch.randn(1, 2, 1, 1, device=device)
-    try:
-        pad(tiny, (1, 1, 1, 1))
-    except Inapplicable:
-        return  # the contract allows refusing a small map, but no other exception
+        where = f"{padding.name}: {dtype}, {layout}, sides {sides}"
+        padded = _check_function(padding, lambda x, sides=sides: pad(x, sides), x, where)  # type: ignore[misc]
+        _check_pad(padded, x, sides, where)
+    # The contract allows refusing a small map, but no other exception.
+    with isolated_state("check"), suppress(Inapplicable):
+        pad(torch.randn(1, 2, 1, 1, device=device), (1, 1, 1, 1))
 
 
-def _seeded(function: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
-    """Return the function such that each call starts from the same random state."""
-
-    def seeded(*args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
-        with isolated_state("check"):
-            return function(*args, **kwargs)
-
-    return seeded
-
-
-def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tensor, sides: Sides, where: str) -> None:
+def _check_pad(padded: torch.Tensor, x: torch.Tensor, sides: Sides, where: str) -> None:
     left, right, top, bottom = sides
     n, channels, height, width = x.shape
-    padded = _check_function(lambda x: pad(x, sides), x, where)
     shape = (n, channels, height + top + bottom, width + left + right)
     expect(padded.shape == shape, where, f"the result is {tuple(padded.shape)}, not {shape}")
     expect(padded.dtype == x.dtype, where, f"the result is {padded.dtype}")
@@ -80,7 +66,6 @@ def _check_pad(pad: Callable[[torch.Tensor, Sides], torch.Tensor], x: torch.Tens
 
 
 def _layers() -> list[nn.Module]:
-    """Return padded layers of several kinds, for six channels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return [
@@ -102,7 +87,7 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
         with apply_padding(padding, network):
             return network(x)  # type: ignore[no-any-return]
 
-    output = _check_function(_seeded(run) if padding.stochastic else run, x, where)
+    output = _check_function(padding, run, x, where)
     with ReceptiveFieldTracer(network, size) as tracer:
         native = network(tracer.mark(x.clone()))
     field = tracer.receptive_field(native)
@@ -110,23 +95,29 @@ def _check_operation(padding: Padding, layer: nn.Module, dtype: torch.dtype, dev
     expect(output.shape == native.shape, where, f"the result is {tuple(output.shape)}, not {tuple(native.shape)}")
     expect(output.dtype == native.dtype, where, f"the result is {output.dtype}")
     inner = (..., *field.padding_free(size, native.shape))
-    expect(
-        torch.allclose(output[inner], native[inner], atol=1e-5), where, "values that no padding reaches were changed"
-    )
+    alike = torch.allclose(output[inner], native[inner], atol=1e-5)
+    expect(alike, where, "values that no padding reaches were changed")
 
 
-def _check_function(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str) -> torch.Tensor:
+def _check_function(
+    padding: Padding, function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, where: str
+) -> torch.Tensor:
     """Return a function's result for a map, after the checks that pads and operations have in common."""
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        with isolated_state("check") if padding.stochastic else nullcontext():
+            return function(x)
+
     before, state = x.clone(), torch.random.get_rng_state()
-    output = function(x)
+    output = call(x)
     expect(torch.equal(x, before), where, "the input was changed")
     expect(output.device == x.device, where, f"the result is on {output.device}")
     expect(bool(output.isfinite().all()), where, "some values are not finite")
     expect(torch.equal(torch.random.get_rng_state(), state), where, "torch's random state was disturbed")
     torch.rand(1)
-    expect(torch.equal(function(x), output), where, "the same input gave another result")
+    expect(torch.equal(call(x), output), where, "the same input gave another result")
     torch.random.set_rng_state(state)
     leaf = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(function(leaf).double().sum(), leaf)
+    (gradient,) = torch.autograd.grad(call(leaf).double().sum(), leaf)
     expect(bool((gradient != 0).any()), where, "no gradient reaches the input")
     return output

@@ -1,8 +1,7 @@
 """The position spectrum: how many position maps a linear readout can decode from features.
 
-The derivation is in docs/position-spectrum.md, with the same symbols. P is the number of cells of the aligned
-grid, C the number of channels of all taps together, and features are centred and scaled to unit variance over all cells
-and all training images.
+The derivation is in docs/position-spectrum.md, with the same symbols. P is the number of cells of the aligned grid, C
+that of channels of all taps; features are centred and scaled to unit variance over all cells and training images.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from posbench import Features
-from posbench.builtin.readouts.aligned_conv import by_tap, resize_maps, resize_matrix
+from posbench.builtin.readouts.aligned_conv import by_tap, resize_maps, resize_matrices
 from posbench.builtin.readouts.standardize import CONSTANT
 
 #: The approximate number of grid cells, over all images, from which the covariance of channels around their mean at a
@@ -56,12 +55,11 @@ class PositionModes:
             resize_maps(part.T.reshape(1, self.grid, self.grid, -1), rows.T, columns.T).flatten()
             for part, (rows, columns) in zip(by_tap(self.weight, test), _resize_matrices(test), strict=True)
         ]
-        return torch.cat(
-            [
-                torch.stack([tap.flatten(1) @ weight for tap, weight in zip(taps, weights, strict=True)]).sum(0)
-                for taps in self._centred(test)
-            ]
-        )
+        numbers = []
+        for taps in self._centred(test):
+            parts = [tap.flatten(1) @ weight for tap, weight in zip(taps, weights, strict=True)]
+            numbers.append(torch.stack(parts).sum(0))
+        return torch.cat(numbers)
 
     @torch.inference_mode()
     def shares(self, test: Features, count: int) -> torch.Tensor:
@@ -107,11 +105,8 @@ def fit_modes(train: Features, *, penalty: float = 1.0) -> PositionModes:
 
     Let B [P, C] be the mean features of each cell, divided by √P, and W [C, C] the covariance of features around them.
     The average prediction for a map is its product with S = B (BᵀB + W + λI)⁻¹ Bᵀ = Q (I + Q)⁻¹, where
-    Q = B (W + λI)⁻¹ Bᵀ. B is computed from all cells of all images, W from a sample of cells.
-
-    Args:
-        train: features of the training images, at least one.
-        penalty: λ > 0.
+    Q = B (W + λI)⁻¹ Bᵀ. B is computed from all cells of all images, W from a sample of cells. The
+    penalty λ is above 0.
     """
     images = _mean_images(train)
     centre, means = _means_on_grid(images, train)
@@ -138,19 +133,15 @@ def _eigenvectors(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        values, vectors = torch.linalg.eigh(matrix)
+        return tuple(torch.linalg.eigh(matrix))
     finally:
         torch.set_num_threads(threads)
-    return values, vectors
 
 
 def _resize_matrices(features: Features) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return, for each tap, the matrices that resize rows and columns, float64 [grid, height] and [grid, width]."""
-    grid = features.grid
-    return [
-        (resize_matrix(tap.shape[1], grid, tap.device).double(), resize_matrix(tap.shape[2], grid, tap.device).double())
-        for tap in features.taps
-    ]
+    matrices = (resize_matrices(tap, features.grid) for tap in features.taps)
+    return [(rows.double(), columns.double()) for rows, columns in matrices]
 
 
 def _mean_images(train: Features) -> list[torch.Tensor]:
@@ -182,8 +173,7 @@ def _variation(train: Features, images: Sequence[torch.Tensor]) -> tuple[torch.T
     along either axis. Its origin cycles through all stride² places, so each cell counts equally.
     """
     sampled = max(SAMPLED_CELLS, SAMPLED_PER_CHANNEL * train.channels)
-    stride = max(1, round((len(train) * train.grid**2 / sampled) ** 0.5))
-    stride = min(stride, train.grid)
+    stride = min(max(1, round((len(train) * train.grid**2 / sampled) ** 0.5)), train.grid)
     matrices = [(rows.float(), columns.float()) for rows, columns in _resize_matrices(train)]
     squares = [torch.zeros(tap.shape[3], dtype=torch.float64, device=tap.device) for tap in train.taps]
     products = torch.zeros(train.channels, train.channels, device=train.taps[0].device)

@@ -2,11 +2,8 @@
 
 Lin et al., Unveiling the Mask of Position-Information Pattern Through the Mist of Image Features (arXiv 2206.01202),
 compare the features of an image under a padding with those of the same pixels inside a larger image. Averaged over
-images, differences that depend on content cancel, and the pattern that padding adds to every image remains. They report
-its mean absolute value and its signal-to-noise ratio.
-
-The definitions here differ in two ways: channels are scaled, since taps have different units, and the value expected
-from noise alone is subtracted.
+images, differences that depend on content cancel, and the pattern remains. The definitions here differ in two ways:
+channels are scaled, since taps have different units, and the value expected from noise alone is subtracted.
 """
 
 from __future__ import annotations
@@ -42,10 +39,7 @@ class TapPattern:
 def ppp_patterns(padded: Features, surrounded: Features, photographs: Sequence[str]) -> list[TapPattern]:
     """Return the pattern of each tap, from the shallowest to the deepest.
 
-    Args:
-        padded: features of images under a padding.
-        surrounded: features of the same images, in the same order, within their true surroundings.
-        photographs: the photograph of each image.
+    The features of the same images are compared, under a padding and within their true surroundings.
 
     Raises:
         Inapplicable: if all images are of one photograph.

@@ -41,14 +41,9 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return Spearman's rank correlation of each map with the target; ties get mean ranks.
+    """Return Spearman's rank correlation of each map [n, height, width] with the target; ties get mean ranks.
 
-    Args:
-        prediction: float64 [n, height, width].
-        target: float64 [height, width].
-
-    Returns:
-        float64 [n] in [−1, 1]; 0 where the prediction or the target is constant.
+    float64 [n] in [−1, 1]; 0 where the prediction or the target is constant.
     """
     import torch
 
@@ -109,28 +104,14 @@ def ppp(observation: Observation, *, snr: bool) -> Sequence[Reading]:
 
 @hookimpl
 def posbench_metrics() -> Iterable[Metric]:
+    many = "of a job: how many maps of position can be drawn, whatever the target"
+    mean = "of a job: what padding adds to each tap, in standard deviations"
+    ratio = "of a job: the same, its power over the spread of photographs"
     return [
         Metric(name="spc", summary="Spearman's rank correlation", version="1", score=spc, rank_correlation=True),
         Metric(name="mae", summary="mean absolute error", version="1", score=mae, higher_is_better=False),
         Metric(name="r2", summary="skill against the best constant (1 − SSE/SST)", version="1", score=r2),
-        Metric(
-            name="modes",
-            summary="of a job: how many maps of position can be drawn, whatever the target",
-            version="1",
-            of_job=modes,
-        ),
-        Metric(
-            name="ppp-mae",
-            summary="of a job: what padding adds to each tap, in standard deviations",
-            version="1",
-            source=LIN,
-            of_job=partial(ppp, snr=False),
-        ),
-        Metric(
-            name="ppp-snr",
-            summary="of a job: the same, its power over the spread of photographs",
-            version="1",
-            source=LIN,
-            of_job=partial(ppp, snr=True),
-        ),
+        Metric(name="modes", summary=many, version="1", of_job=modes),
+        Metric(name="ppp-mae", summary=mean, version="1", source=LIN, of_job=partial(ppp, snr=False)),
+        Metric(name="ppp-snr", summary=ratio, version="1", source=LIN, of_job=partial(ppp, snr=True)),
     ]

@@ -1,8 +1,8 @@
 """Convolution of aligned taps, computed at each tap's own resolution, and its adjoint.
 
-Mixing channels and resizing commute. So instead of resizing hundreds of channels, each tap is first mixed into one map
-for each offset of the kernel and each target, and only these maps are resized. Resizing, shifting by the offset and
-summing over offsets are then one matrix product along rows and one along columns, for all taps together.
+Mixing channels and resizing commute. So each tap is first mixed into one map for each offset of the kernel and each
+target, and only these maps are resized. Resizing, shifting by the offset and summing over offsets are then one matrix
+product along rows and one along columns, for all taps together.
 
 The maps of a k×k kernel are stored in k groups, by the column of their offset, so that the values of a row at all
 columns of the kernel are adjacent in memory, as the product along columns needs them. `m` stands for the number of maps
@@ -37,12 +37,14 @@ def resize_matrix(length: int, side: int, device: torch.device) -> torch.Tensor:
         return F.interpolate(identity[None], size=side, mode="linear", align_corners=True)[0].T.contiguous()
 
 
+def resize_matrices(maps: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the matrices that resize rows and columns of maps [n, h, w, channels]: [grid, h] and [grid, w]."""
+    return resize_matrix(maps.shape[1], grid, maps.device), resize_matrix(maps.shape[2], grid, maps.device)
+
+
 def resize_to_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
     """Resize maps [n, h, w, channels] to [n, grid, grid, channels]."""
-    height, width = maps.shape[1:3]
-    if (height, width) == (grid, grid):
-        return maps
-    return resize_maps(maps, *(resize_matrix(length, grid, maps.device) for length in (height, width)))
+    return maps if maps.shape[1:3] == (grid, grid) else resize_maps(maps, *resize_matrices(maps, grid))
 
 
 def resize_maps(maps: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -57,14 +59,9 @@ def convolve(
 ) -> torch.Tensor:
     """Return the k×k convolution of aligned taps: float32 [targets, n, side, side], side = grid + 2·padding − k + 1.
 
-    Args:
-        features: of n images.
-        weight: float32 [C, k·k·targets], C being the channels of all taps; ordered by the row of the offset, then its
-            column, then the target.
-        kernel: k.
-        padding: cells of zeros around the aligned features.
-        rounded: whether weights and products may be rounded to the features' precision; halves the time where that is
-            bfloat16 and the hardware supports it.
+    The weight is float32 [C, k·k·targets], C being the channels of all taps, ordered by the row of the offset, then its
+    column, then the target. If `rounded`, weights and products may be rounded to the features' precision, which halves
+    the time where that is bfloat16 and the hardware supports it.
     """
     wide, n = features.merged(), len(features)
     targets = weight.shape[1] // kernel**2
@@ -108,7 +105,6 @@ def adjoint(
 
 
 def _fill_lanes(groups: torch.Tensor) -> torch.Tensor:
-    """Fill the last dimension up with zeros to a multiple of `LANES`."""
     return F.pad(groups, (0, -groups.shape[-1] % LANES))
 
 
@@ -133,10 +129,8 @@ def _column_matrix(length: int, grid: int, kernel: int, padding: int, device: to
 def _row_matrix(lengths: tuple[int, ...], grid: int, kernel: int, padding: int, device: torch.device) -> torch.Tensor:
     """Return the matrix for all rows of the kernel, for stacked maps of several heights: [side, Σ k · length]."""
     with torch.inference_mode(False), torch.no_grad():
-        parts = [
-            _shift_matrices(length, grid, kernel, padding, device).transpose(0, 1).flatten(1) for length in lengths
-        ]
-        return torch.cat(parts, dim=1)
+        parts = (_shift_matrices(length, grid, kernel, padding, device) for length in lengths)
+        return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)
 
 
 def _mix(tap: torch.Tensor, weight: torch.Tensor, rounded: bool) -> torch.Tensor:

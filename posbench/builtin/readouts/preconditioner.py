@@ -28,13 +28,8 @@ MIN_DAMPING = 1e-6
 class Preconditioner:
     """An approximate solver for (M + D + λI), where M and D are the covariances of the mean image and the residuals.
 
-    It is symmetric and positive definite, however inaccurate the estimates are.
-
-    Args:
-        standardised: the features of the training images.
-        kernel, padding: of the readout.
-        fitted: the cells of its map that are fitted, bool [side, side].
-        penalty: λ, for standardised channels.
+    It is symmetric and positive definite, however inaccurate the estimates are. The cells `fitted`, bool [side, side],
+    are those of the readout's map that are not masked; the penalty λ is for standardised channels.
     """
 
     def __init__(
@@ -74,7 +69,6 @@ class Preconditioner:
         return (self._mixtures.T @ weight.flatten(1)).view(-1, *weight.shape[1:])
 
     def _from_mixtures(self, amounts: torch.Tensor) -> torch.Tensor:
-        """Apply the adjoint of `_to_mixtures`."""
         return (self._mixtures @ amounts.flatten(1)).view(-1, *amounts.shape[1:])
 
     def _neighbour_covariance(self, mixtures: torch.Tensor) -> torch.Tensor:
@@ -86,10 +80,8 @@ class Preconditioner:
         return torch.bmm(patches, patches.mT) / patches.shape[2]
 
     def _remaining_covariance(self) -> torch.Tensor:
-        """Return the same for a tap's channels without the leading mixtures, averaged over channels: [taps, k², k²].
-
-        Estimated from random mixtures of channels, whose covariance has that average as its expectation.
-        """
+        """Return the same for a tap's channels without the leading mixtures, averaged over channels: [taps, k², k²]."""
+        # Estimated from random mixtures of channels, whose covariance has that average as its expectation.
         generator = torch.Generator().manual_seed(0)
         channels = [tap.shape[3] for tap in self._residuals.taps]
         drawn = [torch.randn(count, MIXTURES, generator=generator) / count**0.5 for count in channels]

@@ -1,14 +1,14 @@
 """The linear probe: ridge regression from standardised features to target maps, by conjugate gradients.
 
-The readout is a k×k convolution over all taps, aligned to one grid, by default without padding. Its Gram matrix would
-have (k²C)² entries and take many times as long as the network. It is never formed: `aligned_conv` multiplies by it.
-`q` stands for k·k·targets.
+The readout is a k×k convolution over all taps, aligned to one grid. Its Gram matrix of (k²C)² entries would take many
+times as long as the network, so it is never formed: `aligned_conv` multiplies by it. `q` stands for k·k·targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,8 +40,7 @@ class LinearReadout:
     Attributes:
         weight: float32 [C, q] over the channels of all taps, for unstandardised features.
         bias: float32 [targets].
-        kernel: k.
-        padding: cells of zeros around the aligned features.
+        kernel, padding: k, and the cells of zeros around the aligned features.
         steps: the number of conjugate-gradient steps of the fit.
     """
 
@@ -85,24 +84,21 @@ def fit_ridge(
 
     With channels centred and scaled to unit variance over all cells of the aligned grid and all images, it minimises,
     for each target, the mean of (target − prediction)² over cells and images + penalty · Σ weight², with a free bias.
-    The mean, not the sum, so that the penalty has the same effect for any number of images. Constant channels are
-    ignored.
+    Being a mean, the error weighs the same for any number of images. Constant channels are ignored.
 
     Args:
         features: of the training images. Residuals from their mean image are multiplied in bfloat16 if they are
             bfloat16 and the penalty is at least 0.5; everything else in float32.
         targets: float32 [targets, side, side] with side = grid + 2·padding − kernel + 1; NaN at masked cells, the same
             for all targets. Channels are standardised over all cells nonetheless.
-        kernel: k, odd.
-        penalty: λ > 0.
+        kernel, penalty: k, odd, and λ > 0.
         padding: cells of zeros around the aligned features before standardisation, as a convolution would add them.
 
     Raises:
         PosbenchError: if it has not converged within 500 steps, or the penalty is too small for float32.
         ValueError: if the targets hold NaN at different cells, or the kernel is larger than the grid.
 
-    Source:
-        Hoerl & Kennard, Technometrics 1970; Hestenes & Stiefel 1952 for the solver and its error estimate.
+    Source: Hoerl & Kennard, Technometrics 1970; Hestenes & Stiefel 1952 for the solver and its error estimate.
     """
     problem = _NormalEquations(features, targets, kernel, penalty, padding)
     solution, steps = _conjugate_gradients(problem)
@@ -114,38 +110,32 @@ def fit_ridge(
 def fit_ridge_cv(training: Training, side: int, *, kernel: int, padding: int = 0) -> CrossValidatedRidge:
     """Choose the penalty of each target by cross-validation over photographs, then fit on all of them.
 
-    The photographs are divided into three folds; each fold in turn is predicted from the others.
-
-    Args:
-        training: the training data.
-        side: the side of the maps, grid + 2·padding − kernel + 1.
-        kernel, padding: as in `fit_ridge`.
+    The photographs are divided into three folds; each fold in turn is predicted from the others. The maps have the side
+    grid + 2·padding − kernel + 1.
 
     Raises:
         Inapplicable: if all training images are of one photograph.
     """
     names = sorted(set(training.photographs))
     if len(names) < 2:
-        raise Inapplicable(
-            "a penalty is chosen on held-out photographs, and there is one: give more, or --readouts ridge"
-        )
+        problem = "a penalty is chosen on held-out photographs, and there is one"
+        raise Inapplicable(f"{problem}: give more, or --readouts ridge")
     features, targets = training.features, training.targets(side)
+    fit = partial(fit_ridge, kernel=kernel, padding=padding)
     fold = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % FOLDS, strict=True))
     of_image = np.array([fold[name] for name in training.photographs])
     errors = torch.zeros(len(PENALTIES), len(targets), dtype=torch.float64)
     for held_out in np.unique(of_image):
-        train, test = (
-            features.of_images(np.flatnonzero(selected).tolist())
-            for selected in (of_image != held_out, of_image == held_out)
-        )
+        train = features.of_images(np.flatnonzero(of_image != held_out).tolist())
+        test = features.of_images(np.flatnonzero(of_image == held_out).tolist())
         for i, penalty in enumerate(PENALTIES):
-            maps = fit_ridge(train, targets, kernel=kernel, penalty=penalty, padding=padding).predict(test)
+            maps = fit(train, targets, penalty=penalty).predict(test)
             errors[i] += (maps - targets).double().square().nanmean(dim=(2, 3)).sum(0).cpu() / len(of_image)
     chosen = [PENALTIES[i] for i in errors.argmin(0).tolist()]
     readouts = {}
     for penalty in dict.fromkeys(chosen):
         own = targets[[i for i, choice in enumerate(chosen) if choice == penalty]]
-        readouts[penalty] = fit_ridge(features, own, kernel=kernel, penalty=penalty, padding=padding)
+        readouts[penalty] = fit(features, own, penalty=penalty)
     return CrossValidatedRidge(chosen, errors, readouts)
 
 
@@ -161,13 +151,14 @@ class _NormalEquations:
         masked = targets.isnan()
         if bool((masked != masked[:1]).any()):
             raise ValueError("the targets must hold NaN at the same cells")
-        self.features, self.kernel, self.padding = features, kernel, padding
+        self.features, self.kernel = features, kernel
+        self._convolve = partial(convolve, kernel=kernel, padding=padding)
+        self._adjoint = partial(adjoint, kernel=kernel, padding=padding)
         # With padding, channels are not centred: the padded zeros would no longer be zeros.
         self.standardised = standardise(features, centring=not padding, rounding=penalty >= MIN_ROUNDED_PENALTY)
-        #: 1 for a fitted cell, 0 for a masked one, float32 [side, side].
         self.fitted = (~masked[0]).float()
         self.penalty = penalty * len(features) * int(self.fitted.sum())
-        #: The centred targets, [targets, 1, side, side]; every image has the same ones.
+        # [targets, 1, side, side]: every image has the same targets.
         self.targets = (targets - targets.nanmean(dim=(1, 2), keepdim=True)).nan_to_num()[:, None]
         self.variance = self.targets.square().sum(dim=(1, 2, 3)).double() * len(features)
         self.precondition = Preconditioner(self.standardised, kernel, padding, ~masked[0], penalty)
@@ -175,11 +166,7 @@ class _NormalEquations:
     def multiply(self, weight: torch.Tensor) -> torch.Tensor:
         """Return (XᵀX + λN) w, from one pass over the features."""
         own = self.unstandardised(weight)
-        return self._mean_adjoint(self._predict_mean(own)) + self._residual_product(own) + self.penalty * weight
-
-    def right_hand_side(self) -> torch.Tensor:
-        """Return Xᵀy."""
-        return self._mean_adjoint(self.targets)
+        return self.mean_adjoint(self._predict_mean(own)) + self._residual_product(own) + self.penalty * weight
 
     def unstandardised(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the weights for unstandardised features, [C, q]."""
@@ -196,13 +183,14 @@ class _NormalEquations:
         maps = self._convolve(self.standardised.centred_mean, own)
         return (maps - self.fitted_mean(maps)) * self.fitted
 
-    def _mean_adjoint(self, maps: torch.Tensor) -> torch.Tensor:
+    def mean_adjoint(self, maps: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint of `_predict_mean`, times the number of images."""
         return self._standardise(self._adjoint(self.standardised.centred_mean, maps * len(self.features)))
 
     def _residual_product(self, own: torch.Tensor) -> torch.Tensor:
         """Return the residuals' part of XᵀX w. Where the operands include the mean image, its part is subtracted."""
-        mean, rounded = self.standardised.operand_mean, self.standardised.rounded
+        rounded = self.standardised.rounded
+        mean = None if rounded else self.standardised.mean_image
         mean_maps = own.new_zeros(()) if mean is None else self._convolve(mean, own)
         total, sum_of_maps = torch.zeros_like(own), own.new_zeros(())
         for batch in self.standardised.operands():
@@ -213,25 +201,18 @@ class _NormalEquations:
             total -= self._adjoint(mean, sum_of_maps)
         return self._standardise(total)
 
-    def _convolve(self, features: Features, own: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
-        return convolve(features, own, self.kernel, self.padding, rounded=rounded)
-
-    def _adjoint(self, features: Features, maps: torch.Tensor, *, rounded: bool = False) -> torch.Tensor:
-        return adjoint(features, maps, self.kernel, self.padding, rounded=rounded)
-
     def _standardise(self, gradient: torch.Tensor) -> torch.Tensor:
         return (gradient * self.standardised.scale[:, None]).view(len(gradient), self.kernel**2, -1)
 
 
 def _conjugate_gradients(problem: _NormalEquations) -> tuple[torch.Tensor, int]:
     """Solve for all targets side by side, each until it has converged; targets do not affect each other."""
-    residual = problem.right_hand_side()
+    residual = problem.mean_adjoint(problem.targets)  # Xᵀy
     converged = torch.zeros_like(residual)
     solution = torch.zeros_like(residual)
     direction = conditioned = problem.precondition(residual)
     power = _dot(residual, conditioned)
     active = torch.arange(len(power), device=power.device)
-    #: The decrease of the objective in each of the last steps.
     decreases = torch.full((WINDOW, len(power)), torch.inf, dtype=torch.float64, device=power.device)
     for step in range(MAX_STEPS):
         if bool((power < 0).any()):
@@ -257,5 +238,4 @@ def _conjugate_gradients(problem: _NormalEquations) -> tuple[torch.Tensor, int]:
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the scalar product of each target, float64."""
     return (a * b).sum(dim=(0, 1), dtype=torch.float64)

@@ -1,7 +1,7 @@
 """The readout of Islam, Jia and Bruce: a small stack of convolutions, trained by stochastic gradient descent.
 
-All targets are trained in one pass over the features. They share only the features and the order of batches: each has
-its own weights, normalisation statistics and momentum, so the result is the same as training each alone.
+All targets are trained in one pass over the features. Each has its own weights, normalisation statistics and momentum,
+so the result is the same as training each alone.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ def fit_sgd(
 ) -> ConvolutionalReadout:
     """Train the authors' readout as in their code, or with `bounded=False` as in their text.
 
-    It consists of k×k convolutions over all taps, aligned to the grid; hidden ones keep the number of channels. In
-    the code, BatchNorm and a sigmoid follow the last; the text mentions neither. The loss is the mean squared error at
+    It has `depth` k×k convolutions over all taps, aligned to the grid, k being odd; each adds `padding` cells of zeros
+    on every side. Hidden ones keep the number of channels and are followed by BatchNorm (if bounded) and ReLU. In the
+    code, BatchNorm and a sigmoid follow the last; the text mentions neither. The loss is the mean squared error at
     image size. Training takes fifteen epochs with batches of 32, learning rate 0.1 and 0.01 from the eleventh epoch on,
     momentum 0.9 and weight decay 1e-4 on all parameters. Weights are initialised as by Glorot & Bengio (uniform) from
     the training's seed, biases are 0.
@@ -83,27 +84,18 @@ def fit_sgd(
     training loss falls. Where positions are masked, the loss is computed on the readout's own grid, since resizing
     would mix them with others.
 
-    Args:
-        training: the training data.
-        kernel: k, odd.
-        depth: the number of convolutions; hidden ones are followed by BatchNorm (if bounded) and ReLU.
-        padding: cells of zeros that each convolution adds on every side.
-        bounded: with BatchNorm and sigmoid, as in the code.
-
     Raises:
         PosbenchError: if an unbounded readout's loss falls at none of the learning rates.
 
-    Source:
-        Islam, Jia & Bruce (ICLR 2020), section 3.2, and the code that they published.
+    Source: Islam, Jia & Bruce (ICLR 2020), section 3.2, and the code that they published.
     """
     device = training.patterns.device
     side = training.features.grid + depth * (2 * padding - kernel + 1)
     targets = training.targets(side if training.held_out else training.image_size)
-    low = torch.zeros(len(targets), device=device)
-    high = torch.ones_like(low)
+    low, high = torch.zeros(len(targets), device=device), torch.ones(len(targets), device=device)
     if bounded:
-        patterns = training.patterns
-        low, high = low.minimum(patterns.amin(dim=(1, 2))), high.maximum(patterns.amax(dim=(1, 2)))
+        low = low.minimum(training.patterns.amin(dim=(1, 2)))
+        high = high.maximum(training.patterns.amax(dim=(1, 2)))
     scaled = (targets - low[:, None, None]) / (high - low)[:, None, None]
     fresh = _stack(training.features.channels, kernel, depth, padding, bounded, training.seed).to(device)
     if bounded:
@@ -164,7 +156,6 @@ class _AlignedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, features: Features, kernel: int, padding: int) -> torch.Tensor:
-        """Return [targets, n, side, side] from weights [channels, k·k·targets]."""
         ctx.inputs = features, kernel, padding
         return convolve(features, weight, kernel, padding)
 
@@ -175,10 +166,8 @@ class _AlignedConvolution(torch.autograd.Function):
 
 
 def _forward(stacks: Sequence[nn.Sequential], features: Features) -> torch.Tensor:
-    """Return the output of each stack for the aligned features: [n, targets, side, side].
-
-    The first convolutions of all stacks are computed as one, which is several times faster.
-    """
+    """Return the output of each stack for the aligned features: [n, targets, side, side]."""
+    # The first convolutions of all stacks are computed as one, which is several times faster.
     first = [cast(nn.Conv2d, stack[0]) for stack in stacks]
     weight, bias = (torch.cat([getattr(layer, name) for layer in first]) for name in ("weight", "bias"))
     kernel, padding = int(first[0].kernel_size[0]), int(first[0].padding[0])
@@ -196,11 +185,8 @@ def _mean_squared_error(targets: torch.Tensor, map_side: int) -> Callable[[torch
 
     The error is that of the maps resized to the targets' size, computed on the small grid. Resizing is linear, R d Rᵀ.
     With d = a + e for the target a on the small grid, whose residual is r = R a Rᵀ − y, the squared error
-    ‖R d Rᵀ − y‖² is ‖r‖² + 2⟨e, Rᵀ r R⟩ + ⟨e, RᵀR e RᵀR⟩.
-
-    Args:
-        targets: [targets, side, side]; with NaN at masked cells only if side = map_side.
-        map_side: the side of the maps.
+    ‖R d Rᵀ − y‖² is ‖r‖² + 2⟨e, Rᵀ r R⟩ + ⟨e, RᵀR e RᵀR⟩. Targets may hold NaN, at masked cells, only if
+    side = map_side.
     """
     side = targets.shape[-1]
     if side == map_side:

@@ -1,7 +1,7 @@
 """Standardisation of features, and their split into a mean image and residuals.
 
-A readout must return the same map for all images. It can only use their mean image; the residuals act as noise. The
-split also keeps precision: residuals may be rounded to bfloat16 without changing the fit, whole features may not.
+A readout must return the same map for all images, so it can only use their mean image; the residuals act as noise.
+Residuals may be rounded to bfloat16 without changing the fit, whole features may not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from posbench import Features
-from posbench.builtin.readouts.aligned_conv import resize_maps, resize_matrix, resize_to_grid
+from posbench.builtin.readouts.aligned_conv import resize_maps, resize_matrices, resize_to_grid
 from posbench.core.offload import fits_in_memory
 from posbench.plugin.features import allocate_taps
 
@@ -52,7 +52,7 @@ class StandardisedFeatures:
         """Yield, chunk by chunk, the features to multiply in order to multiply the residuals.
 
         These are the residuals themselves if they are rounded. Otherwise they are the features, which include the mean
-        image (`operand_mean`): subtracting it from a product is cheaper than subtracting it from the features.
+        image: subtracting it from a product is cheaper than subtracting it from the features.
         """
         if not self.rounded:
             yield from chunks(self.features)
@@ -63,11 +63,6 @@ class StandardisedFeatures:
             else:
                 residuals = self.residuals(images)
                 yield Features(tuple(tap.bfloat16() for tap in residuals.taps), residuals.grid)
-
-    @property
-    def operand_mean(self) -> Features | None:
-        """The mean image, if `operands` include it; else None."""
-        return None if self.rounded else self.mean_image
 
     def residuals(self, images: slice | Sequence[int]) -> Features:
         """Return the chosen images minus the mean image, float32."""
@@ -88,11 +83,8 @@ def chunks(features: Features) -> Iterator[Features]:
 def standardise(features: Features, *, centring: bool = True, rounding: bool = False) -> StandardisedFeatures:
     """Compute the statistics of features in two passes over them; in three, if rounded residuals are cached.
 
-    Args:
-        features: of n images.
-        centring: whether channel means are subtracted from the mean image; not with zero padding, whose zeros would
-            change.
-        rounding: whether residuals may be bfloat16, if the features are.
+    With `centring`, channel means are subtracted from the mean image; zero padding forbids it, as zeros would change.
+    With `rounding`, residuals are bfloat16 if the features are.
     """
     means, averages, variances = zip(*(_moments(tap, features.grid) for tap in features.taps), strict=True)
     offsets = tuple((average if centring else torch.zeros_like(average)).float() for average in averages)
@@ -121,7 +113,7 @@ def _slices(count: int, size: int) -> Iterator[slice]:
 
 def _moments(tap: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean image [1, height, width, channels], and each channel's mean and variance on the grid; float64."""
-    rows, columns = (resize_matrix(length, grid, tap.device) for length in tap.shape[1:3])
+    rows, columns = resize_matrices(tap, grid)
     aligned = tap.shape[1:3] == (grid, grid)
     # Subtracted first: in float32 the variance of a channel far from zero would be lost.
     shift = tap[:1].float().mean(dim=(0, 1, 2))
@@ -166,7 +158,7 @@ def _sample_residuals(features: Features, offsets: Sequence[torch.Tensor], centr
                 at = (slice(None), ys[:, None], xs)
                 cells.append(tap[images][at].float() - offset - mean[at])
             else:
-                rows, columns = (resize_matrix(length, grid, tap.device) for length in tap.shape[1:3])
+                rows, columns = resize_matrices(tap, grid)
                 values, means = (resize_maps(maps, rows[ys], columns[xs]) for maps in (tap[images].float(), mean))
                 cells.append(values - offset - means)
         sample.append(torch.cat(cells, dim=3).flatten(0, 2))
