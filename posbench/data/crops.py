@@ -81,10 +81,7 @@ def split_photographs(
     """
     same = train.name == test.name and train.label == test.label
     halve_train, halve_test = halved or (same and not cross_fitted,) * 2
-    train_photographs, test_photographs = (
-        readable_photographs(train).photographs,
-        readable_photographs(test).photographs,
-    )
+    train_photographs, test_photographs = (readable_photographs(source).photographs for source in (train, test))
     if cross_fitted and same and len(train_photographs) >= FOLDS:
         return train_photographs, train_photographs
     if halve_train:
@@ -126,13 +123,7 @@ def folds(train: Crops, test: Crops) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 def load_crops(
-    images: Images,
-    photographs: Sequence[Photograph],
-    role: int,
-    count: int,
-    size: int,
-    *,
-    surrounded: bool = False,
+    images: Images, photographs: Sequence[Photograph], role: int, count: int, size: int, *, surrounded: bool = False
 ) -> Crops:
     """Return the crops of one role. Each photograph gives one crop in turn, until there are enough.
 
@@ -180,20 +171,15 @@ def load_crops(
     return Crops(pixels, tuple(names), tuple(image for image in larger if image is not None))
 
 
-def _draw(
-    images: Images,
-    draw: Callable[[np.random.Generator, int], Pixels],
-    role: int,
-    count: int,
-    size: int,
-    *,
-    surrounded: bool,
-) -> Crops:
+def _draw(images: Images, draw: Callable[..., Pixels], role: int, count: int, size: int, *, surrounded: bool) -> Crops:
     """Return drawn images; their surroundings are those on the torus."""
     pixels = np.empty((count, size, size, 3), np.uint8)
     with sandboxed(images):
         for i in range(count):
-            pixels[i] = _checked(draw(np.random.default_rng([role, i]), size), size)
+            drawn = draw(np.random.default_rng([role, i]), size)
+            if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
+                raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
+            pixels[i] = drawn
     names: dict[bytes, str] = {}
     # Equal images count as one photograph: a hundred black images are one observation.
     photographs = [
@@ -214,12 +200,6 @@ def centre_crop(image: Pixels, height: int, width: int) -> Pixels:
     """Return the central [height, width, 3] of an image; the borders that are cut off are even."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
-
-
-def _checked(drawn: Pixels, size: int) -> Pixels:
-    if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
-        raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
-    return drawn
 
 
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Pixels, Callable[[], Pixels]]:

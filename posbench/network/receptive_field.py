@@ -78,31 +78,25 @@ class ReceptiveField:
 
 
 #: Functions that reduce a whole map to one number a channel.
-_REDUCTIONS = frozenset(
-    {
-        *(torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum, torch.amax, torch.Tensor.amax),
-        *(torch.norm, torch.Tensor.norm, torch.linalg.vector_norm, torch.var_mean, torch.std, torch.Tensor.std),
-        *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
-    }
-)
+_REDUCTIONS = {
+    *(torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum, torch.amax, torch.Tensor.amax),
+    *(torch.norm, torch.Tensor.norm, torch.linalg.vector_norm, torch.var_mean, torch.std, torch.Tensor.std),
+    *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
+}
 #: Functions that put statistics over a whole map into every cell.
-_NORMALISATIONS = frozenset({F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm})
+_NORMALISATIONS = {F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm}
 #: Functions that mix or move cells although the map keeps its size.
-_MIXING = frozenset(
-    {
-        *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.einsum, F.grid_sample),
-        *(torch.Tensor.mT.__get__, torch.Tensor.T.__get__),  # type: ignore[attr-defined]
-        *(F.scaled_dot_product_attention, torch.roll, torch.Tensor.roll),
-    }
-)
+_MIXING = {
+    *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.einsum, F.grid_sample),
+    *(torch.Tensor.mT.__get__, torch.Tensor.T.__get__),  # type: ignore[attr-defined]
+    *(F.scaled_dot_product_attention, torch.roll, torch.Tensor.roll),
+}
 #: Functions along given dimensions.
-_ALONG_DIMS = frozenset(
-    {
-        *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.cumsum, torch.Tensor.cumsum),
-        *(torch.flip, torch.Tensor.flip, F.normalize),
-    }
-)
-_PERMUTATIONS = frozenset({torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose})
+_ALONG_DIMS = {
+    *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.cumsum, torch.Tensor.cumsum),
+    *(torch.flip, torch.Tensor.flip, F.normalize),
+}
+_PERMUTATIONS = {torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose}
 
 
 class ReceptiveFieldTracer(LayerTracker):

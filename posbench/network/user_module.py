@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -212,11 +212,8 @@ def state_digest(module: nn.Module) -> str:
 def _structure(module: nn.Module) -> list[str]:
     """Return a module's layers with their settings, and the source of the classes that are not torch's."""
     classes = {type(layer): None for layer in module.modules()}
-    return [_without_addresses(repr(module)), *(_source(c) for c in classes if not _is_from_torch(c))]
-
-
-def _is_from_torch(layer_class: type) -> bool:
-    return layer_class.__module__.partition(".")[0] == "torch"
+    own = [layer_class for layer_class in classes if layer_class.__module__.partition(".")[0] != "torch"]
+    return [_without_addresses(repr(module)), *map(_source, own)]
 
 
 def _source(function_or_class: Any) -> str:
@@ -225,13 +222,10 @@ def _source(function_or_class: Any) -> str:
         return inspect.getsource(function_or_class)
     except (OSError, TypeError):
         function = getattr(function_or_class, "forward", function_or_class)
-        return _without_addresses("\n".join(_bytecode(function)))
-
-
-def _bytecode(function: Any) -> Iterator[str]:
-    yield getattr(function, "__qualname__", type(function).__qualname__)
-    if code := getattr(function, "__code__", None):
-        yield from (code.co_code.hex(), repr(code.co_names), repr(code.co_consts))
+        lines = [getattr(function, "__qualname__", type(function).__qualname__)]
+        if code := getattr(function, "__code__", None):
+            lines += [code.co_code.hex(), repr(code.co_names), repr(code.co_consts)]
+        return _without_addresses("\n".join(lines))
 
 
 def _without_addresses(text: str) -> str:

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 from posbench.core.errors import UsageError
@@ -60,16 +59,10 @@ class JobLocks:
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             # The last run before this one may be removing the file, or have removed it since it was opened.
-            if self._lock(file, LAST, shared=True) and self._is_current(file):
-                return file
+            with suppress(FileNotFoundError):
+                if self._lock(file, LAST, shared=True) and os.path.samestat(os.fstat(file), self.path.stat()):
+                    return file
             os.close(file)
-
-    def _is_current(self, file: int) -> bool:
-        """Return whether an open file is still the one at the path."""
-        try:
-            return os.path.samestat(os.fstat(file), self.path.stat())
-        except FileNotFoundError:
-            return False
 
     @staticmethod
     def _lock(file: int, place: int, *, shared: bool = False) -> bool:
@@ -104,15 +97,13 @@ class JobLocks:
 
     def any_free(self, jobs: Iterable[str]) -> bool:
         """Return whether `acquire` would succeed for one of these jobs."""
-        if fcntl is None:
-            return True
         for job in jobs:
             if job in self._held:
                 return True
             if self._lock(self._file, _place(job)):
                 self._unlock(job)
                 return True
-        return False
+        return fcntl is None
 
     def unfinished(self) -> set[str]:
         """Return the ids of jobs that a run computes, or was computing when its process died."""
@@ -148,9 +139,7 @@ class JobLocks:
         self._open.add(self.path)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             for job in list(self._held):
                 self.release(job)

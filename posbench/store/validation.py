@@ -1,7 +1,6 @@
 """Validate what comes from outside: stores, published folders and tables.
 
-`bench.field_types` and `bench.records` define what is valid. This module turns errors of pydantic into a ValueError of
-one line: "FIELD: reason".
+`bench.field_types` and `bench.records` define what is valid.
 """
 
 from __future__ import annotations
