@@ -71,7 +71,6 @@ def split_photographs(
     and testing apart. A photograph that occurs in two different sources is used for training only.
 
     Args:
-        train, test: the sources.
         n_test: the number of test crops.
         halved: for each source, whether it is divided; by default, if both are the same source.
         cross_fitted: whether readouts on the training source are cross-fitted.
@@ -130,10 +129,8 @@ def load_crops(
     Crops of every other photograph come first, so that the crops of a fold are adjacent.
 
     Args:
-        images: the source.
         photographs: those of this role, from `split_photographs`; empty for a source that draws its images.
         role: `TRAIN` or `TEST`; seeds the crops.
-        count: the number of crops.
         size: the side of a crop, in pixels.
         surrounded: also return each crop together with its surroundings.
 
@@ -211,7 +208,6 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> tupl
     Args:
         image: the photograph, 8-bit RGB.
         size: the side of the crop, in pixels.
-        rng: draws the place and the scale.
 
     Returns:
         The crop, uint8 [size, size, 3]; and a function without arguments that returns the crop in the centre of its

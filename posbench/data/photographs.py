@@ -82,8 +82,7 @@ def readable_photographs(images: Images) -> ReadablePhotographs:
             f"{len(unreadable)} of the {len(photographs)} images of {images.label or images.name} cannot be read, "
             f"more than {MAX_UNREADABLE:.0%}: remove or replace {shown}"
         )
-    readable = [p for p, error in zip(photographs, errors, strict=True) if not error]
-    return ReadablePhotographs(readable, unreadable)
+    return ReadablePhotographs([p for p, error in zip(photographs, errors, strict=True) if not error], unreadable)
 
 
 @cache

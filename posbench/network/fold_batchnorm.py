@@ -66,8 +66,8 @@ class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def fusible(self, taps: Iterable[torch.Tensor]) -> list[tuple[str, str]]:
         """Return the pairs of layers (convolution, normalisation) that can be fused; taps count as readers, too."""
         self._readers.update(map(id, taps))
-        shared = Counter(id(self._modules[layer].weight) for layer in self._convolution_of.values())
         outputs = self._convolution_of
+        shared = Counter(id(self._modules[layer].weight) for layer in outputs.values())
         pairs = [(outputs[value], norm) for norm, value in self._input_of.items() if value in outputs]
         return [
             (convolution, norm)

@@ -235,8 +235,7 @@ class ForwardPass:
         if layout.reach > least:
             notes.append(f"the network sees up to {layout.reach} px beyond the window")
         if layout.global_layers:
-            first = layout.global_layers[0] or "the network itself"
-            count = len(layout.global_layers)
+            first, count = layout.global_layers[0] or "the network itself", len(layout.global_layers)
             see = "1 operation sees" if count == 1 else f"{count} operations see"
             notes.append(f"{see} all of the margin, the first in {first}")
         return "; ".join(notes)

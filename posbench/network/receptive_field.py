@@ -106,7 +106,6 @@ class ReceptiveFieldTracer(LayerTracker):
     untraced: `receptive_field` returns None for it and for all maps computed from it.
 
     Args:
-        network: the network, whose layers are named.
         size: the side of the image, in pixels.
         padding_free_only: let reductions over whole maps, such as in squeeze-and-excitation, read padding-free cells
             only.
@@ -188,11 +187,8 @@ class ReceptiveFieldTracer(LayerTracker):
         if field is None:
             return _set(output, getattr(operation.x, _FIELD, None))
         left, _, top, _ = operation.sides
-        windows = zip(operation.kernel, operation.stride, operation.dilation, (top, left), strict=True)
-        rows, columns = (
-            span.after_window(*window) for span, window in zip((field.rows, field.columns), windows, strict=True)
-        )
-        return _set(output, ReceptiveField(rows, columns))
+        down, across = zip(operation.kernel, operation.stride, operation.dilation, (top, left), strict=True)
+        return _set(output, ReceptiveField(field.rows.after_window(*down), field.columns.after_window(*across)))
 
     def _reduce(
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], x: torch.Tensor, field: ReceptiveField
@@ -263,9 +259,7 @@ def _normalises_cells(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: tuple[torch.Tensor, ReceptiveField]
 ) -> bool:
     """Return True if a layer normalisation takes its statistics over a map's cells."""
-    if func is not F.layer_norm:
-        return False
-    shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+    shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ()) if func is F.layer_norm else ()
     return any(dim >= -len(shape) for dim in first[1].dims)
 
 

@@ -31,12 +31,7 @@ class _AllTapsRead(Exception):  # noqa: N818  not an error
 
 
 class LayerTaps(nn.Module):
-    """A module whose forward returns the outputs of some of its layers, and stops after the last of them.
-
-    Args:
-        module: the module.
-        layers: names of its layers, as `named_modules` spells them, in the order of the taps.
-    """
+    """A module whose forward returns the outputs of its named layers, and stops after the last of them."""
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
@@ -153,7 +148,7 @@ def backbone(
 
 def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:
     if taps is None:
-        return FunctionTaps(module, _module_output)
+        return FunctionTaps(module, nn.Module.__call__)
     if callable(taps):
         return FunctionTaps(module, taps)
     if isinstance(taps, str) or not taps or len(set(taps)) < len(taps):
@@ -163,11 +158,6 @@ def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Mod
         if layer not in known:
             raise UsageError(f"unknown layer {layer!r}{nearest(str(layer), known) or ': see named_modules()'}")
     return LayerTaps(module, taps)
-
-
-def _module_output(module: nn.Module, x: torch.Tensor) -> Sequence[torch.Tensor]:
-    taps: Sequence[torch.Tensor] = module(x)
-    return taps
 
 
 def _count_taps(network: nn.Module) -> int:
@@ -180,10 +170,9 @@ def _count_taps(network: nn.Module) -> int:
     except PosbenchError:
         raise
     except Exception as error:
-        raise UsageError(
-            f"the module cannot take an image of {TRIAL_SIZE} × {TRIAL_SIZE} pixels "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
+        problem = f"{type(error).__name__}: {one_line(error)}"
+        size = f"{TRIAL_SIZE} × {TRIAL_SIZE} pixels"
+        raise UsageError(f"the module cannot take an image of {size} ({problem})") from error
     if isinstance(network, LayerTaps):
         network.run_to_end = False
     for tap in taps:

@@ -83,8 +83,6 @@ def resolve(
     """Return the weights that a backbone is run with; each makes a network of its own.
 
     Args:
-        backbone: the backbone.
-        request: the user's request.
         seeds: the seeds of random weights.
         download: download weights from the hub; otherwise they are only named, with an empty digest.
         limit: the seconds that a plugin may take to find its weights, and to fetch them; None for no limit.

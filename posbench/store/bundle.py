@@ -182,7 +182,7 @@ def verified_files(folder: Path) -> dict[str, bytes]:
 
 
 def _provenance(files: Mapping[str, bytes]) -> bytes:
-    """Return the provenance of files. It holds no time, so that equal files have equal provenance."""
+    """Return the provenance of files, without times, so that equal files have equal provenance."""
     published = json.loads(files[CELLS])
     results = [*published["cells"], *published["measures"]]
     identities = [result["identity"] for result in results]
@@ -244,21 +244,19 @@ _RECORD = ("created", "posbench_version")
 
 def to_json(published: Publication) -> dict[str, Any]:
     """Return the contents of `cells.json`."""
-
-    def of_record(record: CellRecord | MeasurementRecord) -> dict[str, Any]:
-        return {"run": record.run_id} | _as_dict(record, _RECORD)
-
     return {
         "format": FORMAT,
         "runs": [vars(run) for run in published.runs],
         "cells": [
-            of_record(record)
+            {"run": record.run_id, "scores": [_as_dict(score, _SCORE) for score in record.outcome.scores]}
+            | _as_dict(record, _RECORD)
             | _as_dict(record.outcome, _OUTCOME)
-            | {"scores": [_as_dict(score, _SCORE) for score in record.outcome.scores]}
             for record in published.records
         ],
         "measures": [
-            of_record(record) | {"identity": record.identity} | _as_dict(record.measurement, _MEASUREMENT)
+            {"run": record.run_id}
+            | _as_dict(record, ("identity", *_RECORD))
+            | _as_dict(record.measurement, _MEASUREMENT)
             for record in published.measurements
         ],
     }

@@ -101,11 +101,7 @@ class Database:
         return path
 
     def check(self) -> None:
-        """Read all of the file, and compare its indices with its tables.
-
-        Raises:
-            UsageError: if it is damaged.
-        """
+        """Read all of the file, and compare its indices with its tables; raise a UsageError if it is damaged."""
         with self._reporting_errors():
             if (problem := str(self._one("PRAGMA integrity_check(1)"))) != "ok":
                 # SQLite's message may have several lines, of which the last is the specific one.

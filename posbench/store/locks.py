@@ -1,9 +1,8 @@
 """Locks on jobs, so that runs that share a store do not compute the same job.
 
-Beside the store lies a file, `STORE-claims`, while a run computes anything. A job is locked by a lock on one byte of
-that file, far beyond its end, at a place that follows from the job's id. The operating system releases the locks of a
-process however it ends, so a lock never outlives its run. The file lists the ids of jobs that were begun and ended,
-one on each line: a job that was begun, is not locked and has not ended was being computed when its process died.
+Beside the store lies a file, `STORE-claims`, while a run computes anything. A lock on one byte of it, far beyond its
+end, locks a job; the operating system releases the locks of a process however it ends. The file lists the ids of jobs
+that were begun and ended: one that was begun, is not locked and has not ended was being computed when its process died.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ class JobLocks:
 
     A process may have one of them a store at a time: these locks do not exclude their own process, and closing the
     file once releases them all.
-
-    Args:
-        store: the store's file.
 
     Raises:
         UsageError: if the file beside it cannot be written.
@@ -158,11 +154,7 @@ def remove_stale_locks(store: Path, stored: Callable[[str], bool]) -> None:
     """Remove the file that killed runs have left beside a store, if all of their jobs are stored.
 
     The file stays if another run uses it, or if a job that was begun is not stored. It also stays if it cannot be
-    removed: the caller has nothing to compute, and the file does no harm.
-
-    Args:
-        store: the store's file.
-        stored: tells whether a job's results are in the store, by its id.
+    removed: the caller has nothing to compute, and the file does no harm. `stored` is that of `mark_stored`.
     """
     path = _beside(store)
     if path.exists() and path not in JobLocks._open:

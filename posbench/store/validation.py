@@ -40,11 +40,7 @@ _RECORDS = ("outcome", "scores", "measurement")
 
 
 def validated(kind: type[_Type], value: object) -> _Type:
-    """Return a record of valid fields.
-
-    Args:
-        kind: the type of the record, or a TypedDict.
-        value: its fields by name, or a record to check.
+    """Return a record of a type, or a TypedDict, from its fields by name or from a record to check.
 
     Raises:
         ValueError: "FIELD: reason", if a field is not valid.
