@@ -57,12 +57,8 @@ class Crops:
         return Crops(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, surrounded)
 
 
-#: For the training source and the test source: whether its photographs are divided between training and testing.
-Halved = tuple[bool, bool]
-
-
 def split_photographs(
-    train: Images, test: Images, n_test: int, halved: Halved | None = None, *, cross_fitted: bool = False
+    train: Images, test: Images, n_test: int, halved: tuple[bool, bool] | None = None, *, cross_fitted: bool = False
 ) -> tuple[list[Photograph], list[Photograph]]:
     """Return the training photographs and the test photographs; empty for a source that draws its images.
 
@@ -72,7 +68,7 @@ def split_photographs(
 
     Args:
         n_test: the number of test crops.
-        halved: for each source, whether it is divided; by default, if both are the same source.
+        halved: whether the training and the test source are divided; by default, if both are the same source.
         cross_fitted: whether readouts on the training source are cross-fitted.
 
     Raises:

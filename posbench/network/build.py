@@ -132,9 +132,9 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
 def required_tensors(network: nn.Module) -> set[str]:
     """Return the names of the tensors that the taps depend on: parameters with gradients, and their layers' buffers."""
     network.requires_grad_(True)
-    size = CALIBRATION_SIZE
+    image = torch.zeros(1, 3, CALIBRATION_SIZE, CALIBRATION_SIZE)
     with torch.enable_grad():
-        sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()
+        sum(tap.float().sum() for tap in network(image)).backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     network.zero_grad(set_to_none=True)
     # A normalisation may have statistics but no parameters.

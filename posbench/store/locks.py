@@ -77,12 +77,10 @@ class JobLocks:
 
     def acquire(self, job: str) -> bool:
         """Lock a job by its id; return whether this run holds the lock now."""
-        if job not in self._held:
-            if not self._lock(self._file, _place(job)):
-                return False
+        if job not in self._held and self._lock(self._file, _place(job)):
             self._held.add(job)
             self._write(BEGUN, job)
-        return True
+        return job in self._held
 
     def release(self, job: str) -> None:
         """Unlock a job: it is stored, or this run does not compute it after all."""
@@ -111,9 +109,7 @@ class JobLocks:
     def mark_stored(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
         """Mark stored jobs of dead processes as ended: most likely, the processes died after storing them.
 
-        Args:
-            stored: tells whether a job's results are in the store, by its id.
-            but: the ids of jobs to leave as they are.
+        `stored` tells whether a job's results are in the store, by its id; jobs in `but` are left as they are.
         """
         for job in self.unfinished() - but:
             if stored(job) and self.acquire(job):

@@ -77,12 +77,7 @@ class StoreReader(Database):
     def measurements(
         self, job_ids: Iterable[str] | None = None, metrics: Iterable[Metric] | None = None
     ) -> list[MeasurementRecord]:
-        """Return the measurements of jobs in the order of their making.
-
-        Args:
-            job_ids: of these jobs alone.
-            metrics: by these metrics alone, in their versions.
-        """
+        """Return measurements in the order of their making: of some jobs, by some metrics in their versions, or all."""
         conditions, values = ["true"], []
         if job_ids is not None:
             conditions.append("job_id IN (SELECT value FROM json_each(?))")

@@ -210,7 +210,7 @@ def _valid(result: _Result, **kept: Any) -> _Result:
 
 
 def _map_distance(ours: bytes | None, theirs: bytes | None) -> float | None:
-    """Return the largest difference of two maps, as a share of the first one's largest value if that is above 1."""
+    """Return the largest difference of two maps, in units of the first one's largest value if that is above 1."""
     if ours is None or theirs is None or ours == theirs:
         return None
     import numpy as np
