@@ -57,12 +57,8 @@ class Crops:
         return Crops(np.ascontiguousarray(self.pixels[:, ::-1, ::-1]), self.photographs, surrounded)
 
 
-#: For the training source and the test source: whether its photographs are divided between training and testing.
-Halved = tuple[bool, bool]
-
-
 def split_photographs(
-    train: Images, test: Images, n_test: int, halved: Halved | None = None, *, cross_fitted: bool = False
+    train: Images, test: Images, n_test: int, halved: tuple[bool, bool] | None = None, *, cross_fitted: bool = False
 ) -> tuple[list[Photograph], list[Photograph]]:
     """Return the training photographs and the test photographs; empty for a source that draws its images.
 
@@ -71,9 +67,8 @@ def split_photographs(
     and testing apart. A photograph that occurs in two different sources is used for training only.
 
     Args:
-        train, test: the sources.
         n_test: the number of test crops.
-        halved: for each source, whether it is divided; by default, if both are the same source.
+        halved: whether the training and the test source are divided; by default, if both are the same source.
         cross_fitted: whether readouts on the training source are cross-fitted.
 
     Raises:
@@ -81,10 +76,7 @@ def split_photographs(
     """
     same = train.name == test.name and train.label == test.label
     halve_train, halve_test = halved or (same and not cross_fitted,) * 2
-    train_photographs, test_photographs = (
-        readable_photographs(train).photographs,
-        readable_photographs(test).photographs,
-    )
+    train_photographs, test_photographs = (readable_photographs(source).photographs for source in (train, test))
     if cross_fitted and same and len(train_photographs) >= FOLDS:
         return train_photographs, train_photographs
     if halve_train:
@@ -133,10 +125,8 @@ def load_crops(
     Crops of every other photograph come first, so that the crops of a fold are adjacent.
 
     Args:
-        images: the source.
         photographs: those of this role, from `split_photographs`; empty for a source that draws its images.
         role: `TRAIN` or `TEST`; seeds the crops.
-        count: the number of crops.
         size: the side of a crop, in pixels.
         surrounded: also return each crop together with its surroundings.
 
@@ -174,20 +164,15 @@ def load_crops(
     return Crops(pixels, tuple(names), tuple(image for image in larger if image is not None))
 
 
-def _draw(
-    images: Images,
-    draw: Callable[[np.random.Generator, int], Pixels],
-    role: int,
-    count: int,
-    size: int,
-    *,
-    surrounded: bool,
-) -> Crops:
+def _draw(images: Images, draw: Callable[..., Pixels], role: int, count: int, size: int, *, surrounded: bool) -> Crops:
     """Return drawn images; their surroundings are those on the torus."""
     pixels = np.empty((count, size, size, 3), np.uint8)
     with sandboxed(images):
         for i in range(count):
-            pixels[i] = _checked(draw(np.random.default_rng([role, i]), size), size)
+            drawn = draw(np.random.default_rng([role, i]), size)
+            if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
+                raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
+            pixels[i] = drawn
     names: dict[bytes, str] = {}
     # Equal images count as one photograph: a hundred black images are one observation.
     photographs = [
@@ -210,12 +195,6 @@ def centre_crop(image: Pixels, height: int, width: int) -> Pixels:
     return image[top : top + height, left : left + width]
 
 
-def _checked(drawn: Pixels, size: int) -> Pixels:
-    if drawn.shape != (size, size, 3) or drawn.dtype != np.uint8:
-        raise TypeError(f"drew {drawn.dtype} {drawn.shape}; expected uint8 {(size, size, 3)}")
-    return drawn
-
-
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Pixels, Callable[[], Pixels]]:
     """Return one square crop at a random place and scale, and a function that returns it with its surroundings.
 
@@ -225,7 +204,6 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> tupl
     Args:
         image: the photograph, 8-bit RGB.
         size: the side of the crop, in pixels.
-        rng: draws the place and the scale.
 
     Returns:
         The crop, uint8 [size, size, 3]; and a function without arguments that returns the crop in the centre of its

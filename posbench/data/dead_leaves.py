@@ -17,7 +17,6 @@ def dead_leaves(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     so the images hold no cue to absolute position.
 
     Args:
-        rng: the source of randomness.
         size: side in pixels, at least 17.
 
     Returns:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -84,8 +82,7 @@ def readable_photographs(images: Images) -> ReadablePhotographs:
             f"{len(unreadable)} of the {len(photographs)} images of {images.label or images.name} cannot be read, "
             f"more than {MAX_UNREADABLE:.0%}: remove or replace {shown}"
         )
-    readable = [p for p, error in zip(photographs, errors, strict=True) if not error]
-    return ReadablePhotographs(readable, unreadable)
+    return ReadablePhotographs([p for p, error in zip(photographs, errors, strict=True) if not error], unreadable)
 
 
 @cache
@@ -104,30 +101,20 @@ def read(path: Path) -> Image.Image:
     Raises:
         UsageError: if the file is no image in one of `FORMATS`, or exceeds Pillow's pixel limit.
     """
-    with _read_errors_as_usage_errors(path), _open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers, whose range no file states")
-        if image.mode.startswith("I"):
-            # Pillow would clip 16-bit grey to 255; dividing keeps white white.
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        return image.convert("RGB")
-
-
-def _open(path: Path) -> Image.Image:
-    """Return the image before decoding."""
-    if not path.is_file():
-        raise ValueError("it is no regular file")
-    # Between its limit and twice that, Pillow only warns. Warning filters are global, hence the lock.
-    with _OPEN_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
-
-
-@contextmanager
-def _read_errors_as_usage_errors(path: Path) -> Iterator[None]:
-    """Turn an error of Pillow into a UsageError that names the file."""
     try:
-        yield
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        # Between its limit and twice that, Pillow only warns. Warning filters are global, hence the lock.
+        with _OPEN_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(path, formats=FORMATS)
+        with opened as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode == "F":
+                raise ValueError("its pixels are floating-point numbers, whose range no file states")
+            if image.mode.startswith("I"):
+                # Pillow would clip 16-bit grey to 255; dividing keeps white white.
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, *_BOMB_ERRORS) as error:
         raise UsageError(f"image {str(path)!r} cannot be read ({one_line(error)}): remove or replace it") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -81,7 +81,11 @@ def _read_state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str
     """Return the tensors of a checkpoint file, without executing anything in it."""
     try:
         if weights.checkpoint and weights.checkpoint.read:
-            return _read_with_plugin(weights.checkpoint.read, path, backbone)
+            with sandboxed(backbone):
+                tensors = weights.checkpoint.read(path)
+                if not isinstance(tensors, Mapping) or not all(torch.is_tensor(value) for value in tensors.values()):
+                    raise TypeError(f"the reader of weights {path.name!r} returned something else than named tensors")
+            return tensors
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -91,10 +95,8 @@ def _read_state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str
     except ComponentError:
         raise
     except pickle.UnpicklingError as error:
-        raise MissingError(
-            f"weights {path.name!r} cannot be read "
-            "(no checkpoint, or one that holds more than tensors; nothing in it was run)"
-        ) from error
+        problem = "no checkpoint, or one that holds more than tensors; nothing in it was run"
+        raise MissingError(f"weights {path.name!r} cannot be read ({problem})") from error
     # The errors that parsers raise for untrusted files have no common base.
     except Exception as error:
         raise MissingError(f"weights {path.name!r} cannot be read ({one_line(error)})") from error
@@ -105,15 +107,6 @@ def _read_state(weights: Weights, path: Path, backbone: Backbone) -> Mapping[str
     if not isinstance(state, dict):
         raise MissingError(f"weights {path.name!r} hold a {type(state).__name__}, not named tensors")
     return {re.sub(r"^module\.", "", str(name)): value for name, value in state.items() if torch.is_tensor(value)}
-
-
-def _read_with_plugin(read: Callable[[Path], object], path: Path, backbone: Backbone) -> Mapping[str, torch.Tensor]:
-    """Return the tensors that a plugin's own reader returns for its checkpoint."""
-    with sandboxed(backbone):
-        state = read(path)
-        if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
-            raise TypeError(f"the reader of weights {path.name!r} returned something else than named tensors")
-    return state
 
 
 def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbone, label: str) -> None:
@@ -139,9 +132,9 @@ def load(network: nn.Module, state: Mapping[str, torch.Tensor], backbone: Backbo
 def required_tensors(network: nn.Module) -> set[str]:
     """Return the names of the tensors that the taps depend on: parameters with gradients, and their layers' buffers."""
     network.requires_grad_(True)
-    size = CALIBRATION_SIZE
+    image = torch.zeros(1, 3, CALIBRATION_SIZE, CALIBRATION_SIZE)
     with torch.enable_grad():
-        sum(tap.float().sum() for tap in network(torch.zeros(1, 3, size, size))).backward()
+        sum(tap.float().sum() for tap in network(image)).backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     network.zero_grad(set_to_none=True)
     # A normalisation may have statistics but no parameters.
@@ -183,11 +176,7 @@ def prepare_random(network: nn.Module, backbone: Backbone) -> None:
     """
     for name, parameter in network.named_parameters():
         is_scale = parameter.numel() == max(parameter.shape, default=1) and not name.endswith("bias")
-        if (
-            is_scale
-            and bool((parameter == parameter.flatten()[0]).all())
-            and parameter.flatten()[0].abs() <= NEARLY_ZERO
-        ):
+        if is_scale and (parameter == (first := parameter.flatten()[0])).all() and first.abs() <= NEARLY_ZERO:
             parameter.fill_(1)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:

@@ -50,11 +50,7 @@ def extract(
 
 
 def _cells(forward_pass: ForwardPass, taps: Sequence[torch.Tensor], grid: int) -> list[torch.Tensor]:
-    """Return a batch's taps with channels last, those finer than the grid resized to it.
-
-    Raises:
-        ComponentError: if a tap holds values that are not finite.
-    """
+    """Return a batch's taps with channels last, those finer than the grid resized to it, if all are finite."""
     resized = [align(tap, grid) if tap.shape[-1] > grid or tap.shape[-2] > grid else tap for tap in taps]
     cells = [tap.permute(0, 2, 3, 1).contiguous() for tap in resized]
     # Checking the extremes takes a tenth of the time of checking each value.

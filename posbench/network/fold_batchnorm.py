@@ -66,8 +66,8 @@ class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def fusible(self, taps: Iterable[torch.Tensor]) -> list[tuple[str, str]]:
         """Return the pairs of layers (convolution, normalisation) that can be fused; taps count as readers, too."""
         self._readers.update(map(id, taps))
-        shared = Counter(id(self._modules[layer].weight) for layer in self._convolution_of.values())
         outputs = self._convolution_of
+        shared = Counter(id(self._modules[layer].weight) for layer in outputs.values())
         pairs = [(outputs[value], norm) for norm, value in self._input_of.items() if value in outputs]
         return [
             (convolution, norm)
@@ -75,13 +75,11 @@ class _Pairs(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if self._calls[convolution] == self._calls[norm] == 1
             and sum(self._readers[value] for value, layer in outputs.items() if layer == convolution) == 1
             and shared[id(self._modules[convolution].weight)] == 1
-            and not any(_hooked(self._modules[layer]) for layer in (convolution, norm))
+            and not any(
+                self._modules[layer]._forward_hooks or self._modules[layer]._forward_pre_hooks
+                for layer in (convolution, norm)
+            )
         ]
-
-
-def _hooked(module: nn.Module) -> bool:
-    """Return True if the module has forward hooks."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @torch.no_grad()
@@ -110,9 +108,6 @@ def fold_norms(network: nn.Module, image: torch.Tensor) -> None:
             *(convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps),
             *(norm.weight, norm.bias),
         )
-        rest = (
-            nn.Identity()
-            if type(norm) is nn.BatchNorm2d
-            else nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))
-        )
+        plain = type(norm) is nn.BatchNorm2d
+        rest = nn.Identity() if plain else nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))
         network.set_submodule(norm_name, rest)

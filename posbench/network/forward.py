@@ -142,11 +142,7 @@ class ForwardPass:
         return list(taps)
 
     def _receptive_fields(self, tracer: ReceptiveFieldTracer, taps: Taps) -> list[ReceptiveField]:
-        """Return the receptive field of each tap.
-
-        Raises:
-            Inapplicable: if that of a tap is unknown.
-        """
+        """Return the receptive field of each tap; raise Inapplicable if that of a tap is unknown."""
         fields = [tracer.receptive_field(tap) for tap in taps]
         if None in fields:
             raise Inapplicable(
@@ -166,11 +162,7 @@ class ForwardPass:
         return [tap[(..., *field.padding_free(size, tap.shape))] for tap, field in zip(taps, fields, strict=True)]
 
     def _check_padding_free(self, size: int) -> None:
-        """Check that every tap, and every map that the network pools globally, has padding-free cells.
-
-        Raises:
-            Inapplicable: if one has none; names the smallest image size at which all have some.
-        """
+        """Check that every tap, and every map that the network pools globally, has padding-free cells."""
         image = np.zeros((1, size, size, 3), np.uint8)
         tracer = ReceptiveFieldTracer(self.network, size)
         maps = self._maps(tracer, self._taps(image, tracer))
@@ -205,11 +197,7 @@ class ForwardPass:
         return maps + [(f"what {layer or 'the network'} pools", field, shape) for layer, field, shape in pooled]
 
     def _check_independence(self, image: Pixels) -> None:
-        """Check that the padding's values do not change the cells that are kept.
-
-        Raises:
-            Inapplicable: if they do: the network then mixes cells in ways that are not traced.
-        """
+        """Check that the padding's values do not change the cells that are kept: the network may mix cells untraced."""
 
         def pad_with_ones(x: torch.Tensor, sides: Sides) -> torch.Tensor:
             return F.pad(x, sides, value=1.0)
@@ -224,11 +212,7 @@ class ForwardPass:
     # border="surround": the network sees the crop inside a larger one.
 
     def _check_surroundings(self, image: Pixels, crops: Sequence[Crops]) -> str:
-        """Check that every crop has surroundings, and return a remark on their size.
-
-        Raises:
-            Inapplicable: if the margin is too small for the network; names a photograph, if one is the reason.
-        """
+        """Check that every crop has surroundings, large enough for the network, and return a remark on their size."""
         size, layout = image.shape[1], self._layout(image)
         if margin(size) < layout.stride:
             enough = next(larger for larger in itertools.count(size) if margin(larger) >= layout.stride)
@@ -251,8 +235,7 @@ class ForwardPass:
         if layout.reach > least:
             notes.append(f"the network sees up to {layout.reach} px beyond the window")
         if layout.global_layers:
-            first = layout.global_layers[0] or "the network itself"
-            count = len(layout.global_layers)
+            first, count = layout.global_layers[0] or "the network itself", len(layout.global_layers)
             see = "1 operation sees" if count == 1 else f"{count} operations see"
             notes.append(f"{see} all of the margin, the first in {first}")
         return "; ".join(notes)

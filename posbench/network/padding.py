@@ -7,8 +7,8 @@ one-dimensional attention over channels are part of the network's arithmetic and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -94,7 +94,7 @@ class _PaddingOverride(LayerTracker):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in _UNSUPPORTED:
-            raise Inapplicable(f"{self._where(_UNSUPPORTED[func])} cannot be given another padding")
+            raise Inapplicable(f"{self.layer or _UNSUPPORTED[func]} cannot be given another padding")
         operation = parse_operation(func, args, kwargs or {})
         if operation is None or not operation.constant:
             return func(*args, **(kwargs or {}))
@@ -127,36 +127,31 @@ class _PaddingOverride(LayerTracker):
     def _pad(self, operation: Operation) -> torch.Tensor:
         """Return the operation's map, padded by the strategy."""
         x, (left, right, top, bottom) = operation.x, operation.sides
-        before, writes = self._copy_for_check(operation), write_count(x)
+        before = self._copy_for_check(operation)
         if self._padding.pad is None:
             raise ComponentError(f"{self._padding.title} has nothing to pad with")
         # Under autocast, some strategies would return another dtype than the map's.
         device = x.device.type
         autocast = torch.amp.is_autocast_available(device)
-        with self._naming_layer(operation), torch.autocast(device, enabled=False) if autocast else nullcontext():
-            padded = self._padding.pad(x, operation.sides)
-        self._check_writes(operation, writes)
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            padded = self._call(operation, self._padding.pad, x, operation.sides)
         shape = (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right)
         self._check(operation, padded, shape, x.dtype)
         if before is not None:
             self._check_values(operation, before, padded)
             inner = self._checked_images(padded)[..., top : top + x.shape[2], left : left + x.shape[3]]
             if not torch.equal(inner, before):
-                raise ComponentError(
-                    f"{self._padding.title} changed the interior of the map at {self._place(operation)}"
-                )
+                raise self._error(operation, "changed the interior of the map")
         return padded
 
     def _operate(self, operation: Operation) -> torch.Tensor:
         """Return the result of a strategy that computes whole operations."""
         if self._padding.operate is None:
             return operation.unpadded(self._pad(operation))
-        before, writes = self._copy_for_check(operation), write_count(operation.x)
-        with self._naming_layer(operation):
-            result = self._padding.operate(operation)
-        self._check_writes(operation, writes)
+        before = self._copy_for_check(operation)
+        result = self._call(operation, self._padding.operate, operation)
         if before is None:
-            self._check(operation, result, None, None)
+            self._check(operation, result, result.shape, result.dtype)
         else:
             # Under every strategy, the result has the size and dtype that it has under zero padding.
             native = (
@@ -182,52 +177,41 @@ class _PaddingOverride(LayerTracker):
         seed = crc32(self.layer.encode())
         return maps[[0, 1 + seed % (len(maps) - 1)] if len(maps) > 1 else [0]]
 
-    def _check_writes(self, operation: Operation, before: int) -> None:
-        if write_count(operation.x) != before:
-            raise ComponentError(
-                f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
-            )
-
-    @contextmanager
-    def _naming_layer(self, operation: Operation) -> Iterator[None]:
+    def _call(self, operation: Operation, function: Callable[..., Any], *args: Any) -> torch.Tensor:
         """Call the strategy; add the layer to Inapplicable, and the strategy's name to any other error."""
+        writes = write_count(operation.x)
         try:
             with naming_errors(self._padding):
-                yield
+                result = function(*args)
         except Inapplicable as error:
-            raise Inapplicable(f"{self._where('a ' + operation.kind)}: {error}") from error
+            raise Inapplicable(f"{self._place(operation)}: {error}") from error
+        if write_count(operation.x) != writes:
+            raise self._error(operation, "wrote into the map that it was given")
+        if not isinstance(result, torch.Tensor):
+            raise self._error(operation, "returned no tensor")
+        return result
 
-    def _check(
-        self, operation: Operation, result: Any, shape: tuple[int, ...] | None, dtype: torch.dtype | None
-    ) -> None:
-        """Raise unless the result is a tensor on the map's device, of the expected shape and dtype (None: any)."""
-        if not torch.is_tensor(result):
-            raise ComponentError(f"{self._padding.title} returned no tensor at {self._place(operation)}")
-        shape, dtype, device = shape or result.shape, dtype or result.dtype, operation.x.device
+    def _check(self, operation: Operation, result: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Raise unless the result is on the map's device, and of the expected shape and dtype."""
+        device = operation.x.device
         if result.shape != shape or result.dtype != dtype or result.device != device:
-            raise ComponentError(
-                f"{self._padding.title} returned {result.dtype} {tuple(result.shape)} on {result.device} "
-                f"at {self._place(operation)}; expected {dtype} {tuple(shape)} on {device}"
-            )
+            returned = f"returned {result.dtype} {tuple(result.shape)} on {result.device}"
+            raise self._error(operation, returned, f"; expected {dtype} {tuple(shape)} on {device}")
 
     def _check_values(self, operation: Operation, before: torch.Tensor, result: torch.Tensor) -> None:
         """Raise if the input was changed, or the result of a finite input is not finite, in the checked images."""
         finite = [bool(torch.stack(x.aminmax()).isfinite().all()) for x in (before, self._checked_images(result))]
         if finite == [True, False]:
-            raise ComponentError(
-                f"{self._padding.title} returned values that are not finite at {self._place(operation)}"
-            )
+            raise self._error(operation, "returned values that are not finite")
         if finite[0] and not torch.equal(self._checked_images(operation.x), before):
-            raise ComponentError(
-                f"{self._padding.title} wrote into the map that it was given at {self._place(operation)}"
-            )
+            raise self._error(operation, "wrote into the map that it was given")
+
+    def _error(self, operation: Operation, problem: str, expected: str = "") -> ComponentError:
+        return ComponentError(f"{self._padding.title} {problem} at {self._place(operation)}{expected}")
 
     def _place(self, operation: Operation) -> str:
-        return self._where("a " + operation.kind)
-
-    def _where(self, operation: str) -> str:
         """Return the running layer, or the operation where the network itself calls it."""
-        return self.layer or operation
+        return self.layer or f"a {operation.kind}"
 
 
 class _UnreachedPadding(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -78,31 +78,25 @@ class ReceptiveField:
 
 
 #: Functions that reduce a whole map to one number a channel.
-_REDUCTIONS = frozenset(
-    {
-        *(torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum, torch.amax, torch.Tensor.amax),
-        *(torch.norm, torch.Tensor.norm, torch.linalg.vector_norm, torch.var_mean, torch.std, torch.Tensor.std),
-        *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
-    }
-)
+_REDUCTIONS = {
+    *(torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum, torch.amax, torch.Tensor.amax),
+    *(torch.norm, torch.Tensor.norm, torch.linalg.vector_norm, torch.var_mean, torch.std, torch.Tensor.std),
+    *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.adaptive_avg_pool1d),
+}
 #: Functions that put statistics over a whole map into every cell.
-_NORMALISATIONS = frozenset({F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm})
+_NORMALISATIONS = {F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm}
 #: Functions that mix or move cells although the map keeps its size.
-_MIXING = frozenset(
-    {
-        *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.einsum, F.grid_sample),
-        *(torch.Tensor.mT.__get__, torch.Tensor.T.__get__),  # type: ignore[attr-defined]
-        *(F.scaled_dot_product_attention, torch.roll, torch.Tensor.roll),
-    }
-)
+_MIXING = {
+    *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.einsum, F.grid_sample),
+    *(torch.Tensor.mT.__get__, torch.Tensor.T.__get__),  # type: ignore[attr-defined]
+    *(F.scaled_dot_product_attention, torch.roll, torch.Tensor.roll),
+}
 #: Functions along given dimensions.
-_ALONG_DIMS = frozenset(
-    {
-        *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.cumsum, torch.Tensor.cumsum),
-        *(torch.flip, torch.Tensor.flip, F.normalize),
-    }
-)
-_PERMUTATIONS = frozenset({torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose})
+_ALONG_DIMS = {
+    *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.cumsum, torch.Tensor.cumsum),
+    *(torch.flip, torch.Tensor.flip, F.normalize),
+}
+_PERMUTATIONS = {torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose}
 
 
 class ReceptiveFieldTracer(LayerTracker):
@@ -112,7 +106,6 @@ class ReceptiveFieldTracer(LayerTracker):
     untraced: `receptive_field` returns None for it and for all maps computed from it.
 
     Args:
-        network: the network, whose layers are named.
         size: the side of the image, in pixels.
         padding_free_only: let reductions over whole maps, such as in squeeze-and-excitation, read padding-free cells
             only.
@@ -194,11 +187,8 @@ class ReceptiveFieldTracer(LayerTracker):
         if field is None:
             return _set(output, getattr(operation.x, _FIELD, None))
         left, _, top, _ = operation.sides
-        windows = zip(operation.kernel, operation.stride, operation.dilation, (top, left), strict=True)
-        rows, columns = (
-            span.after_window(*window) for span, window in zip((field.rows, field.columns), windows, strict=True)
-        )
-        return _set(output, ReceptiveField(rows, columns))
+        down, across = zip(operation.kernel, operation.stride, operation.dilation, (top, left), strict=True)
+        return _set(output, ReceptiveField(field.rows.after_window(*down), field.columns.after_window(*across)))
 
     def _reduce(
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], x: torch.Tensor, field: ReceptiveField
@@ -269,9 +259,7 @@ def _normalises_cells(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], first: tuple[torch.Tensor, ReceptiveField]
 ) -> bool:
     """Return True if a layer normalisation takes its statistics over a map's cells."""
-    if func is not F.layer_norm:
-        return False
-    shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+    shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ()) if func is F.layer_norm else ()
     return any(dim >= -len(shape) for dim in first[1].dims)
 
 

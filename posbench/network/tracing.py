@@ -36,18 +36,14 @@ def _convolution(
         (top, bottom), (left, right) = ((t // 2, t - t // 2) if padding == "same" else (0, 0) for t in totals)
     else:
         top, left = bottom, right = _pair(padding)
-    return Operation(
-        "convolution",
-        x,
-        kernel,
-        _pair(stride),
-        _pair(dilation),
-        (left, right, top, bottom),
-        True,
-        partial(func, x, weight, bias, stride, padding, dilation, groups),
-        lambda padded: func(padded, weight, bias, stride, 0, dilation, groups),
-        bias,
-    )
+    sides = (left, right, top, bottom)
+    native = partial(func, x, weight, bias, stride, padding, dilation, groups)
+
+    def unpadded(padded: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = func(padded, weight, bias, stride, 0, dilation, groups)
+        return result
+
+    return Operation("convolution", x, kernel, _pair(stride), _pair(dilation), sides, True, native, unpadded, bias)
 
 
 def _pooling(
@@ -68,17 +64,11 @@ def _pooling(
         # is part of the input, so such windows are cut off here.
         return pooled[..., : -(-(x.shape[-2] + rows) // down), : -(-(x.shape[-1] + columns) // across)]
 
-    return Operation(
-        "average-pooling" if func is F.avg_pool2d else "max-pooling",
-        x,
-        _pair(kernel_size),
-        (down, across),
-        _pair(args[0] if args and func is not F.avg_pool2d else kwargs.get("dilation", 1)),
-        (columns, columns, rows, rows),
-        True,
-        partial(func, x, kernel_size, stride, padding, *args, **kwargs),
-        unpadded,
-    )
+    kind = "average-pooling" if func is F.avg_pool2d else "max-pooling"
+    dilation = _pair(args[0] if args and func is not F.avg_pool2d else kwargs.get("dilation", 1))
+    sides = (columns, columns, rows, rows)
+    native = partial(func, x, kernel_size, stride, padding, *args, **kwargs)
+    return Operation(kind, x, _pair(kernel_size), (down, across), dilation, sides, True, native, unpadded)
 
 
 def _pad(
@@ -87,18 +77,8 @@ def _pad(
     sides = tuple(pad)
     if x.ndim != 4 or len(sides) != 4 or min(sides) < 0:
         return None
-    left, right, top, bottom = sides
-    return Operation(
-        "pad",
-        x,
-        (1, 1),
-        (1, 1),
-        (1, 1),
-        (left, right, top, bottom),
-        mode == "constant",
-        partial(func, x, sides, mode=mode, value=value),
-        lambda padded: padded,
-    )
+    native = partial(func, x, sides, mode=mode, value=value)
+    return Operation("pad", x, (1, 1), (1, 1), (1, 1), sides, mode == "constant", native, lambda padded: padded)
 
 
 _PARSERS: dict[Any, Callable[..., Operation | None]] = {
@@ -112,10 +92,8 @@ _PARSERS: dict[Any, Callable[..., Operation | None]] = {
 
 def _pair(value: int | Iterable[int]) -> tuple[int, int]:
     """Return (vertical, horizontal) from one number for both or from two, as torch's operations take them."""
-    if isinstance(value, int):
-        return value, value
-    numbers = tuple(value)
-    return (numbers[0], numbers[-1])
+    numbers = (value,) if isinstance(value, int) else tuple(value)
+    return numbers[0], numbers[-1]
 
 
 class LayerTracker(TorchFunctionMode):

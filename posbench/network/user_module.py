@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -31,12 +31,7 @@ class _AllTapsRead(Exception):  # noqa: N818  not an error
 
 
 class LayerTaps(nn.Module):
-    """A module whose forward returns the outputs of some of its layers, and stops after the last of them.
-
-    Args:
-        module: the module.
-        layers: names of its layers, as `named_modules` spells them, in the order of the taps.
-    """
+    """A module whose forward returns the outputs of its named layers, and stops after the last of them."""
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
@@ -163,7 +158,7 @@ def _copied(module: object) -> nn.Module:
 
 def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Module:
     if taps is None:
-        return FunctionTaps(module, _module_output)
+        return FunctionTaps(module, nn.Module.__call__)
     if callable(taps):
         return FunctionTaps(module, taps)
     if isinstance(taps, str) or not taps or len(set(taps)) < len(taps):
@@ -173,11 +168,6 @@ def _with_taps(module: nn.Module, taps: Sequence[str] | Reader | None) -> nn.Mod
         if layer not in known:
             raise UsageError(f"unknown layer {layer!r}{nearest(str(layer), known) or ': see named_modules()'}")
     return LayerTaps(module, taps)
-
-
-def _module_output(module: nn.Module, x: torch.Tensor) -> Sequence[torch.Tensor]:
-    taps: Sequence[torch.Tensor] = module(x)
-    return taps
 
 
 def _count_taps(network: nn.Module) -> int:
@@ -190,10 +180,9 @@ def _count_taps(network: nn.Module) -> int:
     except PosbenchError:
         raise
     except Exception as error:
-        raise UsageError(
-            f"the module cannot take an image of {TRIAL_SIZE} × {TRIAL_SIZE} pixels "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
+        problem = f"{type(error).__name__}: {one_line(error)}"
+        size = f"{TRIAL_SIZE} × {TRIAL_SIZE} pixels"
+        raise UsageError(f"the module cannot take an image of {size} ({problem})") from error
     if isinstance(network, LayerTaps):
         network.run_to_end = False
     for tap in taps:
@@ -222,11 +211,8 @@ def state_digest(module: nn.Module) -> str:
 def _structure(module: nn.Module) -> list[str]:
     """Return a module's layers with their settings, and the source of the classes that are not torch's."""
     classes = {type(layer): None for layer in module.modules()}
-    return [_without_addresses(repr(module)), *(_source(c) for c in classes if not _is_from_torch(c))]
-
-
-def _is_from_torch(layer_class: type) -> bool:
-    return layer_class.__module__.partition(".")[0] == "torch"
+    own = [layer_class for layer_class in classes if layer_class.__module__.partition(".")[0] != "torch"]
+    return [_without_addresses(repr(module)), *map(_source, own)]
 
 
 def _source(function_or_class: Any) -> str:
@@ -235,13 +221,10 @@ def _source(function_or_class: Any) -> str:
         return inspect.getsource(function_or_class)
     except (OSError, TypeError):
         function = getattr(function_or_class, "forward", function_or_class)
-        return _without_addresses("\n".join(_bytecode(function)))
-
-
-def _bytecode(function: Any) -> Iterator[str]:
-    yield getattr(function, "__qualname__", type(function).__qualname__)
-    if code := getattr(function, "__code__", None):
-        yield from (code.co_code.hex(), repr(code.co_names), repr(code.co_consts))
+        lines = [getattr(function, "__qualname__", type(function).__qualname__)]
+        if code := getattr(function, "__code__", None):
+            lines += [code.co_code.hex(), repr(code.co_names), repr(code.co_consts)]
+        return _without_addresses("\n".join(lines))
 
 
 def _without_addresses(text: str) -> str:

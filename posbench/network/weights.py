@@ -63,15 +63,12 @@ class Request:
         """
         modes = [option for option in options if "=" not in option]
         files: dict[str, Path] = {}
-        for option in options:
-            name, equals, path = option.partition("=")
-            if not equals:
-                continue
+        for name, path in (option.split("=", 1) for option in options if "=" in option):
             if name in files:
                 raise UsageError(f"--weights names two files for {name!r}: give one")
             files[name] = user_path(path)
             if not files[name].is_file():
-                raise UsageError(f"--weights {option}: there is no file {path!r}")
+                raise UsageError(f"--weights {name}={path}: there is no file {path!r}")
         for mode in modes:
             if mode not in MODES:
                 raise UsageError(f"--weights {mode!r} is neither one of {', '.join(MODES)} nor NAME=PATH")
@@ -86,8 +83,6 @@ def resolve(
     """Return the weights that a backbone is run with; each makes a network of its own.
 
     Args:
-        backbone: the backbone.
-        request: the user's request.
         seeds: the seeds of random weights.
         download: download weights from the hub; otherwise they are only named, with an empty digest.
         limit: the seconds that a plugin may take to find its weights, and to fetch them; None for no limit.
@@ -100,15 +95,15 @@ def resolve(
         MissingError: if trained weights are required and not available.
         ComponentError: if a plugin raises, ends its process or exceeds the limit while it finds its weights.
     """
+    path = request.files.get(backbone.name)
     if backbone.weightless:
-        if backbone.name in request.files:
+        if path:
             raise UsageError(f"--weights names a file for {backbone.name!r}, which has no weights: leave it out")
         return [NONE], None
     random = [Weights(f"random:{seed}", seed=seed) for seed in seeds]
-    if backbone.own_weights and backbone.name in request.files:
+    if path and backbone.own_weights:
         raise UsageError(f"--weights names a file for {backbone.name!r}, which has its own: load it into the module")
-    if backbone.name in request.files:
-        path = request.files[backbone.name]
+    if path:
         digest = content_hash(path)
         return [Weights(f"file:{printable_filename(path.name)}@{digest[:8]}", digest, path)], None
     if request.mode == "random":

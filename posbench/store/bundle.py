@@ -24,6 +24,8 @@ TABLE, MEASURES, MARKDOWN, CELLS = "leaderboard.csv", "measures.csv", "leaderboa
 _PROVENANCE = "provenance-"
 #: The size limit of a published file, in bytes; a larger one is not read.
 LARGEST = 2**28
+#: Fields of outcomes and measurements that are left out, or have a place of their own.
+_UNPUBLISHED = ("mean_map", "scores", "examples", "picture", "columns")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ class Publication:
 
 
 def _key(record: MeasurementRecord) -> tuple[str, ...]:
-    measurement = record.measurement
-    return record.job_id, measurement.metric, measurement.version, measurement.tap
+    return record.job_id, record.measurement.metric, record.measurement.version, record.measurement.tap
 
 
 class _Manifest(TypedDict):
@@ -114,11 +115,7 @@ def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> P
 
 
 def _check_nothing_is_lost(folder: Path, content: bytes) -> None:
-    """Check that new cells hold all results that a folder does.
-
-    Raises:
-        UsageError: if they do not, or the folder's cells cannot be read.
-    """
+    """Check that new cells hold all results that a folder does."""
     cells = folder / CELLS
     if not cells.exists():
         return
@@ -150,7 +147,6 @@ def read(path: Path) -> Publication:
 
 
 def _parse(content: bytes, path: Path) -> Publication:
-    """Return the contents of a file of cells; the path is for messages."""
     try:
         return _from_json(parse_json(content))
     except ValueError as error:
@@ -173,20 +169,20 @@ def verified_files(folder: Path) -> dict[str, bytes]:
     manifests = _manifests(folder)
     if not manifests:
         raise UsageError(f"{str(folder)!r} is no published folder: `posbench publish` writes one")
-    wrong = ""
+    changed: list[str] = []
     for manifest in manifests.values():
-        changed = [name for name, digest in manifest["files"].items() if _digest(folder / name) != digest]
-        if not changed:
+        wrong = [name for name, digest in manifest["files"].items() if _digest(folder / name) != digest]
+        if not wrong:
             return {name: (folder / name).read_bytes() for name in manifest["files"]}
-        wrong = wrong or changed[0]
+        changed += wrong
     raise UsageError(
-        f"{str(folder / wrong)!r} is not what was published, it has been edited or is missing: "
+        f"{str(folder / changed[0])!r} is not what was published, it has been edited or is missing: "
         "restore it, or publish the store again"
     )
 
 
 def _provenance(files: Mapping[str, bytes]) -> bytes:
-    """Return the provenance of files. It holds no time, so that equal files have equal provenance."""
+    """Return the provenance of files, without times, so that equal files have equal provenance."""
     published = json.loads(files[CELLS])
     results = [*published["cells"], *published["measures"]]
     identities = [result["identity"] for result in results]
@@ -209,11 +205,7 @@ def _provenance(files: Mapping[str, bytes]) -> bytes:
 
 
 def _manifests(folder: Path) -> dict[Path, _Manifest]:
-    """Return the provenance files in a folder.
-
-    Raises:
-        UsageError: if one is not named by its own hash, or is not of the current format.
-    """
+    """Return the provenance files in a folder, after checking their names and format."""
     manifests = {}
     for path in sorted(folder.glob(f"{_PROVENANCE}*.json")):
         if not path.is_file() or path.name != f"{_PROVENANCE}{_digest(path)}.json":
@@ -223,9 +215,8 @@ def _manifests(folder: Path) -> dict[Path, _Manifest]:
             if manifest["format"] != FORMAT:
                 raise ValueError(f"format {manifest['format']}")
         except ValueError as error:
-            raise UsageError(
-                f"{str(path)!r} is not of a form that this posbench reads: publish the store again"
-            ) from error
+            problem = "is not of a form that this posbench reads"
+            raise UsageError(f"{str(path)!r} {problem}: publish the store again") from error
         manifests[path] = manifest
     return manifests
 
@@ -243,34 +234,29 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-def _field_names(kind: Any, *without: str) -> list[str]:
-    return [field.name for field in fields(kind) if field.name not in without]
-
-
-_RUN = _field_names(JobRun)
-_SCORE = _field_names(Score)
-_OUTCOME = _field_names(Outcome, "mean_map", "scores", "examples")
-_MEASUREMENT = _field_names(Measurement, "picture", "columns")
+#: The published fields of each record.
+_RUN, _SCORE, _OUTCOME, _MEASUREMENT = (
+    [field.name for field in fields(kind) if field.name not in _UNPUBLISHED]
+    for kind in (JobRun, Score, Outcome, Measurement)
+)
 _RECORD = ("created", "posbench_version")
 
 
 def to_json(published: Publication) -> dict[str, Any]:
     """Return the contents of `cells.json`."""
-
-    def of_record(record: CellRecord | MeasurementRecord) -> dict[str, Any]:
-        return {"run": record.run_id} | _as_dict(record, _RECORD)
-
     return {
         "format": FORMAT,
         "runs": [vars(run) for run in published.runs],
         "cells": [
-            of_record(record)
+            {"run": record.run_id, "scores": [_as_dict(score, _SCORE) for score in record.outcome.scores]}
+            | _as_dict(record, _RECORD)
             | _as_dict(record.outcome, _OUTCOME)
-            | {"scores": [_as_dict(score, _SCORE) for score in record.outcome.scores]}
             for record in published.records
         ],
         "measures": [
-            of_record(record) | {"identity": record.identity} | _as_dict(record.measurement, _MEASUREMENT)
+            {"run": record.run_id}
+            | _as_dict(record, ("identity", *_RECORD))
+            | _as_dict(record.measurement, _MEASUREMENT)
             for record in published.measurements
         ],
     }
@@ -281,25 +267,20 @@ def _as_dict(record: object, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _from_json(content: Any) -> Publication:
-    """Return what `to_json` was given; ids are computed again, from the identities.
-
-    Raises:
-        ValueError: if the content is not of that form.
-    """
+    """Return what `to_json` was given; ids are computed again, from the identities."""
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise ValueError(f"format {content.get('format')!r:.40}")
     entries = validated(_Cells, content)
     published = Publication(
         [validated(JobRun, _picked(run, _RUN)) for run in entries["runs"]],
         [_cell(entry) for entry in entries["cells"]],
-        [_measurement(entry) for entry in entries["measures"]],
+        [
+            validated(MeasurementRecord, _record(entry, "job_id") | {"measurement": _picked(entry, _MEASUREMENT)})
+            for entry in entries["measures"]
+        ],
     )
-    keys: list[list[object]] = [
-        [run.run_id for run in published.runs],
-        [record.cell_id for record in published.records],
-        [_key(record) for record in published.measurements],
-    ]
-    if any(len(set(each)) < len(each) for each in keys):
+    ids = [run.run_id for run in published.runs], [record.cell_id for record in published.records]
+    if any(len(set(keys)) < len(keys) for keys in (*ids, [_key(record) for record in published.measurements])):
         raise ValueError("something twice")
     if lost := without_run(published):
         raise ValueError(f"no run {lost[0]}")
@@ -311,21 +292,12 @@ def _cell(entry: _Cell) -> CellRecord:
     return validated(CellRecord, _record(entry, "cell_id") | {"outcome": outcome})
 
 
-def _measurement(entry: dict[str, Any]) -> MeasurementRecord:
-    return validated(MeasurementRecord, _record(entry, "job_id") | {"measurement": _picked(entry, _MEASUREMENT)})
-
-
 def _record(entry: Mapping[str, Any], id_name: str) -> dict[str, Any]:
     picked = _picked(entry, ("run", "identity", *_RECORD))
     return picked | {"run_id": picked["run"], id_name: identify(picked["identity"])}
 
 
 def _picked(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return some fields of an object.
-
-    Raises:
-        ValueError: if it lacks one.
-    """
     if missing := [name for name in names if name not in entry]:
         raise ValueError(f"{missing[0]}: missing")
     return {name: entry[name] for name in names}

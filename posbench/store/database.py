@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from posbench.core.errors import UsageError, one_line
@@ -45,28 +44,28 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._connection.close()
 
     def _prepare(self, *, must_exist: bool) -> None:
         """Create the schema in an empty file, unless it must exist, or check that it is one of ours."""
         # Views and triggers would run code of whoever made the file.
-        if code := self._connection.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-        ).fetchone():
+        for (name,) in self._query("SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"):
             raise UsageError(
-                f"{str(self.path)!r} holds {str(code[0])[:40]!r}, which is no table: posbench made no such store; "
+                f"{str(self.path)!r} holds {str(name)[:40]!r}, which is no table: posbench made no such store; "
                 "name another with --store"
             )
         version = self._version()
         if version == SCHEMA_VERSION:
             return  # so that a store can be read where nothing can be written
-        if must_exist and version:
-            self._copy_to_memory()
-        elif must_exist:
-            raise self._no_store()
+        if must_exist:
+            if not version:
+                raise self._no_store()
+            # From now on, a copy in memory is used: the file stays as it is, and may be read-only.
+            with closing(self._connection) as file:
+                self._connection = _connect(":memory:")
+                file.backup(self._connection)
+            self._in_memory = True
         with self._transaction():
             version = self._version()  # another process may have done it meanwhile
             if not version:
@@ -87,23 +86,11 @@ class Database:
         return UsageError(f"{str(self.path)!r} is a database, but not a posbench store: name another with --store")
 
     def _version(self) -> int:
-        """Return the version of the file's schema, or 0 if posbench did not make it.
-
-        Raises:
-            UsageError: if it is newer than what can be read.
-        """
+        """Return the version of the file's schema, or 0 if posbench did not make it."""
         version = int(self._one("PRAGMA user_version")) if self._one("PRAGMA application_id") == APPLICATION_ID else 0
         if version > SCHEMA_VERSION:
             raise UsageError(f"store {str(self.path)!r} has schema {version}, newer than this posbench: update it")
         return version if version in (*MIGRATIONS, SCHEMA_VERSION) else 0
-
-    def _copy_to_memory(self) -> None:
-        """Use a copy in memory from now on: the file stays as it is, and may be read-only."""
-        memory = _connect(":memory:")
-        with closing(self._connection) as file:
-            self._connection = memory
-            file.backup(memory)
-        self._in_memory = True
 
     def file(self, folder: Path) -> Path:
         """Return a file of the current schema with the same contents: this one, or a copy in a folder."""
@@ -114,22 +101,21 @@ class Database:
         return path
 
     def check(self) -> None:
-        """Read all of the file, and compare its indices with its tables.
-
-        Raises:
-            UsageError: if it is damaged.
-        """
+        """Read all of the file, and compare its indices with its tables; raise a UsageError if it is damaged."""
         with self._reporting_errors():
-            problems = [str(problem) for (problem,) in self._connection.execute("PRAGMA integrity_check(1)").fetchall()]
-            if problems != ["ok"]:
+            if (problem := str(self._one("PRAGMA integrity_check(1)"))) != "ok":
                 # SQLite's message may have several lines, of which the last is the specific one.
-                raise sqlite3.DatabaseError(f"malformed: {problems[0].splitlines()[-1]}")
-            if lost := self._connection.execute("PRAGMA foreign_key_check").fetchone():
-                raise sqlite3.DatabaseError(f"malformed: {lost[0]} of which there are no {lost[2]}")
+                raise sqlite3.DatabaseError(f"malformed: {problem.splitlines()[-1]}")
+            for table, _, parent, _ in self._query("PRAGMA foreign_key_check"):
+                raise sqlite3.DatabaseError(f"malformed: {table} of which there are no {parent}")
 
     def _one(self, statement: str, *values: object) -> Any:
         """Return the first column of the first row."""
-        return self._connection.execute(statement, values).fetchone()[0]
+        return self._query(statement, *values)[0][0]
+
+    def _query(self, statement: str, *values: object) -> list[Any]:
+        with self._reporting_errors():
+            return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _reporting_errors(self) -> Iterator[None]:
@@ -142,14 +128,10 @@ class Database:
                 "disk, or name another with --store"
             ) from error
         except sqlite3.DatabaseError as error:
+            problem, fix = f"{str(self.path)!r} is not a posbench store", "name another with --store"
             if "malformed" in str(error):
-                raise UsageError(
-                    f"store {str(self.path)!r} is damaged ({one_line(error)}): take a copy of it, or name another "
-                    "with --store"
-                ) from error
-            raise UsageError(
-                f"{str(self.path)!r} is not a posbench store ({one_line(error)}): name another with --store"
-            ) from error
+                problem, fix = f"store {str(self.path)!r} is damaged", f"take a copy of it, or {fix}"
+            raise UsageError(f"{problem} ({one_line(error)}): {fix}") from error
 
     @contextmanager
     def _reporting_damage(self) -> Iterator[None]:

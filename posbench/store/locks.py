@@ -1,9 +1,8 @@
 """Locks on jobs, so that runs that share a store do not compute the same job.
 
-Beside the store lies a file, `STORE-claims`, while a run computes anything. A job is locked by a lock on one byte of
-that file, far beyond its end, at a place that follows from the job's id. The operating system releases the locks of a
-process however it ends, so a lock never outlives its run. The file lists the ids of jobs that were begun and ended,
-one on each line: a job that was begun, is not locked and has not ended was being computed when its process died.
+Beside the store lies a file, `STORE-claims`, while a run computes anything. A lock on one byte of it, far beyond its
+end, locks a job; the operating system releases the locks of a process however it ends. The file lists the ids of jobs
+that were begun and ended: one that was begun, is not locked and has not ended was being computed when its process died.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 from posbench.core.errors import UsageError
@@ -34,9 +32,6 @@ class JobLocks:
 
     A process may have one of them a store at a time: these locks do not exclude their own process, and closing the
     file once releases them all.
-
-    Args:
-        store: the store's file.
 
     Raises:
         UsageError: if the file beside it cannot be written.
@@ -60,16 +55,10 @@ class JobLocks:
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             # The last run before this one may be removing the file, or have removed it since it was opened.
-            if self._lock(file, LAST, shared=True) and self._is_current(file):
-                return file
+            with suppress(FileNotFoundError):
+                if self._lock(file, LAST, shared=True) and os.path.samestat(os.fstat(file), self.path.stat()):
+                    return file
             os.close(file)
-
-    def _is_current(self, file: int) -> bool:
-        """Return whether an open file is still the one at the path."""
-        try:
-            return os.path.samestat(os.fstat(file), self.path.stat())
-        except FileNotFoundError:
-            return False
 
     @staticmethod
     def _lock(file: int, place: int, *, shared: bool = False) -> bool:
@@ -88,12 +77,10 @@ class JobLocks:
 
     def acquire(self, job: str) -> bool:
         """Lock a job by its id; return whether this run holds the lock now."""
-        if job not in self._held:
-            if not self._lock(self._file, _place(job)):
-                return False
+        if job not in self._held and self._lock(self._file, _place(job)):
             self._held.add(job)
             self._write(BEGUN, job)
-        return True
+        return job in self._held
 
     def release(self, job: str) -> None:
         """Unlock a job: it is stored, or this run does not compute it after all."""
@@ -104,15 +91,13 @@ class JobLocks:
 
     def any_free(self, jobs: Iterable[str]) -> bool:
         """Return whether `acquire` would succeed for one of these jobs."""
-        if fcntl is None:
-            return True
         for job in jobs:
             if job in self._held:
                 return True
             if self._lock(self._file, _place(job)):
                 self._unlock(job)
                 return True
-        return False
+        return fcntl is None
 
     def unfinished(self) -> set[str]:
         """Return the ids of jobs that a run computes, or was computing when its process died."""
@@ -124,9 +109,7 @@ class JobLocks:
     def mark_stored(self, stored: Callable[[str], bool], but: Set[str] = frozenset()) -> None:
         """Mark stored jobs of dead processes as ended: most likely, the processes died after storing them.
 
-        Args:
-            stored: tells whether a job's results are in the store, by its id.
-            but: the ids of jobs to leave as they are.
+        `stored` tells whether a job's results are in the store, by its id; jobs in `but` are left as they are.
         """
         for job in self.unfinished() - but:
             if stored(job) and self.acquire(job):
@@ -148,9 +131,7 @@ class JobLocks:
         self._open.add(self.path)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             for job in list(self._held):
                 self.release(job)
@@ -169,11 +150,7 @@ def remove_stale_locks(store: Path, stored: Callable[[str], bool]) -> None:
     """Remove the file that killed runs have left beside a store, if all of their jobs are stored.
 
     The file stays if another run uses it, or if a job that was begun is not stored. It also stays if it cannot be
-    removed: the caller has nothing to compute, and the file does no harm.
-
-    Args:
-        store: the store's file.
-        stored: tells whether a job's results are in the store, by its id.
+    removed: the caller has nothing to compute, and the file does no harm. `stored` is that of `mark_stored`.
     """
     path = _beside(store)
     if path.exists() and path not in JobLocks._open:

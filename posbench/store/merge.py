@@ -59,11 +59,7 @@ def merge(stores: Sequence[Path], output: Path) -> Merged:
 
 
 def _merge_into(new: Store, path: Path, scratch: Path) -> tuple[int, int]:
-    """Merge a store or a published folder into a store; return what `Store.merge_from` does.
-
-    Args:
-        scratch: a folder for temporary files.
-    """
+    """Merge a store or a published folder into a store; return what `Store.merge_from` does."""
     if is_published(path):
         published = read(path)
         with Store(scratch / "published.db") as store:

@@ -17,8 +17,6 @@ from posbench.store.validation import parse_json, validated
 
 #: Columns that hold JSON.
 _JSON = ("identity", "by_photograph", "provenance")
-
-
 #: Where a cell's identity holds what cells of one network have in common (`posbench.bench.verdict`).
 _NETWORK = (
     *("$.backbone.name", "$.weights.label", "$.padding.name", "$.readout.name", "$.taps", "$.seed"),
@@ -79,12 +77,7 @@ class StoreReader(Database):
     def measurements(
         self, job_ids: Iterable[str] | None = None, metrics: Iterable[Metric] | None = None
     ) -> list[MeasurementRecord]:
-        """Return the measurements of jobs in the order of their making.
-
-        Args:
-            job_ids: of these jobs alone.
-            metrics: by these metrics alone, in their versions.
-        """
+        """Return measurements in the order of their making: of some jobs, by some metrics in their versions, or all."""
         conditions, values = ["true"], []
         if job_ids is not None:
             conditions.append("job_id IN (SELECT value FROM json_each(?))")
@@ -101,11 +94,7 @@ class StoreReader(Database):
             ]
 
     def _rows(self, statement: str, *values: object) -> Iterator[dict[str, Any]]:
-        """Yield rows by column, with the JSON in them parsed.
-
-        Raises:
-            ValueError: if it cannot be parsed.
-        """
+        """Yield rows by column, with the JSON in them parsed."""
         cursor = self._connection.execute(statement, values)
         names = [column for column, *_ in cursor.description]
         encoded = [name for name in _JSON if name in names]
@@ -153,51 +142,34 @@ class StoreReader(Database):
 
     def count(self) -> int:
         """Return the number of cells."""
-        with self._reporting_errors():
-            return int(self._one("SELECT count(*) FROM cells"))
+        return int(self._one("SELECT count(*) FROM cells"))
 
     def last_run(self) -> int:
         """Return the number of the last time that a job was computed, or 0."""
-        with self._reporting_errors():
-            return int(self._one("SELECT coalesce(max(run_id), 0) FROM runs"))
+        return int(self._one("SELECT coalesce(max(run_id), 0) FROM runs"))
 
     def jobs_after(self, run: int) -> set[str]:
         """Return the ids of the jobs that were computed after a run, whether or not they failed."""
-        with self._reporting_errors():
-            rows = self._connection.execute("SELECT DISTINCT job_id FROM runs WHERE run_id > ?", (run,)).fetchall()
-        return {job_id for (job_id,) in rows}
+        return {job_id for (job_id,) in self._query("SELECT DISTINCT job_id FROM runs WHERE run_id > ?", run)}
 
     def has_job(self, job_id: str) -> bool:
         """Return whether a job was ever computed."""
-        with self._reporting_errors():
-            return bool(self._one("SELECT EXISTS (SELECT 1 FROM runs WHERE job_id = ?)", job_id))
-
-    def _succeeded(self, cell_ids: Iterable[str]) -> set[str]:
-        """Return those of the cells that are stored and have not failed or been skipped."""
-        rows = self._connection.execute(
-            "SELECT cell_id FROM cells WHERE status = 'ok' AND cell_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(cell_ids)),),
-        )
-        return {cell_id for (cell_id,) in rows}
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM runs WHERE job_id = ?)", job_id))
 
     def finished(self, metrics: Iterable[Metric]) -> set[str]:
         """Return the ids of cells that need no computing: skipped for good, or scored by all these metrics."""
         wanted = {(metric.name, metric.version) for metric in metrics}
+        scored: dict[str, set[tuple[str, str]]] = {}
+        skipped = {cell_id for (cell_id,) in self._query("SELECT cell_id FROM cells WHERE status = 'skipped'")}
+        rows = "SELECT cell_id, metric, version FROM scores JOIN cells USING (cell_id) WHERE status = 'ok'"
         with self._reporting_errors():
-            skipped = self._connection.execute("SELECT cell_id FROM cells WHERE status = 'skipped'").fetchall()
-            rows = self._connection.execute(
-                "SELECT cell_id, metric, version FROM scores JOIN cells USING (cell_id) WHERE status = 'ok'"
-            )
-            scored: dict[str, set[tuple[str, str]]] = {}
-            for cell_id, metric, version in rows:
+            for cell_id, metric, version in self._connection.execute(rows):
                 scored.setdefault(cell_id, set()).add((metric, version))
-        return {cell_id for (cell_id,) in skipped} | {cell_id for cell_id, by in scored.items() if wanted <= by}
+        return skipped | {cell_id for cell_id, by in scored.items() if wanted <= by}
 
     def measured(self) -> set[Measured]:
         """Return the measurements of jobs that need no repeating: the job's id, the metric's name and version."""
-        with self._reporting_errors():
-            rows = "SELECT DISTINCT job_id, metric, version FROM measures WHERE status != 'failed'"
-            return set(self._connection.execute(rows).fetchall())
+        return set(self._query("SELECT DISTINCT job_id, metric, version FROM measures WHERE status != 'failed'"))
 
     def remaining(
         self, task: Task, since: int, metrics: Sequence[Metric] | None = None, *, forced: bool = False
@@ -216,17 +188,14 @@ class StoreReader(Database):
             return run > since or (before and status != "failed")
 
         ids = [cell.id for cell in task.cells]
-        with self._reporting_errors():
-            scored: dict[tuple[str, str, int], set[tuple[str, str]]] = {}
-            for *cell, metric, version in self._connection.execute(
-                "SELECT cell_id, status, run_id, metric, version FROM cells LEFT JOIN scores USING (cell_id) "
-                "WHERE cell_id IN (SELECT value FROM json_each(?))",
-                (json.dumps(ids),),
-            ):
-                scored.setdefault(tuple(cell), set()).add((metric, version))
-            measures = self._connection.execute(
-                "SELECT metric, version, status, run_id FROM measures WHERE job_id = ?", (task.job.id,)
-            ).fetchall()
+        scored: dict[tuple[str, str, int], set[tuple[str, str]]] = {}
+        for *cell, metric, version in self._query(
+            "SELECT cell_id, status, run_id, metric, version FROM cells LEFT JOIN scores USING (cell_id) "
+            "WHERE cell_id IN (SELECT value FROM json_each(?))",
+            json.dumps(ids),
+        ):
+            scored.setdefault(tuple(cell), set()).add((metric, version))
+        measures = self._query("SELECT metric, version, status, run_id FROM measures WHERE job_id = ?", task.job.id)
         finished = {
             cell_id
             for (cell_id, status, run), by in scored.items()

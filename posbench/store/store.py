@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from posbench.bench.field_types import replace_control_characters
 from posbench.bench.plan import Cell, Job, identify
@@ -23,22 +23,22 @@ from posbench.store.validation import parse_json, validated
 TOLERANCE = 1e-3
 #: Cells that are validated at once: all of them are in memory.
 _BATCH = 1000
+_Result = TypeVar("_Result", Outcome, Measurement)
 
 
 class Store(StoreReader):
-    """Results in a file; use it as a context manager. Arguments and errors are those of `Database`."""
+    """Results in a file; use it as a context manager. Arguments are those of `Database`.
+
+    Every method raises a UsageError if the file cannot be read or written, or if something in it is not valid.
+    """
 
     def check(self) -> None:
-        """Read all of the file, and compare ids with the identities that they are hashes of.
-
-        Raises:
-            UsageError: if it is damaged.
-        """
+        """Read all of the file, and compare ids with the identities that they are hashes of."""
         super().check()
         with self._reporting_damage():
             # The first schema had no measures.
-            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
-            for table, column in (("cells", "cell_id"), ("measures", "job_id")):
+            tables = {name for (name,) in self._query("SELECT name FROM sqlite_master")}
+            for table, column in {"cells": "cell_id", "measures": "job_id"}.items():
                 if table not in tables:
                     continue
                 statement = f"SELECT DISTINCT {column}, identity FROM {table}"  # noqa: S608  names are ours
@@ -47,13 +47,8 @@ class Store(StoreReader):
                         raise ValueError(f"{column} {str(stored_id)[:12]!r} is not that of its identity")
 
     def validate(self) -> None:
-        """Read and validate all that is stored, a part at a time.
-
-        Raises:
-            UsageError: if something in it is not valid.
-        """
-        with self._reporting_errors():
-            ids = [cell_id for (cell_id,) in self._connection.execute("SELECT cell_id FROM cells ORDER BY rowid")]
+        """Read and validate all that is stored, a part at a time."""
+        ids = [cell_id for (cell_id,) in self._query("SELECT cell_id FROM cells ORDER BY rowid")]
         for start in range(0, len(ids), _BATCH):
             self.records(ids[start : start + _BATCH])
         self.measurements()
@@ -73,21 +68,21 @@ class Store(StoreReader):
 
         A cell that was there before is replaced; its scores by other metrics, or by other versions of these, are kept.
         A failure to compute a result again does not replace it. A result that is not valid is stored as failed.
-
-        Raises:
-            UsageError: if the file cannot be written.
         """
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        results = list(zip([cell.id for cell in cells], map(_valid_outcome, outcomes), strict=True))
-        valid = [_valid_measurement(measurement) for measurement in measurements]
+        checked = [_valid(outcome, identity=outcome.identity, seconds=outcome.seconds) for outcome in outcomes]
+        results = list(zip([cell.id for cell in cells], checked, strict=True))
+        valid = [_valid(each, metric=each.metric, version=each.version) for each in measurements]
         identity = job.identity() if valid else {}
         with self._transaction():
-            run = self._insert_run(job.id, provenance, created)
-            succeeded = self._succeeded(cell_id for cell_id, _ in results)
+            statement = "INSERT INTO runs (job_id, provenance, created) VALUES (?, ?, ?)"
+            run = self._connection.execute(statement, (job.id, json.dumps(provenance), created)).lastrowid or 0
+            statement = "SELECT cell_id FROM cells WHERE status = 'ok' AND cell_id IN (SELECT value FROM json_each(?))"
+            succeeded = set(self._query(statement, json.dumps([cell_id for cell_id, _ in results])))
             kept = [
                 CellRecord(cell_id, run, outcome, created, __version__)
                 for cell_id, outcome in results
-                if cell_id not in succeeded or outcome.status == "ok" or outcome.scores
+                if (cell_id,) not in succeeded or outcome.status == "ok" or outcome.scores
             ]
             self._insert_records(kept)
             self._replace_examples({record.cell_id: record.outcome.examples for record in kept})
@@ -107,10 +102,6 @@ class Store(StoreReader):
             self._insert("runs", [vars(run) | {"provenance": json.dumps(run.provenance)} for run in runs])
             self._insert_records(records)
             self._insert("measures", [_measures_row(record) for record in measurements])
-
-    def _insert_run(self, job_id: str, provenance: Mapping[str, Any], created: str) -> int:
-        statement = "INSERT INTO runs (job_id, provenance, created) VALUES (?, ?, ?)"
-        return self._connection.execute(statement, (job_id, json.dumps(provenance), created)).lastrowid or 0
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]], key: str = "") -> None:
         """Insert rows of the same columns, or update those that have the same key."""
@@ -150,10 +141,10 @@ class Store(StoreReader):
         """Insert measurements of one job in place of its earlier ones; a failure replaces failures alone."""
         if not records:
             return
-        stored = self._connection.execute(
-            "SELECT metric, version FROM measures WHERE job_id = ? AND status = 'ok'", (records[0].job_id,)
-        )
-        measured = set(stored) | {_metric(record) for record in records if record.measurement.status == "ok"}
+        stored = "SELECT metric, version FROM measures WHERE job_id = ? AND status = 'ok'"
+        measured = set(self._query(stored, records[0].job_id)) | {
+            _metric(record) for record in records if record.measurement.status == "ok"
+        }
         kept = [each for each in records if each.measurement.status == "ok" or _metric(each) not in measured]
         self._connection.executemany(
             "DELETE FROM measures WHERE job_id = ? AND metric = ? AND version = ? AND status != 'ok'",
@@ -191,14 +182,12 @@ class Store(StoreReader):
 
 
 def _cells_row(record: CellRecord) -> dict[str, Any]:
-    """Return a row of the table `cells`."""
-    row = vars(record) | vars(record.outcome) | {"identity": _canonical(record.outcome.identity)}
+    row = vars(record) | vars(record.outcome) | {"identity": json.dumps(record.outcome.identity, sort_keys=True)}
     return {name: value for name, value in row.items() if name not in ("outcome", "scores", "examples")}
 
 
 def _measures_row(record: MeasurementRecord) -> dict[str, Any]:
-    """Return a row of the table `measures`."""
-    row = vars(record) | vars(record.measurement) | {"identity": _canonical(record.identity)}
+    row = vars(record) | vars(record.measurement) | {"identity": json.dumps(record.identity, sort_keys=True)}
     del row["measurement"]
     return row | _by_photograph(record.measurement.by_photograph)
 
@@ -207,39 +196,21 @@ def _by_photograph(values: Mapping[str, float]) -> dict[str, str]:
     return {"by_photograph": json.dumps(dict(values))}
 
 
-def _canonical(identity: Mapping[str, Any]) -> str:
-    return json.dumps(identity, sort_keys=True)
-
-
 def _metric(record: MeasurementRecord) -> tuple[str, str]:
     return record.measurement.metric, record.measurement.version
 
 
-def _valid_outcome(outcome: Outcome) -> Outcome:
-    """Return an outcome that can be read back: one that cannot, such as with an infinite interval, has failed."""
+def _valid(result: _Result, **kept: Any) -> _Result:
+    """Return a result that can be read back; one that cannot, as with an infinite interval, failed with some fields."""
     try:
-        return validated(Outcome, replace(outcome, reason=replace_control_characters(outcome.reason)))
+        return validated(type(result), replace(result, reason=replace_control_characters(result.reason)))
     except ValueError as error:
-        return Outcome(outcome.identity, "failed", _reason(error), seconds=outcome.seconds)
-
-
-def _valid_measurement(measurement: Measurement) -> Measurement:
-    """Return a measurement that can be read back: one that cannot has failed."""
-    try:
-        return validated(Measurement, replace(measurement, reason=replace_control_characters(measurement.reason)))
-    except ValueError as error:
-        return Measurement(measurement.metric, measurement.version, status="failed", reason=_reason(error))
-
-
-def _reason(error: ValueError) -> str:
-    return f"what came out of it cannot be stored: {one_line(error)}"
+        reason = f"what came out of it cannot be stored: {one_line(error)}"
+        return type(result)(status="failed", reason=reason, **kept)
 
 
 def _map_distance(ours: bytes | None, theirs: bytes | None) -> float | None:
-    """Return the largest difference of two maps, in units of the first one's largest value if that is above 1.
-
-    None without both maps; infinity if they differ in size.
-    """
+    """Return the largest difference of two maps, in units of the first one's largest value if that is above 1."""
     if ours is None or theirs is None or ours == theirs:
         return None
     import numpy as np

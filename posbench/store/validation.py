@@ -1,7 +1,6 @@
 """Validate what comes from outside: stores, published folders and tables.
 
-`bench.field_types` and `bench.records` define what is valid. This module turns errors of pydantic into a ValueError of
-one line: "FIELD: reason".
+`bench.field_types` and `bench.records` define what is valid.
 """
 
 from __future__ import annotations
@@ -41,11 +40,7 @@ _RECORDS = ("outcome", "scores", "measurement")
 
 
 def validated(kind: type[_Type], value: object) -> _Type:
-    """Return a record of valid fields.
-
-    Args:
-        kind: the type of the record, or a TypedDict.
-        value: its fields by name, or a record to check.
+    """Return a record of a type, or a TypedDict, from its fields by name or from a record to check.
 
     Raises:
         ValueError: "FIELD: reason", if a field is not valid.
