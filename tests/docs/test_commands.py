@@ -28,7 +28,6 @@ from PIL import Image
 from posbench.cli.app import app
 from posbench.store.store import Store
 from tests.conftest import Ran
-from tests.hook_examples import HOOKS, example
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
@@ -214,9 +213,3 @@ def test_the_readmes_shell_blocks_are_carried_out_by_ci() -> None:
     ci = (TOP / ".ci" / "run").read_text(encoding="utf-8")
     assert re.findall(r'eval "\$\(block (\d)\)"', ci) == ["1", "2"]
     assert len(blocks(README, "sh")) == 2
-
-
-def test_the_guide_shows_the_examples_that_the_hooks_have() -> None:
-    """tests/plugin/test_hookspecs.py runs the examples."""
-    guide = blocks(TOP / "docs" / "plugins.md", "python")
-    assert [block.split() for block in sorted(guide)] == [example(hook).split() for hook in sorted(HOOKS, key=example)]

@@ -1,4 +1,4 @@
-"""The example in each hook's docstring, installed as a plugin and used."""
+"""The example of each hook in the guide, installed as a plugin and used."""
 
 from __future__ import annotations
 
