@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from posbench.bench import experiments
-from posbench.cli.console import out, write
-from posbench.cli.registry import registry
+from posbench.cli.console import out, registry, write
 from posbench.core.errors import unknown
 from posbench.plugin.components import Backbone
 from posbench.plugin.registry import KINDS, Registry, load_registry, plural

@@ -1,4 +1,4 @@
-"""Standard output and standard error: text that fits the terminal, and bytes for programs."""
+"""What commands share: standard output and standard error, and the registry with its warnings."""
 
 import sys
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from posbench.core.errors import Interrupted
 from posbench.core.text import ascii_form, has_unicode, printable
+from posbench.plugin.registry import Registry, load_registry
 
 
 class Screen(Console):
@@ -42,3 +44,19 @@ def say(message: str, style: str = "") -> None:
 def warn(message: str) -> None:
     """Print a warning on standard error."""
     say(f"posbench: {message}", "yellow")
+
+
+def registry() -> Registry:
+    """Load all components, and warn about each plugin that is left out.
+
+    Raises:
+        Interrupted: if the user stops it.
+    """
+    try:
+        loaded = load_registry()
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"interrupted {stop}") from None
+    for plugin in loaded.plugins:
+        if plugin.error:
+            warn(f"plugin {plugin.label} is left out ({plugin.error}); see `posbench plugins`")
+    return loaded

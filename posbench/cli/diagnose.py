@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 
 from posbench.bench.resolve import BARE_RUN
-from posbench.cli.console import out
-from posbench.cli.registry import registry
+from posbench.cli.console import out, registry
 from posbench.core.device import resolve_device, resolve_precision
 from posbench.core.errors import MissingError, one_line
 from posbench.core.version import DISTRIBUTION, __version__

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posbench.cli import output
-from posbench.cli.console import out, warn, write
-from posbench.cli.options import STORE, CsvOption, JsonOption, MetricOption, PublishedOption, StoreOption
-from posbench.cli.registry import registry
+from posbench.cli.console import out, registry, warn, write
+from posbench.cli.store_options import STORE, CsvOption, JsonOption, MetricOption, PublishedOption, StoreOption
 from posbench.core.errors import UsageError
 from posbench.core.files import write_atomically
 from posbench.plugin.components import Metric, Target

@@ -10,8 +10,7 @@ import typer
 
 from posbench.bench.config import load_config, option_name, options
 from posbench.cli import output
-from posbench.cli.console import err, out, say, write
-from posbench.cli.registry import registry
+from posbench.cli.console import err, out, registry, say, write
 
 if TYPE_CHECKING:
     from posbench.runner.results import Results

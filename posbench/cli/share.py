@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from posbench.cli.console import out, warn
-from posbench.cli.options import STORE, StoreOption
-from posbench.cli.registry import registry
+from posbench.cli.console import out, registry, warn
+from posbench.cli.store_options import STORE, StoreOption
 from posbench.core.errors import MissingError
 from posbench.core.files import check_destinations, write_atomically
 from posbench.plugin.components import Metric, Target

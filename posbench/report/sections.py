@@ -20,7 +20,6 @@ from posbench.core.errors import UsageError
 from posbench.plugin.components import Metric
 from posbench.plugin.control import ControlCatalogue
 from posbench.report.boards import Board, Reach, boards, reaches
-from posbench.report.commands import Commands, commands
 from posbench.report.control_boards import control_boards, job_boards, verdict_boards
 from posbench.report.galleries import Draw, Gallery, content_errors, galleries
 from posbench.report.images import svg_uri
@@ -34,6 +33,7 @@ from posbench.report.labels import (
 )
 from posbench.report.literature import Comparison, compare, every_table
 from posbench.report.ranking import Ranking
+from posbench.report.reproduce import Commands, commands
 from posbench.report.rows import job_row, rows
 from posbench.report.taps import svg, tap_scores
 from posbench.store.store import Store

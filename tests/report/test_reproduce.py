@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from posbench.report.commands import Commands, commands
+from posbench.report.reproduce import Commands, commands
 from posbench.store.store import Store
 from tests import factories
 from tests.conftest import Ran
