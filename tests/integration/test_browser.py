@@ -19,6 +19,7 @@ from posbench.report.html import page as report_page
 from posbench.store.store import Store
 from tests import factories
 from tests.conftest import Ran
+from tests.rows import CONTROLS
 
 pytestmark = pytest.mark.long
 #: Chromium's sandbox does not work as root; the other flags turn off first-run dialogs and background traffic.
@@ -67,7 +68,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for job, cells in plan.jobs():
             store.save(job, cells, [scored(cell) for cell in cells], {"machine": HOSTILE})
     text = report_page(
-        folder / "a.db", [factories.metric("spc")], lambda identity, side: np.eye(side, dtype=np.float32)
+        folder / "a.db", [factories.metric("spc")], CONTROLS, lambda identity, side: np.eye(side, dtype=np.float32)
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
     return folder / "report.html"
@@ -141,7 +142,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             by = {f"{i}@1": base + sign * 0.1 * (i % 2) for i in range(5)}
             score = Score("spc", "1", base, base - 0.1, base + 0.1, by)
             store.save(job, cells, [factories.scored(cell, scores=[score]) for cell in cells], {})
-    text = report_page(folder / "a.db", [factories.metric("spc")], lambda identity, side: None)
+    text = report_page(folder / "a.db", [factories.metric("spc")], CONTROLS, lambda identity, side: None)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return folder / "report.html"
 
@@ -274,7 +275,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store(folder / "a.db") as store:
         for job, cells in plan.jobs():
             store.save(job, cells, [factories.scored(cell, -0.25, mean_map=drawn) for cell in cells], {})
-    text = report_page(folder / "a.db", [factories.metric("spc")], lambda identity, side: None)
+    text = report_page(folder / "a.db", [factories.metric("spc")], CONTROLS, lambda identity, side: None)
     (folder / "report.html").write_text(text, encoding="utf-8")
     return folder / "report.html"
 
