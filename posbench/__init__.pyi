@@ -16,7 +16,6 @@ from .plugin.components import (
     Metric as Metric,
     Padding as Padding,
     Readout as Readout,
-    Sides as Sides,
     Target as Target,
 )
 from .plugin.control import (
@@ -36,7 +35,7 @@ from .plugin.execution import (
 from .plugin.features import Features as Features
 from .plugin.hookspecs import hookimpl as hookimpl
 from .plugin.observation import Observation as Observation, Reading as Reading, Split as Split
-from .plugin.operation import Operation as Operation
+from .plugin.operation import Operation as Operation, Sides as Sides
 from .plugin.training import Training as Training
 from .runner.api import run as run
 from .runner.results import Results as Results

@@ -25,7 +25,8 @@ from posbench.data.crops import Crops, Pixels, centre_crop, margin
 from posbench.network.build import normalise
 from posbench.network.padding import apply_padding, padded_operations
 from posbench.network.receptive_field import ReceptiveField, ReceptiveFieldTracer
-from posbench.plugin.components import Backbone, Padding, Sides
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.operation import Sides
 from posbench.plugin.sandbox import isolated_state, naming_errors
 
 #: Images in a batch, at 224 pixels and below; fewer for larger images, by their area. Large enough to use two cores, or

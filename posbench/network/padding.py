@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from posbench.core.errors import ComponentError, Inapplicable
 from posbench.network.tracing import LayerTracker, parse_operation
-from posbench.plugin.components import Padding, Sides
-from posbench.plugin.operation import NO_SIDES, Operation
+from posbench.plugin.components import Padding
+from posbench.plugin.operation import NO_SIDES, Operation, Sides
 from posbench.plugin.sandbox import naming_errors, trusted_callback, write_count
 
 #: Functions whose padding cannot be replaced.

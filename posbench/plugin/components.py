@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from posbench.core.version import DISTRIBUTION
+from posbench.plugin.operation import Operation, Sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +24,12 @@ if TYPE_CHECKING:
     from posbench.plugin.execution import Pool, RunOptions
     from posbench.plugin.features import Features
     from posbench.plugin.observation import Observation, Reading
-    from posbench.plugin.operation import Operation
     from posbench.plugin.training import Training
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*\Z")
 
 #: Suffixes of the columns of a metric's interval.
 BOUNDS = ("_lo", "_hi")
-
-#: Numbers of cells to add at the (left, right, top, bottom) of a map.
-Sides = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

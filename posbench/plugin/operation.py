@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from posbench.plugin.components import Sides
-
+#: Numbers of cells to add at the (left, right, top, bottom) of a map.
+Sides = tuple[int, int, int, int]
 NO_SIDES: Sides = (0, 0, 0, 0)
 
 

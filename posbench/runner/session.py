@@ -25,7 +25,7 @@ from posbench.report.literature import published
 from posbench.report.rows import job_row, rows
 from posbench.runner.observers import RunListener
 from posbench.runner.results import Results, Spent
-from posbench.runner.transport import WorkerConfig
+from posbench.runner.worker_config import WorkerConfig
 from posbench.store.locks import remove_stale_locks
 from posbench.store.store import Store
 

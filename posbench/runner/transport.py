@@ -11,55 +11,20 @@ import pickle
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from posbench.bench.resolve import resolve_config
 from posbench.core.errors import PosbenchError
 from posbench.core.malloc import keep_freed_memory, request_huge_pages
 from posbench.core.processes import end_with_parent, exit_description
 from posbench.plugin.execution import TaskIds
-from posbench.plugin.registry import load_registry
 from posbench.plugin.sandbox import STATUS_BYTES, report_component_on
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from posbench.bench.config import RunConfig
-    from posbench.bench.plan import Plan
 
 #: Seconds that a worker has to exit by itself before it is killed.
 EXIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """The configuration from which a worker makes the plan: the `config` of `RunOptions`.
-
-    In the process that planned the run it holds that plan, too. A pickled copy does not: the process that loads it
-    plans again with the components, weights and images that it has.
-
-    Attributes:
-        run_config: the configuration, with the device and the precision resolved.
-        planned: the plan and the device (`cpu` or `cuda`), or None.
-    """
-
-    run_config: RunConfig
-    planned: tuple[Plan, str] | None = field(default=None, compare=False, repr=False)
-
-    def __reduce__(self) -> tuple[type[WorkerConfig], tuple[RunConfig]]:
-        return WorkerConfig, (self.run_config,)
-
-    def plan(self) -> tuple[Plan, str]:
-        """Return the plan and the device.
-
-        Raises:
-            UsageError, ComponentError, MissingError: if something that the configuration names is missing here.
-        """
-        if self.planned:
-            return self.planned
-        resolved = resolve_config(self.run_config, load_registry(), download=False)
-        return resolved.plan(), resolved.device
 
 
 class Message(NamedTuple):

@@ -12,7 +12,7 @@ from posbench.core.device import configure_torch
 from posbench.core.errors import PosbenchError
 from posbench.plugin.execution import Claim, Observer, TaskIds
 from posbench.runner.observers import JobObserver
-from posbench.runner.transport import WorkerConfig
+from posbench.runner.worker_config import WorkerConfig
 
 _SILENT = JobObserver()
 

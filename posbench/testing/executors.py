@@ -12,8 +12,8 @@ from posbench.plugin.execution import RunOptions, TaskIds
 from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import CheckedPool
 from posbench.runner.observers import JobObserver
-from posbench.runner.transport import WorkerConfig
 from posbench.runner.worker import InProcessPool
+from posbench.runner.worker_config import WorkerConfig
 from posbench.testing.assertions import expect
 
 #: The largest difference to the scores of this process: other numbers of threads add in another order.

@@ -12,7 +12,8 @@ from torch import nn
 from posbench.core.errors import Inapplicable
 from posbench.network.padding import apply_padding
 from posbench.network.receptive_field import ReceptiveFieldTracer
-from posbench.plugin.components import Padding, Sides
+from posbench.plugin.components import Padding
+from posbench.plugin.operation import Sides
 from posbench.plugin.sandbox import isolated_state
 from posbench.testing.assertions import expect
 

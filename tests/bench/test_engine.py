@@ -27,8 +27,9 @@ from posbench.core.statistics import interval
 from posbench.data.crops import TEST, Crops, folds
 from posbench.data.folder import folder_images
 from posbench.network.weights import NONE, Weights
-from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Sides, Target
+from posbench.plugin.components import Backbone, Images, Metric, Padding, Readout, Target
 from posbench.plugin.observation import Observation, Reading
+from posbench.plugin.operation import Sides
 from posbench.plugin.registry import load_registry
 from posbench.plugin.resampling import resize
 from posbench.plugin.training import Training

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posbench.core.errors import Inapplicable
-from posbench.plugin.components import Padding, Sides
+from posbench.plugin.components import Padding
+from posbench.plugin.operation import Sides
 from posbench.plugin.registry import load_registry
 from posbench.testing import check_padding
 

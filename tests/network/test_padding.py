@@ -20,7 +20,8 @@ from torch import nn
 
 from posbench.core.errors import Inapplicable, PosbenchError
 from posbench.network.padding import apply_padding
-from posbench.plugin.components import Backbone, Padding, Sides
+from posbench.plugin.components import Backbone, Padding
+from posbench.plugin.operation import Sides
 from posbench.plugin.registry import load_registry
 
 Map = NDArray[np.float64]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from posbench.network.padding import apply_padding, padded_operations
-from posbench.plugin.components import Padding, Sides
+from posbench.plugin.components import Padding
+from posbench.plugin.operation import Sides
 from tests.network.test_padding import Map, build, maps, pairs, strategy, too_large, under
 
 

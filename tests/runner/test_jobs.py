@@ -22,8 +22,8 @@ from posbench.core.errors import ComponentError, PosbenchError
 from posbench.plugin.components import Executor
 from posbench.plugin.execution import Claim, Observer, RunOptions, TaskIds
 from posbench.runner.jobs import CheckedPool, JobRunner
-from posbench.runner.transport import WorkerConfig
 from posbench.runner.worker import InProcessPool, Worker
+from posbench.runner.worker_config import WorkerConfig
 from posbench.store.store import Store
 from tests.bench.test_engine import CIRCULAR, ZERO, H, plan
 from tests.command_line import RUN, SMALL

@@ -24,7 +24,7 @@ from posbench.plugin.registry import load_registry
 from posbench.runner.jobs import JobRunner
 from posbench.runner.ray import RayLauncher, count_capacity
 from posbench.runner.scheduler import WorkerPool
-from posbench.runner.transport import WorkerConfig
+from posbench.runner.worker_config import WorkerConfig
 from posbench.store.store import Store
 from tests.command_line import RUN, SMALL
 from tests.conftest import TINY, Ran
