@@ -1,4 +1,4 @@
-"""What commands share: standard output and standard error, and the registry with its warnings."""
+"""Standard output and standard error of all commands, and the registry with its warnings."""
 
 import sys
 from typing import Any
