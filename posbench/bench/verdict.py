@@ -119,7 +119,7 @@ def decide(rows: Iterable[Row]) -> Verdict:
 
 def _evidence(row: Row) -> str:
     """Return what a row is evidence of: a plain cell on null images is evidence of position, as their control is."""
-    if row.of_control:
+    if row.of_control and row.control == row.of_control.name:
         return row.of_control.evidence
     return "" if row.control else "null"
 

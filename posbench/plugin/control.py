@@ -102,7 +102,8 @@ class Check:
         crop: score the part of a larger test image's map that has a training image's size, from the top left.
 
     Raises:
-        ValueError: if the name does not match that of a component, or held_out is not one of these.
+        ValueError: if the name does not match that of a component, a number is not a whole one or too small, held_out
+            or score_at is not one of these, or no_network is combined with random_weights.
     """
 
     name: str
@@ -124,6 +125,14 @@ class Check:
             raise ValueError(f"{self.name!r} is no name for a check: it must match {NAME.pattern[:-2]}")
         if self.held_out not in HELD_OUT:
             raise ValueError(f"{self.name}: held_out is {self.held_out!r}; it must be columns, quadrant or empty")
+        if self.score_at not in (None, "grid", "image"):
+            raise ValueError(f"{self.name}: score_at is {self.score_at!r}; it must be grid, image or None")
+        for field, least in (("n_test", 1), ("test_size", 1), ("random_weights", 0)):
+            value = getattr(self, field)
+            if value is not None and (type(value) is not int or value < least):  # bool is a subclass of int
+                raise ValueError(f"{self.name}: {field} is {value!r}; it must be None, or an integer ≥ {least}")
+        if self.no_network and self.random_weights is not None:
+            raise ValueError(f"{self.name}: random_weights needs a network, and no_network takes it away")
 
     @property
     def separate_fit(self) -> bool:
@@ -152,7 +161,7 @@ class Control(Component):
         label_images: on boards of controls, name the sources of images of each check.
         measured: measure metrics of a job (`Metric.of_job`) on its checks too.
         evidence: the part of a verdict that its checks are evidence for: `null` (position without any other cue),
-            `rotation` (content against border), or none.
+            `rotation` (content against border), or none. Only the check that has the control's own name is evidence.
         default_seeds: the seeds of random networks that its checks use unless the run has at least as many.
 
     Raises:

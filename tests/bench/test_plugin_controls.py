@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from posbench.plugin.control import Control, ControlCatalogue
+from posbench.plugin.control import Check, Control, ControlCatalogue
 from tests.conftest import Ran
 from tests.plugin.test_hookspecs import example
 
@@ -46,6 +47,10 @@ def test_a_plugins_control_is_listed_run_and_shown(install: Callable[..., None],
         ("raise KeyError('lost')", "control 'broken' of posbench-broken 1.0: KeyError: 'lost'"),
         ("os._exit(3)", "control 'broken' of posbench-broken 1.0: its process"),
         ("return [Check(name='null')]", "check 'null' must be called 'broken'"),
+        (
+            "return [Check(name='broken', n_test=-1)]",
+            "broken: n_test is -1; it must be None, or an integer ≥ 1",
+        ),
     ],
 )
 def test_a_control_that_fails_costs_its_own_cells(
@@ -71,3 +76,19 @@ def test_the_catalogue_finds_the_control_of_a_check() -> None:
     assert catalogue.of_check("size") is catalogue.of_check("size-256-border") is size
     assert catalogue.of_check("size-large") is catalogue.of_check("size-large-pixel") is large
     assert catalogue.of_check("sizes") is catalogue.of_check("") is catalogue.of_check(None) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n_test": 0}, "n_test is 0"),
+        ({"n_test": True}, "n_test is True"),
+        ({"test_size": "64"}, "test_size is '64'"),
+        ({"random_weights": -3}, "random_weights is -3"),
+        ({"score_at": "pixels"}, "score_at is 'pixels'"),
+        ({"no_network": True, "random_weights": 1}, "needs a network"),
+    ],
+)
+def test_a_check_that_no_store_could_hold_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Check(name="mine", **changes)

@@ -77,6 +77,12 @@ def test_the_null_with_more_images_counts() -> None:
     assert decide([few, many, *others()]).text == decide([*others(), many, few]).text == DOES_NOT
 
 
+def test_a_check_of_another_control_with_a_longer_name_is_no_evidence() -> None:
+    rows = [row(0.0), *others()]
+    stranger = row(0.9, cell_id="s", control="null-strict", control_of="x")
+    assert decide([*rows, stranger]).text == decide(rows).text == DOES_NOT
+
+
 def test_turned_photographs_with_more_of_them_count() -> None:
     def beside(values: list[float], name: str, **changes: Any) -> list[Row]:
         photos = {"images": "photos", "test_images": "photos", **changes}
